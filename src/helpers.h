@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef ODP_HELPERS_H
+#define ODP_HELPERS_H
+
+#include <linux/types.h>
+
+struct mm_struct;
+struct srcu_struct;
+struct workqueue_struct;
+
+/* Tell lockdep that the caller waits for invalidate(), or for a worker (which does so too). */
+void odp_may_wait_for_invalidate(void);
+void odp_may_wait_for_worker(void);
+/* Brackets of an invalidate(), and of a callback of a worker. */
+void odp_invalidate_enter(bool blockable);
+void odp_invalidate_exit(bool blockable);
+void odp_worker_enter(void);
+void odp_worker_exit(void);
+/* Tells lockdep that the caller waits for readers of @srcu, though in another task's name. */
+void odp_may_wait_for_readers(struct srcu_struct *srcu);
+/* Brackets of what lockdep shall take for memory reclaim. */
+void odp_reclaim_enter(void);
+void odp_reclaim_exit(void);
+/* Tells lockdep that the caller may wait for the mm's mmap_lock. */
+void odp_might_read_lock_mmap(struct mm_struct *mm);
+
+struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active);
+
+#endif

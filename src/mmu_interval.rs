@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interval notifiers of an address space: the blocking interface, as core mm has it.
+//!
+//! An [`Interval`] watches a span of a process's addresses. When what the process has there changes,
+//! [`Invalidate::invalidate`] is called, on several CPUs at once if need be. A device page table is
+//! kept consistent with it by the sequence protocol:
+//!
+//! 1. [`Interval::read_begin`], then look at the process's pages;
+//! 2. take the *user lock*, the one that `invalidate` takes, and ask [`Interval::read_retry`];
+//! 3. if it says no, install what was found before letting go of the lock; else begin again.
+//!
+//! Neither insertion nor removal is possible without sleeping, and a removal from within
+//! `invalidate` waits for itself. Doing something about that is not this file's business.
+//!
+//! The callback is text of the module that defines `T`: a registration must not outlive it.
+//!
+//! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
+
+use super::{
+    may_block::{
+        InvalidateScope,
+        MayBlock, //
+    },
+    span::Span, //
+};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings, container_of,
+    error::to_result,
+    ffi::c_ulong,
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            atomic_load,
+            atomic_store,
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
+    },
+    types::{
+        Opaque, //
+    },
+};
+
+#[cfg(not(CONFIG_MMU_NOTIFIER))]
+compile_error!(
+    "interval notifiers need CONFIG_MMU_NOTIFIER; INFINIBAND_ON_DEMAND_PAGING selects it"
+);
+
+/// What happened to the process's pages (`enum mmu_notifier_event`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The addresses are being unmapped or moved away (munmap, mremap, exit).
+    Unmap,
+    /// The pages are being replaced or dropped, for whatever reason; the addresses stay.
+    Clear,
+    /// Protection of a whole mapping changes.
+    ProtectVma,
+    /// Protection of single pages changes.
+    ProtectPage,
+    /// Only the soft-dirty bits change.
+    SoftDirty,
+    /// The address space is going away. Later events, [`Event::Unmap`] among them, still come.
+    Release,
+    /// Pages migrate to or from a device.
+    Migrate,
+    /// Pages become exclusive to a device.
+    Exclusive,
+}
+
+impl Event {
+    fn from_raw(event: bindings::mmu_notifier_event) -> Self {
+        match event {
+            bindings::mmu_notifier_event_MMU_NOTIFY_UNMAP => Event::Unmap,
+            bindings::mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA => Event::ProtectVma,
+            bindings::mmu_notifier_event_MMU_NOTIFY_PROTECTION_PAGE => Event::ProtectPage,
+            bindings::mmu_notifier_event_MMU_NOTIFY_SOFT_DIRTY => Event::SoftDirty,
+            bindings::mmu_notifier_event_MMU_NOTIFY_RELEASE => Event::Release,
+            bindings::mmu_notifier_event_MMU_NOTIFY_MIGRATE => Event::Migrate,
+            bindings::mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE => Event::Exclusive,
+            // Clear says least, so it is right for events of a later kernel too.
+            _ => Event::Clear,
+        }
+    }
+}
+
+/// What an interval notifier calls.
+pub trait Invalidate: Send + Sync + Sized + 'static {
+    /// Stops every access to what `inv` names.
+    ///
+    /// Context: a task that may hold `mmap_lock` and locks of reverse mappings and may be
+    /// reclaiming memory. No allocation that could reclaim, no waiting for another invalidation. If
+    /// `inv` is not blockable, no sleeping at all. It may be called concurrently, more than once for
+    /// the same addresses, and until a removal has returned.
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb>;
+}
+
+/// One call of [`Invalidate::invalidate`]: what changes, and what may be answered.
+pub struct Invalidation<'cb> {
+    notifier: NonNull<bindings::mmu_interval_notifier>,
+    range: &'cb bindings::mmu_notifier_range,
+    sequence: c_ulong,
+    _scope: CallbackScope<'cb>,
+}
+
+/// Invariant in `'cb`, so that an answer cannot be given to another call; bound to the task.
+type CallbackScope<'cb> = PhantomData<*mut &'cb mut ()>;
+
+impl<'cb> Invalidation<'cb> {
+    /// What happens.
+    pub fn event(&self) -> Event {
+        Event::from_raw(self.range.event)
+    }
+
+    /// Whether the callback may sleep.
+    pub fn blockable(&self) -> bool {
+        self.range.flags & bindings::MMU_NOTIFIER_RANGE_BLOCKABLE != 0
+    }
+
+    /// The bytes that change; the end is exclusive. May reach beyond the interval.
+    pub fn bounds(&self) -> (usize, usize) {
+        (self.range.start, self.range.end)
+    }
+
+    /// Records the sequence (`mmu_interval_set_seq()`): the event is being handled.
+    ///
+    /// The caller holds the user lock, and does not let go of it before access has stopped.
+    pub fn record(self) -> Handled<'cb> {
+        // SAFETY: The core passed a valid notifier, which stays so during the callback.
+        let sequence = unsafe { &raw mut (*self.notifier.as_ptr()).invalidate_seq };
+        // SAFETY: As above; the core accesses the field with READ_ONCE() and WRITE_ONCE() too.
+        unsafe { atomic_store(sequence, self.sequence, Relaxed) };
+        Handled {
+            answer: true,
+            _scope: PhantomData,
+        }
+    }
+
+    /// Gives up, because it would have to sleep: the caller of the core tries elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// The token comes back if the callback may sleep: then the core takes no such answer.
+    pub fn would_block(self) -> Result<Handled<'cb>, Self> {
+        if self.blockable() {
+            return Err(self);
+        }
+        Ok(Handled {
+            answer: false,
+            _scope: PhantomData,
+        })
+    }
+}
+
+/// The answer of [`Invalidate::invalidate`].
+#[must_use]
+pub struct Handled<'cb> {
+    answer: bool,
+    _scope: CallbackScope<'cb>,
+}
+
+/// What [`Interval::read_begin`] saw, for [`Interval::read_retry`] of the same interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence {
+    sequence: c_ulong,
+    /// The address of the interval: compared, never followed.
+    of: usize,
+}
+
+/// A notifier for a span of a process's addresses, with data of the driver's.
+///
+/// # Invariants
+///
+/// - The allocation that `self` lives in is an [`Arc`]'s.
+/// - While `phase` is [`Phase::INSERTED`] or [`Phase::REMOVED`], `notifier` has been initialised by a
+///   successful insertion into `mm`.
+/// - One reference of the Arc belongs to the [`Registration`] from insertion to removal.
+#[pin_data]
+pub struct Interval<T> {
+    #[pin]
+    notifier: Opaque<bindings::mmu_interval_notifier>,
+    mm: ARef<Mm>,
+    span: Span,
+    phase: Atomic<u32>,
+    #[pin]
+    data: T,
+}
+
+/// Where an [`Interval`] is between its creation and its end.
+struct Phase;
+
+impl Phase {
+    const NEW: u32 = 0;
+    const INSERTING: u32 = 1;
+    const INSERTED: u32 = 2;
+    const REMOVED: u32 = 3;
+}
+
+// SAFETY: A notifier may be used from any task; `T` is `Send` and `Sync`.
+unsafe impl<T: Send + Sync> Send for Interval<T> {}
+// SAFETY: As above. What core mm changes is behind `Opaque`.
+unsafe impl<T: Send + Sync> Sync for Interval<T> {}
+
+impl<T> Interval<T> {
+    /// The data given to [`Interval::new`].
+    pub fn data(&self) -> &T {
+        &self.data
+    }
+
+    /// The span that is watched.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The address space.
+    pub fn mm(&self) -> &Mm {
+        &self.mm
+    }
+
+    /// The interval that `data` is the data of.
+    ///
+    /// # Safety
+    ///
+    /// `data` must point to what [`Interval::data`] returned, in an interval that is still valid.
+    pub unsafe fn from_data(data: NonNull<T>) -> NonNull<Self> {
+        // SAFETY: By the safety requirements it is the field of an interval.
+        let this = unsafe { container_of!(data.as_ptr(), Self, data) };
+        // SAFETY: A pointer to a valid object is not null.
+        unsafe { NonNull::new_unchecked(this) }
+    }
+}
+
+impl<T: Invalidate> Interval<T> {
+    const OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
+        invalidate: Some(Self::invalidate_callback),
+        invalidate_start: None,
+        invalidate_finish: None,
+    };
+
+    /// Makes an interval that watches nothing yet.
+    ///
+    /// It pins the `mm_struct`, not the address space.
+    pub fn new<E>(mm: ARef<Mm>, span: Span, data: impl PinInit<T, E>) -> impl PinInit<Self, E>
+    where
+        E: From<core::convert::Infallible>,
+    {
+        try_pin_init!(Self {
+            notifier: Opaque::zeroed(),
+            mm,
+            span,
+            phase: Atomic::new(Phase::NEW),
+            data <- data,
+        }? E)
+    }
+
+    /// Begins to watch (`mmu_interval_notifier_insert()`).
+    ///
+    /// Callbacks may come before this returns.
+    ///
+    /// Context: may sleep, takes `mmap_lock` for the first notifier of an address space.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if the address space is gone, `EBUSY` if this interval was inserted before, `ENOMEM`
+    /// or `EINTR` for the first notifier of an address space.
+    pub fn insert(this: Arc<Self>, p: &mut MayBlock<'_>) -> Result<Registration<T>> {
+        p.for_invalidate();
+        let mm = this.mm.mmget_not_zero().ok_or(ESRCH)?;
+        // If this turns out to be the last user, exit_mmap() must not run here.
+        let mm = MmWithUser::into_mmput_async(mm);
+
+        this.phase
+            .cmpxchg(Phase::NEW, Phase::INSERTING, Full)
+            .map_err(|_| EBUSY)?;
+
+        let this = ManuallyDrop::new(this);
+        // SAFETY: The notifier is pinned in the Arc, a reference of which has just been leaked; it
+        // is valid until `Registration::remove` takes that back. `mm_users` is not zero.
+        let inserted = to_result(unsafe {
+            bindings::mmu_interval_notifier_insert(
+                this.notifier.get(),
+                mm.as_raw(),
+                this.span.start(),
+                this.span.size(),
+                &Self::OPS,
+            )
+        });
+
+        match inserted {
+            Ok(()) => {
+                // INVARIANT: The insertion was successful.
+                this.phase.store(Phase::INSERTED, Release);
+                // INVARIANT: The reference that was leaked belongs to the registration.
+                Ok(Registration(NonNull::from(&**this)))
+            }
+            Err(error) => {
+                this.phase.store(Phase::NEW, Release);
+                drop(ManuallyDrop::into_inner(this));
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a read section (`mmu_interval_read_begin()`).
+    ///
+    /// Sleeps until invalidations that began before and touch the interval have ended.
+    ///
+    /// Context: may sleep; not under the user lock, nor any other lock a callback takes.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if the interval is not inserted: nothing may be installed through it.
+    pub fn read_begin(&self, p: &mut MayBlock<'_>) -> Result<Sequence> {
+        p.for_invalidate();
+        if self.phase.load(Acquire) != Phase::INSERTED {
+            return Err(ESRCH);
+        }
+        // SAFETY: By the type invariants the notifier was inserted into `self.mm`, whose
+        // subscriptions live as long as the `mm_struct`, which we hold. That it may be removed
+        // meanwhile does no harm.
+        let sequence = unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
+        Ok(Sequence {
+            sequence,
+            of: core::ptr::from_ref(self).addr(),
+        })
+    }
+
+    /// Whether what was found since `sequence` must not be installed
+    /// (`mmu_interval_read_retry()`).
+    ///
+    /// The answer holds as long as the user lock, which the caller has taken before.
+    pub fn read_retry(&self, sequence: Sequence) -> bool {
+        let here = core::ptr::from_ref(self).addr();
+        if sequence.of != here || self.phase.load(Relaxed) != Phase::INSERTED {
+            return true;
+        }
+        // SAFETY: The notifier is part of `self`.
+        let current = unsafe { &raw mut (*self.notifier.get()).invalidate_seq };
+        // SAFETY: As above; the core accesses the field with READ_ONCE() and WRITE_ONCE() too.
+        unsafe { atomic_load(current, Relaxed) != sequence.sequence }
+    }
+
+    unsafe extern "C" fn invalidate_callback(
+        notifier: *mut bindings::mmu_interval_notifier,
+        range: *const bindings::mmu_notifier_range,
+        sequence: c_ulong,
+    ) -> bool {
+        // SAFETY: The core calls this with a notifier that was inserted with these ops, so it is
+        // part of an `Interval<T>`.
+        let this = unsafe { container_of!(Opaque::cast_from(notifier), Self, notifier) };
+        // SAFETY: The registration's reference keeps it valid until a removal has returned, which
+        // it does not before this callback has. Only shared access ever happens.
+        let this = unsafe { &*this };
+        // SAFETY: The core passes a range that is valid during the call and does not change.
+        let range = unsafe { &*range };
+
+        let inv = Invalidation {
+            notifier: NonNull::from(&this.notifier).cast(),
+            range,
+            sequence,
+            _scope: PhantomData,
+        };
+        let _scope = InvalidateScope::enter(inv.blockable());
+        T::invalidate(this, inv).answer
+    }
+}
+
+/// A notifier that is being watched through.
+///
+/// Dropping it removes it, which sleeps; a driver that may come to drop one in a callback wants
+/// [`Registration::into_raw`] and somebody else to remove it.
+///
+/// # Invariants
+///
+/// The interval is inserted, and one reference of its Arc belongs to this.
+pub struct Registration<T: Invalidate>(NonNull<Interval<T>>);
+
+// SAFETY: An insertion may be undone from any task.
+unsafe impl<T: Invalidate> Send for Registration<T> {}
+// SAFETY: Shared access gives shared access to the interval, which is `Sync`.
+unsafe impl<T: Invalidate> Sync for Registration<T> {}
+
+impl<T: Invalidate> Registration<T> {
+    /// Ends watching (`mmu_interval_notifier_remove()`) and returns the registration's reference.
+    ///
+    /// No callback runs any more when this has returned. Sleeps until the invalidations of the address space that are
+    /// going on have ended, of whatever addresses.
+    ///
+    /// Context: may sleep; not in a callback, and not under a lock that a callback takes.
+    pub fn remove(self, p: &mut MayBlock<'_>) -> Arc<Interval<T>> {
+        p.for_invalidate();
+        ManuallyDrop::new(self).remove_inner()
+    }
+
+    fn remove_inner(&self) -> Arc<Interval<T>> {
+        // SAFETY: By the type invariants we have a reference, so that it is valid.
+        let interval = unsafe { self.0.as_ref() };
+        interval.phase.store(Phase::REMOVED, Release);
+        // SAFETY: By the type invariants it is inserted, and only the owner of the registration
+        // removes it, which it can do once.
+        unsafe { bindings::mmu_interval_notifier_remove(interval.notifier.get()) };
+        // SAFETY: By the type invariants the reference is ours to give away.
+        unsafe { Arc::from_raw(self.0.as_ptr()) }
+    }
+
+    /// Gives up the ability to remove it, for [`Registration::from_raw`] to restore.
+    pub fn into_raw(self) -> NonNull<Interval<T>> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// Restores a registration.
+    ///
+    /// # Safety
+    ///
+    /// `interval` must come from [`Registration::into_raw`], and be used for this only once.
+    pub unsafe fn from_raw(interval: NonNull<Interval<T>>) -> Self {
+        // INVARIANT: By the safety requirements what `into_raw` gave up is taken over.
+        Self(interval)
+    }
+}
+
+impl<T: Invalidate> Drop for Registration<T> {
+    fn drop(&mut self) {
+        MayBlock::enter(|_| drop(self.remove_inner()));
+    }
+}
+
+/// Prepares an address space for notifiers (`mmu_notifier_register()` of none).
+///
+/// After this an insertion takes no `mmap_lock` and fails only if the address space is gone.
+///
+/// Context: may sleep, takes `mmap_lock` for writing.
+///
+/// # Errors
+///
+/// `ENOMEM`, or `EINTR` if a signal arrived.
+pub fn prepare(mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result {
+    p.for_invalidate();
+    // SAFETY: `mm_users` is not zero by the type's invariants, and no notifier is passed.
+    to_result(unsafe { bindings::mmu_notifier_register(core::ptr::null_mut(), mm.as_raw()) })
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Level 2: what a driver's `invalidate()` is given, and what it must give back.
+//!
+//! ```text
+//! Invalidation --begin()--> Zap --done()--> Handled
+//!                |
+//!                '--> Handled     (not blockable, and somebody has the user lock)
+//! ```
+//!
+//! There is no other way to a [`Handled`], so that a driver can neither answer before the sequence
+//! was recorded under the user lock nor answer "try again" where the core does not take that.
+
+use super::{
+    range::{
+        Mirrored,
+        Range,
+        UserLock, //
+    },
+    worker::Retire, //
+};
+use crate::{
+    mmu_interval::{
+        self,
+        Event,
+        Interval, //
+    },
+    span::Span, //
+};
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
+
+pub use crate::mmu_interval::Handled;
+
+/// A call of [`Mirrored::invalidate`].
+pub struct Invalidation<'cb, T: Mirrored> {
+    interval: &'cb Interval<Range<T>>,
+    inner: mmu_interval::Invalidation<'cb>,
+}
+
+impl<'cb, T: Mirrored> Invalidation<'cb, T> {
+    pub(super) fn new(
+        interval: &'cb Interval<Range<T>>,
+        inner: mmu_interval::Invalidation<'cb>,
+    ) -> Self {
+        Self { interval, inner }
+    }
+
+    /// What happens to the process's pages.
+    pub fn event(&self) -> Event {
+        self.inner.event()
+    }
+
+    /// Whether the callback may sleep.
+    pub fn blockable(&self) -> bool {
+        self.inner.blockable()
+    }
+
+    /// The addresses that it happens to, as far as this range covers them.
+    pub fn span(&self) -> Span {
+        let (start, end) = self.inner.bounds();
+        let span = self.interval.span();
+        // The core calls only for what intersects; if ever not, all of it is never too little.
+        span.clip(start, end).unwrap_or(span)
+    }
+
+    /// The range, which may be one of several of the driver's object.
+    pub fn range(&self) -> Span {
+        self.interval.span()
+    }
+
+    /// Declines, because handling it would mean to sleep: the device has to be waited for, say.
+    ///
+    /// # Errors
+    ///
+    /// It comes back if it may sleep; then it must be handled.
+    pub fn refuse(self) -> Result<Handled<'cb>, Self> {
+        let Self { interval, inner } = self;
+        match inner.would_block() {
+            Ok(handled) => {
+                interval.data().worker().stats().would_block.inc();
+                Ok(handled)
+            }
+            Err(inner) => Err(Self { interval, inner }),
+        }
+    }
+
+    /// Takes the user lock and records the sequence.
+    ///
+    /// # Errors
+    ///
+    /// The answer to return, if the callback may not sleep and the user lock is taken.
+    pub fn begin(self) -> Result<Zap<'cb, T>, Handled<'cb>> {
+        let (event, span) = (self.event(), self.span());
+        let Self { interval, inner } = self;
+        let lock = interval.data().shared().lock();
+
+        let (inner, table) = match lock.try_lock() {
+            Some(table) => (inner, table),
+            None => match inner.would_block() {
+                Ok(handled) => {
+                    interval.data().worker().stats().would_block.inc();
+                    return Err(handled);
+                }
+                Err(inner) => (inner, lock.lock()),
+            },
+        };
+        Ok(Zap {
+            table,
+            handled: inner.record(),
+            interval,
+            event,
+            span,
+        })
+    }
+}
+
+/// An invalidation that is being handled: the user lock is held, the sequence recorded.
+///
+/// Dereferences to the driver's table.
+pub struct Zap<'cb, T: Mirrored> {
+    table: <T::Lock as UserLock>::Guard<'cb>,
+    handled: Handled<'cb>,
+    interval: &'cb Interval<Range<T>>,
+    event: Event,
+    span: Span,
+}
+
+impl<'cb, T: Mirrored> Zap<'cb, T> {
+    /// What happens to the process's pages.
+    pub fn event(&self) -> Event {
+        self.event
+    }
+
+    /// The addresses that the device must not reach any more when this is done.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The range, which may be one of several of the driver's object.
+    pub fn range(&self) -> Span {
+        self.interval.span()
+    }
+
+    /// The driver's object.
+    pub fn data(&self) -> &'cb T {
+        self.interval.data().shared().data()
+    }
+
+    /// Asks for the range to be removed: it returns at once, and
+    /// [`Mirrored::released`] is called later. Lookups, holds and commits fail from here on.
+    ///
+    /// Allocates nothing and does not sleep.
+    pub fn retire(&mut self) -> Retire {
+        self.interval.data().retire()
+    }
+
+    /// Access has stopped: lets go of the user lock and answers.
+    pub fn done(self) -> Handled<'cb> {
+        let Self { table, handled, .. } = self;
+        drop(table);
+        handled
+    }
+}
+
+impl<T: Mirrored> Deref for Zap<'_, T> {
+    type Target = T::Table;
+
+    fn deref(&self) -> &T::Table {
+        &self.table
+    }
+}
+
+impl<T: Mirrored> DerefMut for Zap<'_, T> {
+    fn deref_mut(&mut self) -> &mut T::Table {
+        &mut self.table
+    }
+}

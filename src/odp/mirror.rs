@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Level 2: one process's addresses, as one device context mirrors them.
+
+use super::{
+    range::{
+        Mirrored,
+        Range,
+        Shared,
+        Space, //
+    },
+    read::{
+        Hold,
+        Lookup, //
+    },
+    state::Stage,
+    stats::Snapshot,
+    worker::{
+        OwnedWorker,
+        Until,
+        Worker, //
+    }, //
+};
+use crate::{
+    may_block::MayBlock,
+    mmu_interval::{
+        self,
+        Interval, //
+    },
+    span::Span, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    prelude::*,
+    str::CString,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
+};
+
+/// What can be chosen when a mirror is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How many ranges there may be, counting those that are retired but not released.
+    pub max_ranges: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_ranges: usize::MAX,
+        }
+    }
+}
+
+/// Why a range was not inserted, with the driver's object that it would have been part of.
+pub struct InsertError<T: Mirrored> {
+    /// See [`Mirror::insert`].
+    pub cause: Error,
+    /// What was passed in.
+    pub shared: Arc<Shared<T>>,
+}
+
+impl<T: Mirrored> From<InsertError<T>> for Error {
+    fn from(error: InsertError<T>) -> Self {
+        error.cause
+    }
+}
+
+/// A process's addresses, as one device context mirrors them.
+///
+/// It pins the `mm_struct`, not the address space: the process may exit first, or last. It keeps
+/// the driver's module loaded.
+///
+/// Dropping it is [`Mirror::shutdown`], so that must not happen in a callback of the library's:
+/// nothing that ranges own may own the mirror. Forgetting it leaves the module loaded for good.
+pub struct Mirror<T: Mirrored> {
+    // The worker goes first: then nothing uses what is left.
+    worker: OwnedWorker,
+    space: Arc<Space<T>>,
+    closed: Atomic<bool>,
+}
+
+/// Makes the names of files in debugfs unique.
+static MIRRORS: Atomic<u64> = Atomic::new(0);
+
+impl<T: Mirrored> Mirror<T> {
+    /// Makes the mirror of an address space, with nothing in it.
+    ///
+    /// Context: may sleep, takes `mmap_lock` for writing.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINTR` if a signal arrived, `ENODEV` if the driver's module is about to be unloaded.
+    pub fn new(mm: &MmWithUser, config: Config, p: &mut MayBlock<'_>) -> Result<Self> {
+        mmu_interval::prepare(mm, p)?;
+
+        let id = MIRRORS.fetch_add(1, Relaxed);
+        let name = CString::try_from_fmt(fmt!("mirror-{id}"))?;
+        let worker = OwnedWorker::new(&name, &Range::<T>::OPS)?;
+        let mm: &Mm = mm;
+        let space = Arc::pin_init(
+            Space::new((*worker).clone(), ARef::from(mm), config.max_ranges),
+            GFP_KERNEL,
+        )?;
+        Ok(Self {
+            worker,
+            space,
+            closed: Atomic::new(false),
+        })
+    }
+
+    /// The address space.
+    pub fn mm(&self) -> &Mm {
+        &self.space.mm
+    }
+
+    /// Mirrors a span of addresses from now on, through `shared`.
+    ///
+    /// The caller gets a hold on the new range, which may have been retired already, by an
+    /// invalidation that came before this returned.
+    ///
+    /// Context: may sleep; under neither the user lock nor `mmap_lock`.
+    ///
+    /// # Errors
+    ///
+    /// - `ESRCH`: the address space is gone.
+    /// - `EEXIST`: part of the span is mirrored already. A range that is retired does not count; lookups
+    ///   find the new one from now on.
+    /// - `EBUSY`: somebody else is inserting a range that overlaps.
+    /// - `ENOSPC`: there are as many ranges as there may be. [`Mirror::drain`] may help.
+    /// - `EXDEV`: `shared` is used with another mirror.
+    /// - `ESHUTDOWN`: the mirror has been shut down.
+    /// - `ENOMEM`.
+    pub fn insert(
+        &self,
+        span: Span,
+        shared: Arc<Shared<T>>,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Hold<T>, InsertError<T>> {
+        let stats = self.worker.stats();
+        match self.try_insert(span, shared.clone(), p) {
+            Ok(hold) => {
+                stats.inserted.inc();
+                stats.holds.inc();
+                Ok(hold)
+            }
+            Err(cause) => {
+                stats.insert_failed.inc();
+                if cause == ESRCH {
+                    stats.mm_dead.inc();
+                }
+                // Somebody may wait for the number of ranges to drop to zero.
+                self.worker.notify();
+                Err(InsertError { cause, shared })
+            }
+        }
+    }
+
+    fn try_insert(
+        &self,
+        span: Span,
+        shared: Arc<Shared<T>>,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Hold<T>> {
+        let interval = Range::new(self.space.clone(), span, shared)?;
+        let raw = NonNull::from(&*interval);
+
+        // Memory for the index is had before anything is registered. Until it is published lookups
+        // skip the range.
+        //
+        // SAFETY: The range is kept until a grace period has passed after `erase`: below if the
+        // insertion fails, by the worker otherwise.
+        unsafe {
+            self.space.index.insert(span, raw, |other, piece| {
+                if self.closed.load(Relaxed) {
+                    return Err(ESHUTDOWN);
+                }
+                self.make_way(other, piece, span)
+            })
+        }?;
+
+        // `shutdown` looks at the index after it has set this: either it finds the range, or we see
+        // that it has begun. Both look with the index locked in between.
+        let inserted = if self.closed.load(Relaxed) {
+            Err(ESHUTDOWN)
+        } else {
+            Interval::insert(interval.clone(), p)
+        };
+        match inserted {
+            Ok(registration) => {
+                let _ = registration.into_raw();
+                drop(interval);
+                // SAFETY: The registration's reference keeps the range, and the hold that it was made
+                // with keeps it from being released.
+                unsafe {
+                    Worker::publish(
+                        self.worker.as_arc_borrow(),
+                        NonNull::from(raw.as_ref().data().request()),
+                    )
+                };
+                // SAFETY: The range was made with one hold, which is this.
+                Ok(unsafe { Hold::new(raw) })
+            }
+            Err(error) => {
+                self.space.index.erase(span, raw, |_| ());
+                self.worker.synchronize();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether `other`, which `piece` of the index is of, may be overwritten by a range at `span`.
+    fn make_way(&self, other: &Interval<Range<T>>, piece: Span, span: Span) -> Result {
+        match other.data().request().state().stage {
+            Stage::Live => Err(EEXIST),
+            Stage::Building => Err(EBUSY),
+            _ => {
+                // The worker zaps what it still finds in the index; where the new range is going to
+                // be, this must happen before anything is installed through that one.
+                if let Some(dead) = piece.intersect(&span) {
+                    other.data().zap_dead(dead);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds the range in service at `addr`. Takes no lock.
+    ///
+    /// Context: process context; may sleep while it has the answer, but not for long.
+    pub fn lookup<'g>(&'g self, addr: usize, _p: &'g mut MayBlock<'_>) -> Option<Lookup<'g, T>> {
+        let section = self.worker.read_lock();
+        loop {
+            let raw = self.space.index.load(addr)?;
+            // SAFETY: It was found in the section, whose grace period its release waits for.
+            let interval = unsafe { raw.as_ref() };
+            if !interval.span().contains(addr) {
+                // The index was being changed just there; what it says now is something else.
+                continue;
+            }
+            if !interval.data().is_live() {
+                return None;
+            }
+            // SAFETY: As above.
+            return Some(unsafe { Lookup::new(raw, section) });
+        }
+    }
+
+    /// Finds the range in service at `addr` and holds it.
+    pub fn get(&self, addr: usize, p: &mut MayBlock<'_>) -> Option<Hold<T>> {
+        self.lookup(addr, p)?.hold().ok()
+    }
+
+    /// Removes a range: returns when no callback, lookup or access is left of it. What others hold
+    /// delays its release, not this.
+    ///
+    /// Context: may sleep; not in a lookup, not in a callback, not under a lock that one takes.
+    pub fn remove(&self, hold: Hold<T>, p: &mut MayBlock<'_>) {
+        let range = hold.interval().data();
+        let _ = hold.retire();
+        range.worker().wait_removed(range.request(), p);
+    }
+
+    /// Removes here what the worker has not begun to remove; returns how many ranges that was.
+    ///
+    /// Never waits for the worker, and leaves releases to it. A fault path does this first: it
+    /// bounds the number of ranges, because it makes who creates them pay.
+    ///
+    /// Context: may sleep; not in a lookup, not in a callback, not under the user lock.
+    pub fn drain(&self, p: &mut MayBlock<'_>) -> usize {
+        p.for_mmap_lock(self.mm());
+        Worker::drain(self.worker.as_arc_borrow(), p)
+    }
+
+    /// Waits for everything that was retired before the call. Context: as for [`Mirror::remove`].
+    pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
+        p.for_mmap_lock(self.mm());
+        self.worker.flush(until, p);
+    }
+
+    /// Retires every range that is in service, and does not wait for it.
+    pub fn retire_all(&self) {
+        self.space.index.for_each(|interval| {
+            let _ = interval.data().retire();
+        });
+    }
+
+    /// How many ranges have not been released yet.
+    pub fn ranges(&self) -> usize {
+        self.space.ranges()
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Snapshot {
+        self.worker.stats().snapshot()
+    }
+
+    /// Refuses insertions, retires all ranges, and waits until they are released and no code of the
+    /// driver's is going to be called any more. May be called again.
+    ///
+    /// Context: as for [`Mirror::remove`]. Waits for every hold; the caller must have none.
+    pub fn shutdown(&self, p: &mut MayBlock<'_>) -> Snapshot {
+        p.for_mmap_lock(self.mm());
+        self.closed.store(true, Relaxed);
+        self.retire_all();
+        self.worker.shutdown(p, || self.space.ranges() == 0)
+    }
+}
+
+impl<T: Mirrored> Drop for Mirror<T> {
+    fn drop(&mut self) {
+        MayBlock::enter(|p| self.shutdown(p));
+    }
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Deferred removal: what a driver may ask for from `invalidate()`, and the worker that does it.
+//!
+//! Data flows one way: callback → request → worker → driver. See DESIGN.md for who holds which lock
+//! and reference.
+
+mod epoch;
+
+mod fifo;
+mod invalidation;
+pub(crate) mod library;
+mod mirror;
+mod range;
+mod read;
+mod request;
+mod retire;
+mod state;
+mod stats;
+mod worker;
+
+pub use self::{
+    invalidation::{
+        Handled,
+        Invalidation,
+        Zap, //
+    },
+    mirror::{
+        Config,
+        InsertError,
+        Mirror, //
+    },
+    range::{
+        Mirrored,
+        Range,
+        Shared,
+        UserLock, //
+    },
+    read::{
+        Gone,
+        Hold,
+        Lookup,
+        Retry,
+        Section, //
+    },
+    request::Request,
+    retire::{
+        HasRequest,
+        Held,
+        ReadGuard,
+        Retirable,
+        Retirer, //
+    },
+    stats::Snapshot,
+    worker::{
+        Retire,
+        Until,
+        WorkerContext, //
+    }, //
+};

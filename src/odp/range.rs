@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Level 2: a managed range, from the first callback to its last rites.
+//!
+//! # Who keeps a range alive
+//!
+//! Its memory is that of an [`Arc`] of which there is exactly one reference once it is inserted: the
+//! notifier's registration has it, from `insert` until the worker takes it back in [`release`].
+//! Everybody else borrows: callbacks until they return, lookups until their SRCU section ends,
+//! holds until they are put, and the worker has all of these behind it when it drops that
+//! reference. So the last drop, and with it that of the driver's data, is never in a callback.
+//!
+//! # Lock order
+//!
+//! ```text
+//! mmap_lock, rmap locks, reclaim          (around callbacks)
+//!   user lock                             (callbacks, access, commit, the worker's zap)
+//!     a worker's lists                    (spinlock)
+//!       a request                         (spinlock)
+//! writers of the index                    (mutex; insert and worker)
+//!   reclaim                               (it allocates; nobody waits for the worker there)
+//!   user lock
+//! ```
+
+use super::{
+    invalidation::Invalidation,
+    request::Request,
+    state::State,
+    worker::{
+        RequestOps,
+        Retire,
+        Worker,
+        WorkerContext, //
+    }, //
+};
+use crate::{
+    may_block::{
+        MayBlock,
+        ReclaimScope, //
+    },
+    mmu_interval::{
+        self,
+        Event,
+        Handled,
+        Interval,
+        Invalidate,
+        Registration, //
+    },
+    range_index::RangeIndex,
+    span::Span, //
+};
+use core::{
+    ffi::c_void,
+    ops::DerefMut,
+    ptr::NonNull, //
+};
+use kernel::{
+    container_of,
+    mm::Mm,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Full,
+            Relaxed, //
+        },
+        lock,
+        Arc, //
+    },
+    types::ScopeGuard,
+    ModuleMetadata, //
+};
+
+/// The lock under which invalidations, accesses and installations exclude each other.
+///
+/// The kernel's [`Mutex`](kernel::sync::Mutex) and [`SpinLock`](kernel::sync::SpinLock) are user
+/// locks. It is taken in callbacks: nothing may be allocated under it that could reclaim, and nobody
+/// who holds it may wait for an invalidation.
+///
+/// Nobody else can implement it: that the library and the driver mean the same lock is what an
+/// invalidation rests on.
+pub trait UserLock: sealed::UserLock + Send + Sync + 'static {
+    /// What it guards.
+    type Table;
+
+    /// The locked state.
+    type Guard<'a>: DerefMut<Target = Self::Table>
+    where
+        Self: 'a;
+
+    /// Takes it. May sleep if it is a lock that sleeps.
+    fn lock(&self) -> Self::Guard<'_>;
+
+    /// Takes it unless somebody has it. Never sleeps.
+    fn try_lock(&self) -> Option<Self::Guard<'_>>;
+}
+
+mod sealed {
+    pub trait UserLock {}
+}
+
+impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> sealed::UserLock for lock::Lock<U, B> {}
+
+impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> UserLock for lock::Lock<U, B> {
+    type Table = U;
+    type Guard<'a> = lock::Guard<'a, U, B>;
+
+    fn lock(&self) -> Self::Guard<'_> {
+        self.lock()
+    }
+
+    fn try_lock(&self) -> Option<Self::Guard<'_>> {
+        self.try_lock()
+    }
+}
+
+/// What a driver says about the addresses it mirrors.
+///
+/// A value of the implementing type is the driver's object; any number of ranges can be made from
+/// one, and all of them share its table and its lock.
+pub trait Mirrored: Send + Sync + Sized + 'static {
+    /// The module that this implementation is text of.
+    type Module: ModuleMetadata;
+
+    /// What the device may reach, by absolute address: its page table, or what stands for it.
+    type Table;
+
+    /// The user lock, with the table in it.
+    type Lock: UserLock<Table = Self::Table>;
+
+    /// Stops the device's access to what `inv` names, and answers.
+    ///
+    /// Context: as [`Invalidate::invalidate`] says. Called again and again until the range is
+    /// removed, and for a range that is retired, too.
+    ///
+    /// # Examples
+    ///
+    /// ```ignore
+    /// fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
+    ///     let mut zap = match inv.begin() {
+    ///         Ok(zap) => zap,
+    ///         Err(handled) => return handled,
+    ///     };
+    ///     let span = zap.span();
+    ///     zap.clear(span);
+    ///     if zap.event() == Event::Unmap {
+    ///         zap.retire();
+    ///     }
+    ///     zap.done()
+    /// }
+    /// ```
+    fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb>;
+
+    /// Stops the device's access to `dead` once more: it leaves coverage, and nothing new can be
+    /// installed in it through the range that did cover it. Must not fail.
+    ///
+    /// Context: the worker, or a caller of drain; may sleep as far as the user lock, which is held,
+    /// allows.
+    fn zap(&self, table: &mut Self::Table, dead: Span);
+
+    /// The worker has zapped `dead`, and the lock is free again: the place to wait for the device.
+    ///
+    /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker.
+    fn zapped(&self, dead: Span, ctx: &WorkerContext<'_>) {
+        let (_, _) = (dead, ctx);
+    }
+
+    /// A range is gone: no callback, no access and no hold is left of it.
+    ///
+    /// Called once for every range that was inserted, and before the range's share of `self` is dropped.
+    ///
+    /// Context: the worker; may sleep, but not wait for a worker. `self` must not own the mirror.
+    fn released(&self, span: Span, ctx: &WorkerContext<'_>);
+}
+
+/// A driver's object with its user lock.
+#[pin_data]
+pub struct Shared<T: Mirrored> {
+    data: T,
+    /// The mirror it is used with, from the first range on: compared, never followed. Addresses in
+    /// the table mean something in one address space only.
+    space: Atomic<*mut c_void>,
+    #[pin]
+    lock: T::Lock,
+}
+
+impl<T: Mirrored> Shared<T> {
+    /// Makes one, to be pinned in an [`Arc`]. May sleep.
+    pub fn new<E>(data: T, lock: impl PinInit<T::Lock, E>) -> impl PinInit<Self, E>
+    where
+        E: From<core::convert::Infallible>,
+    {
+        try_pin_init!(Self {
+            data,
+            space: Atomic::new(core::ptr::null_mut()),
+            lock <- lock,
+        }? E)
+        .pin_chain(|shared| {
+            let _reclaim = ReclaimScope::enter();
+            drop(shared.lock.lock());
+            Ok(())
+        })
+    }
+
+    /// Whether it is used with `space`; if it is used with none it is from now on.
+    fn bind(&self, space: *mut c_void) -> bool {
+        match self.space.cmpxchg(core::ptr::null_mut(), space, Relaxed) {
+            Ok(_) => true,
+            Err(bound) => bound == space,
+        }
+    }
+
+    /// The driver's object.
+    pub fn data(&self) -> &T {
+        &self.data
+    }
+
+    /// The user lock. Not for drivers: that would be a way to install without a commit.
+    pub(super) fn lock(&self) -> &T::Lock {
+        &self.lock
+    }
+}
+
+/// What all ranges of a mirror have in common.
+#[pin_data]
+pub(super) struct Space<T: Mirrored> {
+    pub(super) worker: Arc<Worker>,
+    #[pin]
+    pub(super) index: RangeIndex<Interval<Range<T>>>,
+    pub(super) mm: ARef<Mm>,
+    /// How many ranges there are, retired ones included.
+    ranges: Atomic<usize>,
+    limit: usize,
+}
+
+impl<T: Mirrored> Space<T> {
+    pub(super) fn new(worker: Arc<Worker>, mm: ARef<Mm>, limit: usize) -> impl PinInit<Self> {
+        pin_init!(Self {
+            worker,
+            index <- RangeIndex::new(),
+            mm,
+            ranges: Atomic::new(0),
+            limit,
+        })
+    }
+
+    /// How many ranges there are that have not been released.
+    pub(super) fn ranges(&self) -> usize {
+        self.ranges.load(Relaxed)
+    }
+
+    fn count(&self) -> Result {
+        if self.ranges.fetch_add(1, Full) >= self.limit {
+            self.uncount();
+            return Err(ENOSPC);
+        }
+        Ok(())
+    }
+
+    fn uncount(&self) {
+        let _ = self.ranges.fetch_sub(1, Full);
+    }
+}
+
+/// A range of addresses that a driver mirrors.
+#[pin_data(PinnedDrop)]
+pub struct Range<T: Mirrored> {
+    #[pin]
+    request: Request,
+    space: Arc<Space<T>>,
+    shared: Arc<Shared<T>>,
+}
+
+impl<T: Mirrored> Range<T> {
+    /// What a worker calls for a range.
+    pub(super) const OPS: RequestOps = RequestOps {
+        owner: <T::Module as ModuleMetadata>::THIS_MODULE.as_ptr(),
+        unpublish: Some(unpublish::<T>),
+        remove: Some(remove::<T>),
+        release: Some(release::<T>),
+    };
+
+    /// Makes a range that is about to be inserted, and held by whoever does that.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENOSPC` if the mirror has as many ranges as it may have, `EXDEV` if `shared` is used
+    /// with another mirror.
+    pub(super) fn new(
+        space: Arc<Space<T>>,
+        span: Span,
+        shared: Arc<Shared<T>>,
+    ) -> Result<Arc<Interval<Self>>> {
+        // The notifier, the request, what the two belong to, and the reference count.
+        #[cfg(not(CONFIG_DEBUG_SPINLOCK))]
+        const {
+            assert!(size_of::<Interval<Self>>() + size_of::<usize>() <= 256)
+        };
+
+        if !shared.bind(Arc::as_ptr(&space).cast_mut().cast()) {
+            return Err(EXDEV);
+        }
+        space.count()?;
+        let counted = ScopeGuard::new_with_data(space, |space| space.uncount());
+        let space = (*counted).clone();
+        let mm = space.mm.clone();
+        Arc::pin_init(
+            Interval::new::<Error>(
+                mm,
+                span,
+                try_pin_init!(Self {
+                    request <- Request::in_state(State::building(1)),
+                    space,
+                    shared,
+                }),
+            ),
+            GFP_KERNEL,
+        )
+        // From here on its destructor counts.
+        .inspect(|_| drop(counted.dismiss()))
+    }
+
+    /// The driver's object and its lock.
+    pub fn shared(&self) -> &Shared<T> {
+        &self.shared
+    }
+
+    pub(super) fn request(&self) -> &Request {
+        &self.request
+    }
+
+    pub(super) fn worker(&self) -> &Arc<Worker> {
+        &self.space.worker
+    }
+
+    /// Whether lookups find it and commits succeed; stable under the user lock for as long as the
+    /// worker's zap has not run.
+    pub(super) fn is_live(&self) -> bool {
+        self.request.state().is_live()
+    }
+
+    /// Takes back what may have been installed through the range, which is retired, in `dead`.
+    ///
+    /// A commit that saw the range live has finished when the lock is ours, and what it installed is
+    /// zapped here. One that takes the lock later sees that the range is not live.
+    pub(super) fn zap_dead(&self, dead: Span) {
+        let mut table = self.shared.lock.lock();
+        self.shared.data.zap(&mut table, dead);
+    }
+
+    /// Retires it. Context: any process context. `self` must be a range that was inserted.
+    pub(super) fn retire(&self) -> Retire {
+        // SAFETY: `self` is valid, and will be until `release` is called, which is what ends the
+        // registration's reference.
+        unsafe {
+            Worker::retire(
+                self.space.worker.as_arc_borrow(),
+                NonNull::from(&self.request),
+            )
+        }
+    }
+
+    /// The range and the interval around it that a request belongs to.
+    ///
+    /// # Safety
+    ///
+    /// `request` is that of a range of this type, in an interval, and valid for `'a`.
+    unsafe fn of_request<'a>(request: *mut Request) -> &'a Interval<Self> {
+        // SAFETY: By the safety requirements.
+        let range = unsafe { container_of!(request, Self, request) };
+        // SAFETY: A field's container is not at address null.
+        let range = unsafe { NonNull::new_unchecked(range) };
+        // SAFETY: By the safety requirements.
+        let interval = unsafe { Interval::from_data(range) };
+        // SAFETY: By the safety requirements; only shared references to it exist.
+        unsafe { interval.as_ref() }
+    }
+}
+
+#[pinned_drop]
+impl<T: Mirrored> PinnedDrop for Range<T> {
+    fn drop(self: Pin<&mut Self>) {
+        self.space.uncount();
+    }
+}
+
+impl<T: Mirrored> Invalidate for Range<T> {
+    fn invalidate<'cb>(
+        this: &'cb Interval<Self>,
+        inv: mmu_interval::Invalidation<'cb>,
+    ) -> Handled<'cb> {
+        let event = inv.event();
+        let range = this.data();
+        let handled = range.shared.data.invalidate(Invalidation::new(this, inv));
+        if event == Event::Release {
+            // The address space goes, and nobody is going to ask for its ranges one by one.
+            range.retire();
+        }
+        handled
+    }
+}
+
+/// First: nobody finds the range any more, and what was installed since the callback is taken back.
+unsafe extern "C" fn unpublish<T: Mirrored>(request: *mut Request) {
+    // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
+    let interval = unsafe { Range::<T>::of_request(request) };
+    let range = interval.data();
+    // What has been overwritten is the business of the new range, and has been zapped for it.
+    let zap = |piece| range.zap_dead(piece);
+    range
+        .space
+        .index
+        .erase(interval.span(), NonNull::from(interval), zap);
+    // SAFETY: This is a function of a `RequestOps`.
+    unsafe { WorkerContext::enter(|ctx| range.shared.data.zapped(interval.span(), ctx)) };
+}
+
+/// Then, after the grace period: no callback any more. Sleeps while the address space is invalidated.
+unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
+    // SAFETY: As above.
+    let interval = unsafe { Range::<T>::of_request(request) };
+    // SAFETY: `Mirror::insert` called `into_raw`, and the worker calls this once for a range.
+    let registration = unsafe { Registration::from_raw(NonNull::from(interval)) };
+    // The reference stays with whoever is going to call `release`.
+    let _ = MayBlock::assume(|p| Arc::into_raw(registration.remove(p)));
+}
+
+/// Last: the driver is told, and the memory is freed.
+unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
+    // SAFETY: As above.
+    let interval = unsafe { Range::<T>::of_request(request) };
+    // SAFETY: `remove` left the reference that the registration had to us.
+    let interval = unsafe { Arc::from_raw(core::ptr::from_ref(interval)) };
+    let data = &interval.data().shared.data;
+    // SAFETY: This is a function of a `RequestOps`.
+    unsafe { WorkerContext::enter(|ctx| data.released(interval.span(), ctx)) };
+}

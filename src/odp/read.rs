@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Level 2: how a range is used while it is in service.
+//!
+//! ```text
+//! Mirror::lookup --> Lookup --hold()--> Hold --begin()--> Section
+//!  (lockless)          |                 |                   |
+//!                    access            access             commit
+//! ```
+//!
+//! A [`Lookup`] is short: the grace period of everything that is retired waits for it. A [`Hold`] may
+//! be long: only the release of its own range waits for it, and no removal ever does.
+
+use super::{
+    range::{
+        Mirrored,
+        Range,
+        UserLock, //
+    },
+    worker::{
+        Retire,
+        Worker, //
+    }, //
+};
+use crate::{
+    may_block::MayBlock,
+    mmu_interval::{
+        Interval,
+        Sequence, //
+    },
+    span::Span, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::code,
+    prelude::*,
+    sync::{
+        srcu,
+        ArcBorrow, //
+    }, //
+};
+
+/// The range is retired. Look the address up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl From<Gone> for Error {
+    fn from(_: Gone) -> Self {
+        code::ESTALE
+    }
+}
+
+/// Why nothing was installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// An invalidation came between. Begin a new section.
+    Collided,
+    /// The range is retired. Look the address up again.
+    Gone,
+}
+
+impl From<Retry> for Error {
+    fn from(retry: Retry) -> Self {
+        match retry {
+            Retry::Collided => code::EAGAIN,
+            Retry::Gone => code::ESTALE,
+        }
+    }
+}
+
+/// A range that was found, valid for as long as this lives.
+///
+/// It holds off the grace period of the whole mirror, so it must not live long. It borrows the
+/// [`MayBlock`] that it was made with, so that a call that would wait for it does not compile with
+/// the same token; with one made anew lockdep reports it.
+///
+/// # Invariants
+///
+/// `interval` was found in the index after `_section` had been entered.
+pub struct Lookup<'g, T: Mirrored> {
+    interval: NonNull<Interval<Range<T>>>,
+    _section: srcu::Guard<'g>,
+    _may_block: PhantomData<&'g mut MayBlock<'g>>,
+}
+
+impl<'g, T: Mirrored> Lookup<'g, T> {
+    /// # Safety
+    ///
+    /// `interval` was found in the index of the mirror that `section` is of, after that had been entered.
+    pub(super) unsafe fn new(
+        interval: NonNull<Interval<Range<T>>>,
+        section: srcu::Guard<'g>,
+    ) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self {
+            interval,
+            _section: section,
+            _may_block: PhantomData,
+        }
+    }
+
+    fn interval(&self) -> &Interval<Range<T>> {
+        // SAFETY: By the type invariants, and because ranges are freed a grace period after they have
+        // left the index.
+        unsafe { self.interval.as_ref() }
+    }
+
+    /// The addresses of the range.
+    pub fn span(&self) -> Span {
+        self.interval().span()
+    }
+
+    /// The driver's object.
+    pub fn data(&self) -> &T {
+        self.interval().data().shared().data()
+    }
+
+    /// Lets `f` see what is installed, under the user lock.
+    ///
+    /// It is up to `f` to keep to the range's span, and to remove or use entries, not to add any:
+    /// that is what [`Hold::commit`] is for.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] if the range is retired; `f` has not been called.
+    pub fn access<R>(&self, f: impl FnOnce(&mut T::Table) -> R) -> Result<R, Gone> {
+        access(self.interval(), f)
+    }
+
+    /// Exchanges it for a hold, which may last.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] if the range is retired.
+    pub fn hold(self) -> Result<Hold<T>, Gone> {
+        let range = self.interval().data();
+        if !range.worker().hold(range.request()) {
+            return Err(Gone);
+        }
+        // INVARIANT: The hold was begun just now, in the section.
+        Ok(Hold {
+            interval: self.interval,
+        })
+    }
+
+    /// Retires the range. Context: as for [`Zap::retire`](super::Zap::retire).
+    pub fn retire(&self) -> Retire {
+        self.interval().data().retire()
+    }
+}
+
+/// A range that stays for as long as this lives, whatever becomes of it.
+///
+/// After the range has been retired the hold is good for nothing but to know when its end is.
+/// Whoever waits for a release or a shutdown must not have one.
+///
+/// # Invariants
+///
+/// A hold of `interval` was begun, and belongs to this.
+pub struct Hold<T: Mirrored> {
+    interval: NonNull<Interval<Range<T>>>,
+}
+
+// SAFETY: A hold may be ended in another task than it was begun in.
+unsafe impl<T: Mirrored> Send for Hold<T> {}
+// SAFETY: It gives shared access to the range only.
+unsafe impl<T: Mirrored> Sync for Hold<T> {}
+
+impl<T: Mirrored> Hold<T> {
+    /// # Safety
+    ///
+    /// A hold of `interval` was begun that belongs to nobody else.
+    pub(super) unsafe fn new(interval: NonNull<Interval<Range<T>>>) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self { interval }
+    }
+
+    pub(super) fn interval(&self) -> &Interval<Range<T>> {
+        // SAFETY: By the type invariants there is a hold, and ranges are freed after the last one.
+        unsafe { self.interval.as_ref() }
+    }
+
+    /// The addresses of the range.
+    pub fn span(&self) -> Span {
+        self.interval().span()
+    }
+
+    /// The driver's object.
+    pub fn data(&self) -> &T {
+        self.interval().data().shared().data()
+    }
+
+    /// Whether the range was in service at some moment during the call.
+    pub fn is_live(&self) -> bool {
+        self.interval().data().is_live()
+    }
+
+    /// As [`Lookup::access`].
+    pub fn access<R>(&self, f: impl FnOnce(&mut T::Table) -> R) -> Result<R, Gone> {
+        access(self.interval(), f)
+    }
+
+    /// Retires the range. Context: as for [`Zap::retire`](super::Zap::retire).
+    pub fn retire(&self) -> Retire {
+        self.interval().data().retire()
+    }
+
+    /// Begins a read section: what is seen of the process's pages from now on can be committed, unless
+    /// an invalidation comes between. Sleeps until those that are going on have ended.
+    ///
+    /// Context: may sleep; under neither the user lock nor `mmap_lock`.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`] if the range is retired.
+    pub fn begin(&self, p: &mut MayBlock<'_>) -> Result<Section, Gone> {
+        if !self.is_live() {
+            return Err(Gone);
+        }
+        let sequence = self.interval().read_begin(p).map_err(|_| Gone)?;
+        Ok(Section { sequence })
+    }
+
+    /// Calls `f`, under the user lock, if nothing has changed since `section` began: to install what
+    /// was found, or to submit what relies on what was installed.
+    ///
+    /// `f` installs within the range's span, and nothing that was found before the section began.
+    ///
+    /// # Errors
+    ///
+    /// [`Retry`] says why `f` has not been called. The section of another range has collided.
+    pub fn commit<R>(
+        &self,
+        section: Section,
+        f: impl FnOnce(&mut T::Table) -> R,
+    ) -> Result<R, Retry> {
+        let interval = self.interval();
+        let mut table = interval.data().shared().lock().lock();
+        if !interval.data().is_live() {
+            return Err(Retry::Gone);
+        }
+        if interval.read_retry(section.sequence) {
+            return Err(Retry::Collided);
+        }
+        Ok(f(&mut table))
+    }
+}
+
+impl<T: Mirrored> Drop for Hold<T> {
+    fn drop(&mut self) {
+        let range = self.interval().data();
+        let request = NonNull::from(range.request());
+        let worker = kernel::sync::Arc::as_ptr(range.worker());
+        // SAFETY: The worker belongs to a mirror, which waits for the end of all holds.
+        let worker = unsafe { ArcBorrow::from_raw(worker) };
+        // SAFETY: By the type invariants a hold was begun, which ends here.
+        unsafe { Worker::put(worker, request) };
+    }
+}
+
+/// A moment in the life of a range, for [`Hold::commit`]: it may be kept and used again.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    sequence: Sequence,
+}
+
+fn access<T: Mirrored, R>(
+    interval: &Interval<Range<T>>,
+    f: impl FnOnce(&mut T::Table) -> R,
+) -> Result<R, Gone> {
+    let range = interval.data();
+    let mut table = range.shared().lock().lock();
+    // The worker zaps under the same lock after the range is marked: either it is still live, or
+    // what was installed through it must not be looked at any more.
+    if !range.is_live() {
+        return Err(Gone);
+    }
+    Ok(f(&mut table))
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an object that can be retired embeds.
+//!
+//! Lock order: a worker's lists, then the lock of a request. Both are taken with nothing else
+//! inside and never across a sleep, so a request can be retired wherever a spinlock may be taken.
+
+use super::state::{
+    Effect,
+    Event,
+    State, //
+};
+use core::{
+    cell::UnsafeCell,
+    ffi::c_void, //
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        SpinLock, //
+    }, //
+};
+
+/// A request to take an object out of service, embedded in the object.
+///
+/// Laid out like `struct odp_request` of `include/odp.h`.
+///
+/// # Invariants
+///
+/// - `word` is a packed [`State`] and only written with `lock` held.
+/// - `link` belongs to the list that the request is on. Between the event that answers
+///   [`Effect::Queue`] or [`Effect::Release`] and the next list it belongs to whoever got that answer.
+#[repr(C)]
+#[pin_data]
+pub struct Request {
+    #[pin]
+    lock: SpinLock<()>,
+    word: Atomic<u32>,
+    pub(super) link: UnsafeCell<Link>,
+    /// The worker that it belongs to, from its first use on: compared, never followed.
+    worker: Atomic<*mut c_void>,
+}
+
+/// A request's place in a list, and the flushes that wait for it.
+#[repr(C)]
+pub(super) struct Link {
+    pub(super) next: *mut Request,
+    pub(super) tickets: Tickets,
+}
+
+/// In which epoch of each kind a request was queued.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Tickets {
+    pub(super) removed: u8,
+    pub(super) released: u8,
+}
+
+// SAFETY: A request may be retired in one task and taken out in another; the links it has belong
+// to lists that keep to the type invariants.
+unsafe impl Send for Request {}
+// SAFETY: As above; what is shared is atomic, or guarded as the type invariants say.
+unsafe impl Sync for Request {}
+
+impl Request {
+    /// Makes the request of an object of level 1 that is in service.
+    pub fn new() -> impl PinInit<Self> {
+        Self::in_state(State::live())
+    }
+
+    /// Makes a request in the given state, on no list.
+    pub(super) fn in_state(state: State) -> impl PinInit<Self> {
+        pin_init!(Self {
+            lock <- new_spinlock!((), "odp::Request"),
+            word: Atomic::new(state.pack()),
+            link: UnsafeCell::new(Link {
+                next: core::ptr::null_mut(),
+                tickets: Tickets { removed: 0, released: 0 },
+            }),
+            worker: Atomic::new(core::ptr::null_mut()),
+        })
+    }
+
+    /// The state at some moment during the call.
+    ///
+    /// Takes no lock. Where a decision rests on it, a lock under which the state would have to
+    /// change must be held: for commits and accesses that is the user lock.
+    pub(super) fn state(&self) -> State {
+        State::unpack(self.word.load(Acquire))
+    }
+
+    /// Whether the request belongs to `worker`; one that belongs to none does from now on.
+    pub(super) fn bind(&self, worker: *mut c_void) -> bool {
+        let bound = self.worker.load(Relaxed);
+        if bound.is_null() {
+            // If somebody else was faster, what counts is for whom.
+            return match self.worker.cmpxchg(bound, worker, Relaxed) {
+                Ok(_) => true,
+                Err(bound) => bound == worker,
+            };
+        }
+        bound == worker
+    }
+
+    /// Applies `event`. The caller does what the effect asks for.
+    #[must_use]
+    pub(super) fn apply(&self, event: Event) -> Effect {
+        let _lock = self.lock.lock();
+        let (state, effect) = State::unpack(self.word.load(Relaxed)).step(event);
+        // INVARIANT: The lock is held, and this is a packed state.
+        self.word.store(state.pack(), Release);
+        effect
+    }
+}

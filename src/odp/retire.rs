@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Level 1: the driver owns its notifier, the library retires the object around it.
+//!
+//! For drivers whose notifier comes with something else (`ib_umem_odp`), or that use plain
+//! notifiers. What is theirs: the table that lookups go through, and the blocking teardown. What is the
+//! library's: that it happens once, in which order, after which grace period, and where.
+
+use super::{
+    request::Request,
+    stats::Snapshot,
+    worker::{
+        OwnedWorker,
+        RequestOps,
+        Retire,
+        Until,
+        Worker,
+        WorkerContext, //
+    }, //
+};
+use crate::may_block::MayBlock;
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::{
+        srcu,
+        Arc,
+        ArcBorrow, //
+    },
+    ModuleMetadata, //
+};
+
+/// Says where in an object its [`Request`] is; see [`impl_has_request!`](crate::impl_has_request).
+///
+/// # Safety
+///
+/// The two functions are inverse to each other, and the request belongs to the object.
+pub unsafe trait HasRequest {
+    /// The request of an object.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid.
+    unsafe fn raw_request(this: *const Self) -> *mut Request;
+
+    /// The object of a request.
+    ///
+    /// # Safety
+    ///
+    /// `request` is the request of a valid object of this type.
+    unsafe fn request_container_of(request: *mut Request) -> *const Self;
+}
+
+/// Implements [`HasRequest`] for a type with a field that is a [`Request`].
+///
+/// # Examples
+///
+/// ```ignore
+/// odp::impl_has_request! { Child { self.request } }
+/// ```
+#[macro_export]
+macro_rules! impl_has_request {
+    ($self:ty { self.$field:ident }) => {
+        // SAFETY: Both go between an object and its field.
+        unsafe impl $crate::HasRequest for $self {
+            unsafe fn raw_request(this: *const Self) -> *mut $crate::Request {
+                // SAFETY: The caller promises that it is valid.
+                unsafe { (&raw const (*this).$field).cast_mut() }
+            }
+
+            unsafe fn request_container_of(request: *mut $crate::Request) -> *const Self {
+                // SAFETY: The caller promises that it is that field of an object.
+                unsafe { ::kernel::container_of!(request, Self, $field) }
+            }
+        }
+    };
+}
+
+/// An object that can be retired.
+pub trait Retirable: HasRequest + Send + Sync + Sized + 'static {
+    /// The module that this implementation is text of.
+    type Module: ModuleMetadata;
+
+    /// Takes the object out of the driver's table, so that no new lookup finds it. If the
+    /// callback has done that already, there is nothing to do.
+    ///
+    /// Context: may sleep. A grace period of [`Retirer::read`] follows.
+    fn unpublish(&self, ctx: &WorkerContext<'_>);
+
+    /// Ends callbacks: stops the device again, under the user lock, for what was installed since
+    /// `invalidate()`; then the driver's own blocking removal.
+    ///
+    /// Context: may sleep and wait for invalidations. Several objects at the same time. Not called
+    /// while a lookup in a read section that began before `unpublish` may see it; holds may remain.
+    fn remove(&self, ctx: &WorkerContext<'_>);
+
+    /// Gives back the reference that [`Retirer::retire`] took. The last hold is gone.
+    ///
+    /// Context: may sleep and wait for invalidations.
+    fn release(this: Arc<Self>, ctx: &WorkerContext<'_>);
+}
+
+/// Retires objects of one kind, for one device context.
+///
+/// Dropping it is [`Retirer::shutdown`].
+pub struct Retirer<R: Retirable> {
+    worker: OwnedWorker,
+    _objects: PhantomData<fn(Arc<R>)>,
+}
+
+impl<R: Retirable> Retirer<R> {
+    const fn ops(owner: *mut bindings::module) -> RequestOps {
+        RequestOps {
+            owner,
+            unpublish: Some(unpublish::<R>),
+            remove: Some(remove::<R>),
+            release: Some(release::<R>),
+        }
+    }
+
+    const OPS: RequestOps = Self::ops(<R::Module as ModuleMetadata>::THIS_MODULE.as_ptr());
+    const OPS_UNPINNED: RequestOps = Self::ops(core::ptr::null_mut());
+
+    /// Makes a retirer; `name` is that of its counters in debugfs. May sleep.
+    ///
+    /// The driver's module cannot be unloaded before the retirer is shut down, so this is for what is made
+    /// and ended while the module is in use: an open file, an object of user space's. One for each
+    /// address space is best: a removal waits for invalidations, and then all that come after it do.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENODEV` if the driver's module is about to be unloaded.
+    pub fn new(name: &CStr) -> Result<Self> {
+        Ok(Self {
+            worker: OwnedWorker::new(name, &Self::OPS)?,
+            _objects: PhantomData,
+        })
+    }
+
+    /// As [`Retirer::new`], but does not keep the module loaded, for what lives as long as the module.
+    ///
+    /// # Safety
+    ///
+    /// It is shut down or dropped before the module's exit returns.
+    pub unsafe fn new_unpinned(name: &CStr) -> Result<Self> {
+        Ok(Self {
+            worker: OwnedWorker::new(name, &Self::OPS_UNPINNED)?,
+            _objects: PhantomData,
+        })
+    }
+
+    /// Retires `object`. The first to do so has [`Retirable::release`] called, once, later.
+    ///
+    /// An object belongs to the retirer that it is first used with.
+    ///
+    /// Context: any process context, `invalidate()` included, non-blockable or not. Allocates
+    /// nothing, does not sleep.
+    pub fn retire(&self, object: ArcBorrow<'_, R>) -> Retire {
+        let raw = Arc::into_raw(Arc::from(object));
+        // SAFETY: It points to a valid object.
+        let request = unsafe { request_of(raw) };
+        // SAFETY: The reference that was leaked keeps the object until `release` takes it back,
+        // unless the answer is that it will not.
+        let retire = unsafe { Worker::retire(self.worker.as_arc_borrow(), request) };
+        if retire != Retire::Queued {
+            // SAFETY: The worker has not taken it. This is not the last one, as it was borrowed.
+            drop(unsafe { Arc::from_raw(raw) });
+        }
+        retire
+    }
+
+    /// Begins a section in which objects that are found in the driver's table, without a lock, stay
+    /// valid. It may sleep for short; who needs longer takes a hold.
+    pub fn read<'g>(&'g self, p: &'g mut MayBlock<'_>) -> ReadGuard<'g> {
+        let _ = p;
+        ReadGuard(self.worker.read_lock())
+    }
+
+    /// Begins a long hold: `release` waits for its end, nothing else does. `None` if the object is
+    /// retired. Context: as for [`Retirer::retire`].
+    pub fn hold<'h>(&'h self, object: ArcBorrow<'_, R>) -> Option<Held<'h, R>> {
+        let object = Arc::from(object);
+        // SAFETY: It points to a valid object.
+        let request = unsafe { request_of(Arc::as_ptr(&object)) };
+        // SAFETY: As above.
+        let held = self.worker.hold(unsafe { request.as_ref() });
+        held.then_some(Held {
+            retirer: self,
+            object,
+        })
+    }
+
+    /// Whether commits of this object may succeed. A driver asks this together with
+    /// `mmu_interval_read_retry()`, under its user lock: the sequence of a notifier that has been
+    /// removed meanwhile says nothing.
+    pub fn is_live(&self, object: ArcBorrow<'_, R>) -> bool {
+        let object: &R = &object;
+        // SAFETY: It points to a valid object.
+        unsafe { request_of(object).as_ref() }.state().is_live()
+    }
+
+    /// Unpublishes and removes here what nobody has taken yet; returns how many. Never waits for the
+    /// worker, and leaves releases to it.
+    ///
+    /// Context: may sleep; without locks that `unpublish` and `remove` take.
+    pub fn drain(&self, p: &mut MayBlock<'_>) -> usize {
+        Worker::drain(self.worker.as_arc_borrow(), p)
+    }
+
+    /// Waits for everything retired before the call. Context: as for [`Retirer::drain`]; not while
+    /// holding what it waits for.
+    pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
+        self.worker.flush(until, p);
+    }
+
+    /// Waits until `remove` has returned for an object that has been retired.
+    pub fn wait(&self, held: &Held<'_, R>, p: &mut MayBlock<'_>) {
+        // SAFETY: The hold keeps the object.
+        let request = unsafe { request_of::<R>(Arc::as_ptr(&held.object)).as_ref() };
+        self.worker.wait_removed(request, p);
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Snapshot {
+        self.worker.stats().snapshot()
+    }
+
+    /// Waits until everything that was retired is released and the worker has come to rest.
+    ///
+    /// What has not been retired is not waited for: the driver does that first.
+    pub fn shutdown(self, p: &mut MayBlock<'_>) -> Snapshot {
+        self.worker.shutdown(p, || true)
+    }
+}
+
+/// A read section of [`Retirer::read`].
+pub struct ReadGuard<'g>(#[expect(dead_code)] srcu::Guard<'g>);
+
+/// A long hold on an object of level 1. Its end may be in any process context.
+pub struct Held<'h, R: Retirable> {
+    retirer: &'h Retirer<R>,
+    object: Arc<R>,
+}
+
+impl<R: Retirable> Deref for Held<'_, R> {
+    type Target = R;
+
+    fn deref(&self) -> &R {
+        &self.object
+    }
+}
+
+impl<R: Retirable> Drop for Held<'_, R> {
+    fn drop(&mut self) {
+        // SAFETY: It points to a valid object.
+        let request = unsafe { request_of(Arc::as_ptr(&self.object)) };
+        // SAFETY: The hold was taken when this was made, and it ends here. The reference to the
+        // object is dropped after this; it may be the last, which `Retirable::release` allows for.
+        unsafe { Worker::put(self.retirer.worker.as_arc_borrow(), request) };
+    }
+}
+
+/// # Safety
+///
+/// `object` is valid.
+unsafe fn request_of<R: HasRequest>(object: *const R) -> NonNull<Request> {
+    // SAFETY: By the safety requirements.
+    let request = unsafe { R::raw_request(object) };
+    // SAFETY: The field of a valid object is not at address null.
+    unsafe { NonNull::new_unchecked(request) }
+}
+
+unsafe extern "C" fn unpublish<R: Retirable>(request: *mut Request) {
+    // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
+    let object = unsafe { &*R::request_container_of(request) };
+    // SAFETY: This is a function of a `RequestOps`.
+    unsafe { WorkerContext::enter(|ctx| object.unpublish(ctx)) };
+}
+
+unsafe extern "C" fn remove<R: Retirable>(request: *mut Request) {
+    // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
+    let object = unsafe { &*R::request_container_of(request) };
+    // SAFETY: This is a function of a `RequestOps`.
+    unsafe { WorkerContext::enter(|ctx| object.remove(ctx)) };
+}
+
+unsafe extern "C" fn release<R: Retirable>(request: *mut Request) {
+    // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
+    let object = unsafe { R::request_container_of(request) };
+    // SAFETY: `Retirer::retire` leaked a reference, and the worker calls this once.
+    let object = unsafe { Arc::from_raw(object) };
+    // SAFETY: This is a function of a `RequestOps`.
+    unsafe { WorkerContext::enter(|ctx| R::release(object, ctx)) };
+}

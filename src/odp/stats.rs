@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters of a worker, as debugfs shows them.
+
+use kernel::{
+    fmt,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    }, //
+};
+
+/// A number that only grows, except where [`Counter::sub`] says otherwise.
+pub(super) struct Counter(Atomic<u64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    pub(super) fn add(&self, n: usize) {
+        // CAST: `usize` has at most 64 bits.
+        self.0.add(n as u64, Relaxed);
+    }
+
+    pub(super) fn inc(&self) {
+        self.add(1);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of a worker while it works.
+        pub(super) struct Stats {
+            $($(#[$doc])* pub(super) $name: Counter,)*
+        }
+
+        /// The counters of a worker at one moment.
+        #[derive(Clone, Copy, Debug, Default)]
+        #[repr(C)]
+        pub struct Snapshot {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Stats {
+            pub(super) const fn new() -> Self {
+                Self { $($name: Counter::new(),)* }
+            }
+
+            pub(super) fn snapshot(&self) -> Snapshot {
+                Snapshot { $($name: self.$name.get(),)* }
+            }
+
+            /// Writes a line for each counter.
+            pub(super) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(writeln!(f, "{} {}", stringify!($name), self.$name.get())?;)*
+                Ok(())
+            }
+        }
+    };
+}
+
+counters! {
+    /// Ranges inserted.
+    inserted,
+    /// Insertions that failed, for whatever reason.
+    insert_failed,
+    /// Insertions that failed because the address space was gone.
+    mm_dead,
+    /// Requests accepted.
+    queued,
+    /// Requests that found the range retired already.
+    coalesced,
+    /// Batches taken, by the worker or by the caller of drain.
+    batches,
+    /// Grace periods waited for.
+    grace_periods,
+    /// Requests taken by callers of drain.
+    drained,
+    /// Ranges whose removal is over.
+    removed,
+    /// Ranges released.
+    released,
+    /// Long holds begun.
+    holds,
+    /// Long holds ended.
+    puts,
+    /// Releases that had to wait for a hold.
+    held_back,
+    /// Times that the worker was woken up.
+    kicks,
+    /// Non-blockable invalidations given up because the user lock was taken.
+    would_block,
+}

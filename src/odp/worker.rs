@@ -1,0 +1,748 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The worker: what happens to a request after the callback.
+//!
+//! One for each mirror. It takes what has been queued as one batch and, for the whole batch,
+//!
+//! 1. *unpublishes*: from then on no new lookup finds the objects;
+//! 2. waits for *one* grace period of its SRCU domain, for lookups that had found them;
+//! 3. *removes*: the blocking part. Several lanes do this at the same time, because a removal
+//!    sleeps until the invalidations of the address space have ended, and all that sleep in the
+//!    same phase wake up together;
+//! 4. *releases* each object once its last hold is gone. Nothing ever waits for a hold: where one
+//!    is left, its end queues the release.
+//!
+//! While a batch is on its way, what comes in meanwhile waits and makes the next one. Nothing here
+//! waits for another work item, so that a single thread (the queue's rescuer) is enough.
+//!
+//! It knows nothing of ranges, notifiers or Rust types: an object is a [`Request`] and a table of C
+//! functions, [`RequestOps`].
+
+use super::{
+    epoch::Epochs,
+    fifo::Fifo,
+    library::Library,
+    request::{
+        Request,
+        Tickets, //
+    },
+    state::{
+        Effect,
+        Event, //
+    },
+    stats::{
+        Snapshot,
+        Stats, //
+    }, //
+};
+use crate::{
+    may_block::{
+        MayBlock,
+        WorkerScope, //
+    },
+    module_ref::ModuleRef, //
+};
+use core::{
+    marker::PhantomData,
+    ops::Deref,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    debugfs::File,
+    new_condvar,
+    new_mutex,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        srcu::{
+            self,
+            new_srcu, //
+        },
+        Arc,
+        ArcBorrow,
+        CondVar,
+        Mutex,
+        SpinLock,
+        Srcu, //
+    },
+    types::NotThreadSafe,
+    workqueue::{
+        impl_has_work,
+        new_work,
+        HasWork,
+        Queue,
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// What the worker calls, for each request in this order, in process context.
+///
+/// Laid out like `struct odp_retirer_ops` of `include/odp.h`.
+#[repr(C)]
+pub(crate) struct RequestOps {
+    /// The module that these functions are text of; null if it cannot be unloaded.
+    pub owner: *mut bindings::module,
+    /// Before the grace period. From here on no new lookup may find the object.
+    pub unpublish: Option<unsafe extern "C" fn(*mut Request)>,
+    /// After the grace period: may sleep, and may wait for invalidations. Holds may remain.
+    pub remove: Option<unsafe extern "C" fn(*mut Request)>,
+    /// After that, when the last hold is gone. The object is not touched any more.
+    pub release: Option<unsafe extern "C" fn(*mut Request)>,
+}
+
+// SAFETY: A table of functions and the address of a module, none of which changes.
+unsafe impl Sync for RequestOps {}
+
+/// Evidence that a worker's callback is running: the task may sleep, but not wait for a worker.
+///
+/// It cannot be made into [`MayBlock`].
+pub struct WorkerContext<'w> {
+    _scope: PhantomData<*mut &'w mut ()>,
+    _not_send: NotThreadSafe,
+}
+
+impl WorkerContext<'_> {
+    /// Runs `f` with the evidence that a worker's callback is running.
+    ///
+    /// # Safety
+    ///
+    /// Called by functions of a [`RequestOps`] only.
+    pub(super) unsafe fn enter<R>(f: impl for<'w> FnOnce(&WorkerContext<'w>) -> R) -> R {
+        f(&WorkerContext {
+            _scope: PhantomData,
+            _not_send: NotThreadSafe,
+        })
+    }
+}
+
+/// What became of a request to retire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retire {
+    /// This was the first: the object is on its way out.
+    Queued,
+    /// It was on its way out already.
+    Already,
+    /// The worker is being shut down and takes nothing; the object is as it was.
+    Closed,
+    /// The object belongs to another worker and is as it was.
+    Foreign,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// No callback, lookup or access is left. Takes as long as the address space is being
+    /// invalidated and lookups last.
+    Removed,
+    /// Released, too. Takes as long as the slowest hold: user space can make that long.
+    Released,
+}
+
+/// The work behind one mirror.
+#[pin_data]
+pub(crate) struct Worker {
+    #[pin]
+    lists: SpinLock<Lists>,
+    /// Notified when `lists` has changed for somebody who waits.
+    #[pin]
+    progress: CondVar,
+    /// Flushes of each kind take turns, as `Epochs` wants it.
+    #[pin]
+    flush_removed: Mutex<()>,
+    #[pin]
+    flush_released: Mutex<()>,
+    #[pin]
+    srcu: Srcu,
+    #[pin]
+    batch: Work<Worker, BATCH>,
+    #[pin]
+    release: Work<Worker, RELEASE>,
+    #[pin]
+    lanes: Lanes,
+    #[pin]
+    stats: File<Stats>,
+    ops: &'static RequestOps,
+}
+
+/// What the worker has to do.
+struct Lists {
+    /// Retired, and taken by nobody.
+    pending: Fifo,
+    /// The grace period is over; for the lanes.
+    removing: Fifo,
+    /// Removed and no longer held.
+    ready: Fifo,
+    /// How many of the worker's current batch are not removed yet.
+    in_flight: usize,
+    /// Whether `batch` is queued or running.
+    batching: bool,
+    /// Whether `release` is queued or about to look at `ready`.
+    releasing: bool,
+    /// Whether requests are refused.
+    closed: bool,
+    /// How many tasks sleep on `progress`.
+    waiters: usize,
+    removed: Epochs,
+    released: Epochs,
+}
+
+const BATCH: u64 = 0;
+const RELEASE: u64 = 1;
+
+macro_rules! lanes {
+    ($($lane:ident = $id:literal),* $(,)?) => {
+        /// The work items of the lanes besides the one that `batch` is.
+        #[pin_data]
+        struct Lanes {
+            $(#[pin] $lane: Work<Worker, $id>,)*
+        }
+
+        impl Lanes {
+            fn new() -> impl PinInit<Self> {
+                pin_init!(Self { $($lane <- new_work!("odp::Worker::lane"),)* })
+            }
+        }
+
+        impl Worker {
+            /// Has up to `n` lanes run.
+            fn kick_lanes(this: ArcBorrow<'_, Self>, n: usize) {
+                let mut n = n;
+                $(
+                    if n == 0 {
+                        return;
+                    }
+                    n -= 1;
+                    // If it is queued already, that will do.
+                    let _ = Self::queue().enqueue::<Arc<Self>, $id>(this.into());
+                )*
+                let _ = n;
+            }
+
+            /// Waits until no lane runs.
+            fn flush_lanes(&self) {
+                $(flush_work::<$id>(self);)*
+            }
+        }
+
+        $(
+            // SAFETY: Both methods go between a worker and the field that holds the work item.
+            unsafe impl HasWork<Worker, $id> for Worker {
+                unsafe fn raw_get_work(ptr: *mut Self) -> *mut Work<Worker, $id> {
+                    // SAFETY: The caller promises that the pointer is valid.
+                    unsafe { &raw mut (*ptr).lanes.$lane }
+                }
+
+                unsafe fn work_container_of(ptr: *mut Work<Worker, $id>) -> *mut Self {
+                    // SAFETY: The caller promises that it points to that field of `Lanes`.
+                    let lanes = unsafe { kernel::container_of!(ptr, Lanes, $lane) };
+                    // SAFETY: The only `Lanes` are those of workers.
+                    unsafe { kernel::container_of!(lanes, Worker, lanes) }
+                }
+            }
+
+            impl WorkItem<$id> for Worker {
+                type Pointer = Arc<Self>;
+
+                fn run(this: Arc<Self>) {
+                    this.lane();
+                    this.kick_batch_if_idle();
+                }
+            }
+        )*
+    };
+}
+
+lanes!(a = 10, b = 11, c = 12, d = 13, e = 14, f = 15, g = 16);
+
+impl_has_work! {
+    impl HasWork<Self, 0> for Worker { self.batch }
+    impl HasWork<Self, 1> for Worker { self.release }
+}
+
+impl WorkItem<BATCH> for Worker {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        while let Some(batch) = this.take_batch() {
+            // OVERFLOW: A batch is not empty.
+            let more = batch.len() - 1;
+            this.expire(&batch);
+            this.lists.lock().removing.append(batch);
+            Self::kick_lanes(this.as_arc_borrow(), more);
+            this.lane();
+        }
+    }
+}
+
+impl WorkItem<RELEASE> for Worker {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        loop {
+            let mut lists = this.lists.lock();
+            let Some(request) = lists.ready.pop() else {
+                lists.releasing = false;
+                return;
+            };
+            drop(lists);
+            // SAFETY: It was on the list of those that are ready to be released.
+            unsafe { this.release(request) };
+        }
+    }
+}
+
+fn flush_work<const ID: u64>(worker: &Worker)
+where
+    Worker: HasWork<Worker, ID>,
+{
+    // SAFETY: A reference is a valid pointer.
+    let work = unsafe { Worker::raw_get_work(core::ptr::from_ref(worker).cast_mut()) };
+    // SAFETY: As above.
+    let work = unsafe { Work::raw_get(work) };
+    // SAFETY: The work item is initialised, and the caller's reference to the worker keeps it.
+    unsafe { bindings::flush_work(work) };
+}
+
+impl Worker {
+    fn new(name: &CStr, ops: &'static RequestOps) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            try_pin_init!(Self {
+                lists <- new_spinlock!(Lists::new(), "odp::Worker::lists"),
+                progress <- new_condvar!("odp::Worker::progress"),
+                flush_removed <- new_mutex!((), "odp::Worker::flush_removed"),
+                flush_released <- new_mutex!((), "odp::Worker::flush_released"),
+                srcu <- new_srcu!("odp::Worker::srcu"),
+                batch <- new_work!("odp::Worker::batch"),
+                release <- new_work!("odp::Worker::release"),
+                lanes <- Lanes::new(),
+                stats <- Library::get().debugfs().read_callback_file(
+                    name,
+                    Stats::new(),
+                    &|stats: &Stats, f: &mut kernel::fmt::Formatter<'_>| stats.write(f),
+                ),
+                ops,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn queue() -> &'static Queue {
+        Library::get().queue()
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Enters a section that holds off the grace period of objects looked up in it. May sleep in
+    /// it, but not wait for the worker.
+    pub(crate) fn read_lock(&self) -> srcu::Guard<'_> {
+        self.srcu.read_lock()
+    }
+
+    /// The SRCU domain, for C.
+    pub(crate) fn srcu(&self) -> *mut bindings::srcu_struct {
+        // CAST: `Srcu` is transparent over `srcu_struct`.
+        core::ptr::from_ref(&self.srcu).cast_mut().cast()
+    }
+
+    /// Retires an object: exactly once, whoever else tries.
+    ///
+    /// Context: any process context, with any lock held but those of this library. Allocates
+    /// nothing, does not sleep.
+    ///
+    /// # Safety
+    ///
+    /// `request` is valid during the call, and if it is not retired yet, until `release` has been
+    /// called for it. The worker is not shut down during the call.
+    pub(crate) unsafe fn retire(this: ArcBorrow<'_, Self>, request: NonNull<Request>) -> Retire {
+        // SAFETY: By the safety requirements it is valid.
+        let request_ref = unsafe { request.as_ref() };
+        if !this.owns(request_ref) {
+            return Retire::Foreign;
+        }
+        let mut lists = this.lists.lock();
+        if lists.closed && request_ref.state().is_live() {
+            return Retire::Closed;
+        }
+        match request_ref.apply(Event::Retire) {
+            Effect::Queue => {}
+            Effect::Deferred => return Retire::Queued,
+            _ => {
+                drop(lists);
+                this.stats.coalesced.inc();
+                return Retire::Already;
+            }
+        }
+        // SAFETY: By the answer the link is ours; it is valid until it is released.
+        let kick = unsafe { lists.queue(request) };
+        drop(lists);
+
+        this.stats.queued.inc();
+        if kick {
+            Self::kick_batch(this);
+        }
+        Retire::Queued
+    }
+
+    /// Whether `request` belongs to this worker; one that belongs to none does from now on.
+    fn owns(&self, request: &Request) -> bool {
+        request.bind(core::ptr::from_ref(self).cast_mut().cast())
+    }
+
+    /// Says that an object is in service now; hands it over if it was retired before that.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Worker::retire`].
+    pub(crate) unsafe fn publish(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
+        let mut lists = this.lists.lock();
+        // SAFETY: By the safety requirements it is valid.
+        if unsafe { request.as_ref() }.apply(Event::Publish) != Effect::Queue {
+            return;
+        }
+        // SAFETY: By the answer the link is ours; it is valid until it is released.
+        let kick = unsafe { lists.queue(request) };
+        drop(lists);
+
+        this.stats.queued.inc();
+        if kick {
+            Self::kick_batch(this);
+        }
+    }
+
+    /// Begins a long hold; says whether there is one now.
+    pub(crate) fn hold(&self, request: &Request) -> bool {
+        let held = self.owns(request) && request.apply(Event::Hold) == Effect::None;
+        if held {
+            self.stats.holds.inc();
+        }
+        held
+    }
+
+    /// Ends a long hold. Context: as for [`Worker::retire`].
+    ///
+    /// # Safety
+    ///
+    /// [`Worker::hold`] succeeded, and this is called once for that. The object is not used after
+    /// this.
+    pub(crate) unsafe fn put(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
+        this.stats.puts.inc();
+        // SAFETY: The hold keeps it valid.
+        if unsafe { request.as_ref() }.apply(Event::Put) != Effect::Release {
+            return;
+        }
+        // SAFETY: By the answer it is ours to release.
+        unsafe { Self::release_later(this, request) };
+    }
+
+    /// Has an object released by the worker.
+    ///
+    /// # Safety
+    ///
+    /// The caller got the answer [`Effect::Release`].
+    unsafe fn release_later(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
+        let mut lists = this.lists.lock();
+        // SAFETY: By the safety requirements the link is the caller's; it is valid until it is
+        // released.
+        unsafe { lists.ready.push(request) };
+        let kick = !core::mem::replace(&mut lists.releasing, true);
+        drop(lists);
+        if kick {
+            // The flag says that it is neither queued nor going to look again. Until it has run, the
+            // object is outstanding, which keeps the worker from being shut down.
+            let _ = Self::queue().enqueue::<Arc<Self>, RELEASE>(this.into());
+        }
+    }
+
+    fn kick_batch(this: ArcBorrow<'_, Self>) {
+        this.stats.kicks.inc();
+        // The flag says that it is neither queued nor going to look again.
+        let _ = Self::queue().enqueue::<Arc<Self>, BATCH>(this.into());
+    }
+
+    /// Has the next batch taken if the lanes are through with this one.
+    fn kick_batch_if_idle(self: &Arc<Self>) {
+        let kick = self.lists.lock().should_batch();
+        if kick {
+            Self::kick_batch(self.as_arc_borrow());
+        }
+    }
+
+    /// Takes everything that is pending as the worker's next batch, unless it still has one.
+    fn take_batch(&self) -> Option<Fifo> {
+        let mut lists = self.lists.lock();
+        if lists.in_flight > 0 || lists.pending.is_empty() {
+            lists.batching = false;
+            return None;
+        }
+        let batch = lists.pending.take();
+        lists.in_flight = batch.len();
+        Some(batch)
+    }
+
+    /// Sees to it that nobody can reach the objects of a batch.
+    fn expire(&self, batch: &Fifo) {
+        for request in batch.iter() {
+            // SAFETY: Requests on a list are valid.
+            let effect = unsafe { request.as_ref() }.apply(Event::Take);
+            kernel::warn_on!(effect != Effect::None);
+            if let Some(unpublish) = self.ops.unpublish {
+                let _scope = WorkerScope::enter();
+                // SAFETY: It is a request of this worker's, and this is its turn.
+                unsafe { unpublish(request.as_ptr()) };
+            }
+        }
+        // The order is what makes this safe: after the last object was unpublished.
+        self.srcu.synchronize();
+        self.stats.batches.inc();
+        self.stats.grace_periods.inc();
+    }
+
+    /// Removes what there is to remove, until nothing is left.
+    fn lane(&self) {
+        loop {
+            let Some(request) = self.lists.lock().removing.pop() else {
+                return;
+            };
+            // SAFETY: The grace period of what is on this list is over.
+            if unsafe { self.remove(request) } {
+                // SAFETY: By the answer it is ours to release.
+                unsafe { self.release(request) };
+            }
+            let mut lists = self.lists.lock();
+            lists.in_flight = lists.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// Takes an object away for good, and says whether it is the caller's to release.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken `request`, unpublished it, and waited for a grace period.
+    #[must_use]
+    unsafe fn remove(&self, request: NonNull<Request>) -> bool {
+        if let Some(remove) = self.ops.remove {
+            let _scope = WorkerScope::enter();
+            // SAFETY: It is a request of this worker's, and this is its turn.
+            unsafe { remove(request.as_ptr()) };
+        }
+        // SAFETY: The link is ours; we have taken it from a list. It must be looked at now,
+        // because once the state has changed somebody else may release the object.
+        let Tickets { removed, .. } = unsafe { (*request.as_ref().link.get()).tickets };
+
+        self.stats.removed.inc();
+        // SAFETY: It has not been released.
+        let effect = unsafe { request.as_ref() }.apply(Event::Remove);
+        self.progress_made(|lists| lists.removed.exit(removed));
+        if effect == Effect::Release {
+            return true;
+        }
+        kernel::warn_on!(effect != Effect::None);
+        self.stats.held_back.inc();
+        false
+    }
+
+    /// Gives an object back to the driver.
+    ///
+    /// # Safety
+    ///
+    /// The caller got the answer [`Effect::Release`], or the request from somebody who did.
+    unsafe fn release(&self, request: NonNull<Request>) {
+        // SAFETY: By the safety requirements the link is ours.
+        let Tickets { released, .. } = unsafe { (*request.as_ref().link.get()).tickets };
+        if let Some(release) = self.ops.release {
+            let _scope = WorkerScope::enter();
+            // SAFETY: It is a request of this worker's, and this is its turn, its last.
+            unsafe { release(request.as_ptr()) };
+        }
+        self.stats.released.inc();
+        self.progress_made(|lists| lists.released.exit(released));
+    }
+
+    /// Has those who wait look again, because something has changed that they look at.
+    pub(crate) fn notify(&self) {
+        self.progress_made(|_| ());
+    }
+
+    fn progress_made(&self, change: impl FnOnce(&mut Lists)) {
+        let mut lists = self.lists.lock();
+        change(&mut lists);
+        if lists.waiters > 0 {
+            self.progress.notify_all();
+        }
+    }
+
+    fn wait(&self, until: impl Fn(&Lists) -> bool) {
+        let mut lists = self.lists.lock();
+        // OVERFLOW: There cannot be as many tasks.
+        lists.waiters += 1;
+        while !until(&lists) {
+            self.progress.wait(&mut lists);
+        }
+        // OVERFLOW: Incremented above.
+        lists.waiters -= 1;
+    }
+
+    /// Removes here what the worker has not begun to remove; returns how many objects that was.
+    ///
+    /// Never waits for the worker: what that has taken is left to it, and so are all releases. A
+    /// fault path calls this before it looks for addresses, with locks held if need be that
+    /// `release` takes, too.
+    pub(crate) fn drain(this: ArcBorrow<'_, Self>, p: &mut MayBlock<'_>) -> usize {
+        p.for_invalidate();
+        p.for_readers(&this.srcu);
+        let mut batch = this.lists.lock().pending.take();
+        if batch.is_empty() {
+            return 0;
+        }
+        let drained = batch.len();
+        this.stats.drained.add(drained);
+        this.expire(&batch);
+        while let Some(request) = batch.pop() {
+            // SAFETY: It has been taken and unpublished, and a grace period has passed.
+            if unsafe { this.remove(request) } {
+                // SAFETY: By the answer it is ours to release.
+                unsafe { Self::release_later(this, request) };
+            }
+        }
+        drained
+    }
+
+    /// Waits for everything that was retired before the call.
+    pub(crate) fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
+        p.for_worker();
+        p.for_readers(&self.srcu);
+        match until {
+            Until::Removed => {
+                let _turn = self.flush_removed.lock();
+                let epoch = self.lists.lock().removed.advance();
+                self.wait(|lists| lists.removed.is_over(epoch));
+            }
+            Until::Released => {
+                let _turn = self.flush_released.lock();
+                let epoch = self.lists.lock().released.advance();
+                self.wait(|lists| lists.released.is_over(epoch));
+            }
+        }
+    }
+
+    /// Waits until nothing that was in a read section before the call is any more.
+    pub(crate) fn synchronize(&self) {
+        self.srcu.synchronize();
+    }
+
+    /// Waits until no callback, lookup or access is left of one object that the caller holds.
+    pub(crate) fn wait_removed(&self, request: &Request, p: &mut MayBlock<'_>) {
+        p.for_worker();
+        p.for_readers(&self.srcu);
+        self.wait(|_| request.state().is_removed());
+    }
+}
+
+impl Lists {
+    fn new() -> Self {
+        Self {
+            pending: Fifo::new(),
+            removing: Fifo::new(),
+            ready: Fifo::new(),
+            in_flight: 0,
+            batching: false,
+            releasing: false,
+            closed: false,
+            waiters: 0,
+            removed: Epochs::new(),
+            released: Epochs::new(),
+        }
+    }
+
+    /// Queues a request, and says whether the worker must be woken up.
+    ///
+    /// # Safety
+    ///
+    /// The caller got the answer [`Effect::Queue`] for it.
+    #[must_use]
+    unsafe fn queue(&mut self, request: NonNull<Request>) -> bool {
+        let tickets = Tickets {
+            removed: self.removed.enter(),
+            released: self.released.enter(),
+        };
+        // SAFETY: By the safety requirements the link is the caller's.
+        unsafe { (*request.as_ref().link.get()).tickets = tickets };
+        // SAFETY: As above, and it is valid until it is released, which it is not on a list.
+        unsafe { self.pending.push(request) };
+        self.should_batch()
+    }
+
+    /// Whether `batch` must be queued now; the caller does it.
+    ///
+    /// While a batch is in flight nothing can be done: whoever ends it looks again.
+    #[must_use]
+    fn should_batch(&mut self) -> bool {
+        let should = !self.batching && self.in_flight == 0 && !self.pending.is_empty();
+        self.batching |= should;
+        should
+    }
+}
+
+/// A worker with its owner: the one who shuts it down.
+///
+/// May hold the module that the worker's callbacks are text of. Dropping it shuts the worker down.
+pub(crate) struct OwnedWorker {
+    worker: Arc<Worker>,
+    _module: Option<ModuleRef>,
+}
+
+impl OwnedWorker {
+    /// Makes a worker that calls `ops`; `name` is that of its file in debugfs. May sleep.
+    ///
+    /// It keeps the module `ops.owner` loaded, so that even forgetting it does no harm. Where the
+    /// owner is null nothing is kept loaded.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `ENODEV` if the module is about to go.
+    pub(crate) fn new(name: &CStr, ops: &'static RequestOps) -> Result<Self> {
+        let module = if ops.owner.is_null() {
+            None
+        } else {
+            // SAFETY: A table of operations belongs to a module that is at least being initialised.
+            Some(unsafe { ModuleRef::get(ops.owner) }?)
+        };
+        Ok(Self {
+            worker: Worker::new(name, ops)?,
+            _module: module,
+        })
+    }
+
+    /// Refuses requests, waits until everything that was accepted is released and `until` holds, and
+    /// until the worker does nothing any more. May be called again.
+    pub(crate) fn shutdown(&self, p: &mut MayBlock<'_>, until: impl Fn() -> bool) -> Snapshot {
+        p.for_worker();
+        p.for_readers(&self.worker.srcu);
+        self.worker.lists.lock().closed = true;
+        self.worker
+            .wait(|lists| lists.released.outstanding() == 0 && until());
+        // What has been counted may still be on its way out of the work function.
+        flush_work::<BATCH>(&self.worker);
+        self.worker.flush_lanes();
+        flush_work::<RELEASE>(&self.worker);
+        self.worker.stats().snapshot()
+    }
+}
+
+impl Deref for OwnedWorker {
+    type Target = Arc<Worker>;
+
+    fn deref(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+}
+
+impl Drop for OwnedWorker {
+    fn drop(&mut self) {
+        MayBlock::enter(|p| self.shutdown(p, || true));
+    }
+}
