@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can be inserted, and what happens to what cannot.
+
+use kernel::prelude::*;
+
+#[kunit_tests(odp_insert)]
+mod tests {
+    use crate::{
+        address_space::AddressSpace,
+        check::check_eq,
+        frozen::Frozen,
+        probe::Probe, //
+    };
+    use kernel::{
+        page::PAGE_SIZE,
+        prelude::*,
+        sync::Arc, //
+    };
+    use odp::{
+        Config,
+        MayBlock,
+        Mirror,
+        Shared,
+        Span,
+        SpanError,
+        Until, //
+    };
+
+    fn insert(
+        mirror: &Mirror<Probe>,
+        span: Span,
+        shared: &Arc<Shared<Probe>>,
+        p: &mut MayBlock<'_>,
+    ) -> Result {
+        mirror
+            .insert(span, shared.clone(), p)
+            .map(|_| ())
+            .map_err(|e| e.cause)
+    }
+
+    #[test]
+    fn spans_are_checked() -> Result {
+        check_eq!(Span::new(PAGE_SIZE, 0), Err(SpanError::Empty));
+        check_eq!(Span::new(1, PAGE_SIZE), Err(SpanError::Unaligned));
+        check_eq!(Span::new(PAGE_SIZE, 1), Err(SpanError::Unaligned));
+        let last = usize::MAX - (PAGE_SIZE - 1);
+        check_eq!(Span::new(last, PAGE_SIZE), Err(SpanError::Overflow));
+        check_eq!(Span::new(last, usize::MAX), Err(SpanError::Overflow));
+        check_eq!(Error::from(SpanError::Empty), EINVAL);
+        check_eq!(Error::from(SpanError::Unaligned), EINVAL);
+        check_eq!(Error::from(SpanError::Overflow), EOVERFLOW);
+        Ok(())
+    }
+
+    #[test]
+    fn a_live_range_is_in_the_way() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let (shared, record) = Probe::new(None)?;
+            let span = space.map(4)?;
+            let middle = Span::new(span.start() + PAGE_SIZE, 2 * PAGE_SIZE)?;
+            drop(mirror.insert(middle, shared.clone(), p)?);
+
+            check_eq!(insert(&mirror, middle, &shared, p), Err(EEXIST));
+            check_eq!(insert(&mirror, span, &shared, p), Err(EEXIST));
+            let left = Span::new(span.start(), 2 * PAGE_SIZE)?;
+            check_eq!(insert(&mirror, left, &shared, p), Err(EEXIST));
+            // Beside it there is room, and what failed has left nothing.
+            let left = Span::new(span.start(), PAGE_SIZE)?;
+            check_eq!(insert(&mirror, left, &shared, p), Ok(()));
+            check_eq!(mirror.ranges(), 2);
+            check_eq!(mirror.stats().insert_failed, 3);
+            drop(shared);
+            mirror.shutdown(p);
+            check_eq!(record.released.get(), 2);
+            check_eq!(record.dropped.get(), 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_retired_range_is_not_in_the_way() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let (old, old_record) = Probe::new(None)?;
+            let (new, new_record) = Probe::new(None)?;
+            let span = space.map(4)?;
+            let hold = mirror.insert(span, old.clone(), p)?;
+            let section = hold.begin(p).map_err(Error::from)?;
+            let last = span.start() + 3 * PAGE_SIZE;
+            hold.commit(section, |pages| pages.install(last))??;
+
+            // The old range stays in the tree as long as this lasts.
+            let frozen = Frozen::begin(&space, p)?;
+            hold.retire();
+            let right = Span::new(span.start() + 2 * PAGE_SIZE, 2 * PAGE_SIZE)?;
+            let fresh = mirror.insert(right, new.clone(), p)?;
+            let found = mirror.get(last, p).ok_or(ENOENT)?;
+            check_eq!(found.span(), right);
+            check_eq!(found.access(|pages| pages.has(last)), Ok(false));
+            check_eq!(mirror.get(span.start(), p).is_none(), true);
+            frozen.thaw(p)?;
+
+            drop(hold);
+            mirror.flush(Until::Released, p);
+            check_eq!(old_record.released.get(), 1);
+            check_eq!(new_record.released.get(), 0);
+            // The old one's end has not taken the new one out of service.
+            check_eq!(mirror.get(last, p).is_some(), true);
+            check_eq!(fresh.is_live(), true);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn the_end_of_a_retired_range_spares_what_replaced_it() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            // Both ranges share one table, as the pieces of one driver's object do.
+            let (shared, record) = Probe::new(None)?;
+            let span = space.map(1)?;
+            let old = mirror.insert(span, shared.clone(), p)?;
+            let section = old.begin(p).map_err(Error::from)?;
+            old.commit(section, |pages| pages.install(span.start()))??;
+            old.retire();
+            let new = mirror.insert(span, shared.clone(), p)?;
+            // What the old one had installed is gone before the new one is in service.
+            check_eq!(new.access(|pages| pages.has(span.start())), Ok(false));
+            let section = new.begin(p).map_err(Error::from)?;
+            new.commit(section, |pages| pages.install(span.start()))??;
+            drop(old);
+            mirror.flush(Until::Released, p);
+            check_eq!(record.released.get(), 1);
+            check_eq!(new.access(|pages| pages.has(span.start())), Ok(true));
+            check_eq!(new.commit(section, |_| ()), Ok(()));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn there_is_a_limit() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let config = Config { max_ranges: 2 };
+            let mirror = Mirror::<Probe>::new(&*space.user()?, config, p)?;
+            let (shared, _) = Probe::new(None)?;
+            let span = space.map(3)?;
+            let page = |n| Span::new(span.start() + n * PAGE_SIZE, PAGE_SIZE);
+            check_eq!(insert(&mirror, page(0)?, &shared, p), Ok(()));
+            check_eq!(insert(&mirror, page(1)?, &shared, p), Ok(()));
+            check_eq!(insert(&mirror, page(2)?, &shared, p), Err(ENOSPC));
+            let hold = mirror.get(span.start(), p).ok_or(ENOENT)?;
+            mirror.remove(hold, p);
+            mirror.flush(Until::Released, p);
+            check_eq!(insert(&mirror, page(2)?, &shared, p), Ok(()));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn an_object_belongs_to_one_mirror() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let one = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let two = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let (shared, _) = Probe::new(None)?;
+            let span = space.map(1)?;
+            check_eq!(insert(&one, span, &shared, p), Ok(()));
+            check_eq!(insert(&two, span, &shared, p), Err(EXDEV));
+            check_eq!(two.ranges(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn nothing_is_inserted_after_shutdown() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let (shared, record) = Probe::new(None)?;
+            let span = space.map(1)?;
+            mirror.shutdown(p);
+            check_eq!(insert(&mirror, span, &shared, p), Err(ESHUTDOWN));
+            mirror.shutdown(p);
+            check_eq!(mirror.ranges(), 0);
+            drop(shared);
+            check_eq!(record.dropped.get(), 1);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A managed range on its way out.
+
+use kernel::prelude::*;
+
+#[kunit_tests(odp_managed)]
+mod tests {
+    use crate::{
+        address_space::AddressSpace,
+        check::check_eq,
+        frozen::Frozen,
+        probe::{
+            Probe,
+            Record, //
+        },
+        tally::Tally, //
+    };
+    use kernel::{
+        page::PAGE_SIZE,
+        prelude::*,
+        sync::Arc, //
+    };
+    use odp::{
+        Config,
+        Event,
+        Gone,
+        MayBlock,
+        Mirror,
+        Retire,
+        Retry,
+        Shared,
+        Until, //
+    };
+
+    /// An address space, a mirror of it, and a driver's object whose ranges retire at munmap().
+    struct Setup {
+        space: AddressSpace,
+        mirror: Mirror<Probe>,
+        shared: Arc<Shared<Probe>>,
+        record: Arc<Record>,
+    }
+
+    fn setup(retire_on: Option<Event>, p: &mut MayBlock<'_>) -> Result<Setup> {
+        let space = AddressSpace::attach()?;
+        let user = space.user()?;
+        let mirror = Mirror::<Probe>::new(&user, Config::default(), p)?;
+        let (shared, record) = Probe::new(retire_on)?;
+        Ok(Setup {
+            space,
+            mirror,
+            shared,
+            record,
+        })
+    }
+
+    #[test]
+    fn munmap_retires_and_releases_once() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(Some(Event::Unmap), p)?;
+            let span = s.space.map(4)?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let section = hold.begin(p).map_err(Error::from)?;
+            hold.commit(section, |pages| pages.install(span.start()))??;
+            drop(hold);
+            check_eq!(s.mirror.lookup(span.start(), p).is_some(), true);
+
+            AddressSpace::unmap(span)?;
+            // Before any flush: out of the device's reach, and out of service.
+            check_eq!(s.mirror.lookup(span.start(), p).is_some(), false);
+            check_eq!(s.record.unmaps.get(), 1);
+
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 1);
+            check_eq!(s.record.misplaced.get(), 0);
+            check_eq!(s.mirror.ranges(), 0);
+            drop(s.shared);
+            check_eq!(s.record.dropped.get(), 1);
+
+            let stats = s.mirror.shutdown(p);
+            check_eq!(stats.queued, 1);
+            check_eq!(stats.removed, 1);
+            check_eq!(stats.released, 1);
+            check_eq!(stats.grace_periods, 1);
+            check_eq!(stats.holds, stats.puts);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn clear_zaps_and_the_range_stays() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(Some(Event::Unmap), p)?;
+            let span = s.space.map(2)?;
+            AddressSpace::read(span.start())?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let section = hold.begin(p).map_err(Error::from)?;
+            hold.commit(section, |pages| pages.install(span.start()))??;
+            let other = span.start() + PAGE_SIZE;
+            hold.commit(section, |pages| pages.install(other))??;
+
+            // Replaces the zero page: only this page is named, and only this page is zapped.
+            AddressSpace::write(span.start(), 1)?;
+            check_eq!(s.record.clears.get() > 0, true);
+            check_eq!(hold.access(|pages| pages.has(span.start())), Ok(false));
+            check_eq!(hold.access(|pages| pages.has(other)), Ok(true));
+            check_eq!(hold.is_live(), true);
+            check_eq!(s.mirror.stats().queued, 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn exit_retires_what_is_left() -> Result {
+        MayBlock::enter(|p| {
+            // Even if the driver's callback does not ask for it.
+            let s = setup(None, p)?;
+            let span = s.space.map(3)?;
+            for page in 0..3 {
+                let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                drop(s.mirror.insert(page, s.shared.clone(), p)?);
+            }
+            s.space.exit();
+            check_eq!(s.record.releases.get(), 3);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 3);
+            check_eq!(s.record.misplaced.get(), 0);
+            // exit_mmap() unmaps after it has said that it is going to: callbacks after retire.
+            check_eq!(s.mirror.stats().queued, 3);
+            let insert = s.mirror.insert(span, s.shared.clone(), p);
+            check_eq!(insert.map(|_| ()).map_err(|e| e.cause), Err(ESRCH));
+            check_eq!(s.mirror.stats().mm_dead, 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn the_mirror_may_end_before_the_process() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(Some(Event::Unmap), p)?;
+            let span = s.space.map(1)?;
+            drop(s.mirror.insert(span, s.shared.clone(), p)?);
+            let stats = s.mirror.shutdown(p);
+            check_eq!(stats.released, 1);
+            check_eq!(s.record.released.get(), 1);
+            // Nobody is told any more.
+            AddressSpace::unmap(span)?;
+            check_eq!(s.record.unmaps.get(), 0);
+            s.space.exit();
+            check_eq!(s.record.releases.get(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_second_retire_is_the_same_request() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(Some(Event::Unmap), p)?;
+            let span = s.space.map(1)?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            // Nothing is removed while this lasts, so that the callback still comes.
+            let frozen = Frozen::begin(&s.space, p)?;
+            check_eq!(hold.retire(), Retire::Queued);
+            check_eq!(hold.retire(), Retire::Already);
+            frozen.thaw(p)?;
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(hold.retire(), Retire::Already);
+            let stats = s.mirror.stats();
+            check_eq!(stats.queued, 1);
+            check_eq!(stats.coalesced, 2);
+            check_eq!(stats.removed, 1);
+            check_eq!(stats.released, 0);
+            drop(hold);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn callbacks_that_come_after_retire_are_handled() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(Some(Event::Unmap), p)?;
+            let span = s.space.map(1)?;
+            AddressSpace::read(span.start())?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let frozen = Frozen::begin(&s.space, p)?;
+            check_eq!(hold.retire(), Retire::Queued);
+            // The worker has zapped and is about to sleep in the removal: the notifier is there.
+            s.record.zapped.wait_for(1)?;
+            AddressSpace::write(span.start(), 1)?;
+            check_eq!(s.record.clears.get() > 0, true);
+            check_eq!(s.record.released.get(), 0);
+            frozen.thaw(p)?;
+            drop(hold);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_retired_range_refuses_everything() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(1)?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let section = hold.begin(p).map_err(Error::from)?;
+            hold.retire();
+            check_eq!(hold.is_live(), false);
+            check_eq!(hold.access(|_| ()), Err(Gone));
+            check_eq!(hold.begin(p).map(|_| ()), Err(Gone));
+            check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
+            check_eq!(s.mirror.get(span.start(), p).is_none(), true);
+            // Still so when it has been removed: the sequence alone would not tell.
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
+            check_eq!(hold.begin(p).map(|_| ()), Err(Gone));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_commit_after_an_invalidation_collides() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(1)?;
+            AddressSpace::read(span.start())?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let section = hold.begin(p).map_err(Error::from)?;
+            check_eq!(hold.commit(section, |_| ()), Ok(()));
+            AddressSpace::write(span.start(), 1)?;
+            check_eq!(hold.commit(section, |_| ()), Err(Retry::Collided));
+            let section = hold.begin(p).map_err(Error::from)?;
+            check_eq!(hold.commit(section, |_| ()), Ok(()));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn the_section_of_another_range_collides() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(2)?;
+            let left = odp::Span::new(span.start(), PAGE_SIZE)?;
+            let right = odp::Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let left = s.mirror.insert(left, s.shared.clone(), p)?;
+            let right = s.mirror.insert(right, s.shared.clone(), p)?;
+            let section = left.begin(p).map_err(Error::from)?;
+            check_eq!(right.commit(section, |_| ()), Err(Retry::Collided));
+            check_eq!(left.commit(section, |_| ()), Ok(()));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_hold_delays_the_release_of_its_range_only() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(Some(Event::Unmap), p)?;
+            let span = s.space.map(2)?;
+            let left = odp::Span::new(span.start(), PAGE_SIZE)?;
+            let right = odp::Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let hold = s.mirror.insert(left, s.shared.clone(), p)?;
+            drop(s.mirror.insert(right, s.shared.clone(), p)?);
+            AddressSpace::unmap(span)?;
+            s.record.released.wait_for(1)?;
+            s.mirror.flush(Until::Removed, p);
+            let stats = s.mirror.stats();
+            check_eq!(stats.removed, 2);
+            check_eq!(stats.released, 1);
+            check_eq!(stats.held_back, 1);
+            drop(hold);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 2);
+            check_eq!(s.record.misplaced.get(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_lookup_holds_off_the_whole_batch() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(Some(Event::Unmap), p)?;
+            let span = s.space.map(1)?;
+            let mirror = Arc::new(s.mirror, GFP_KERNEL)?;
+            drop(mirror.insert(span, s.shared.clone(), p)?);
+
+            let looking = Tally::new("looking")?;
+            let enough = Tally::new("enough")?;
+            let done = s.space.thread({
+                let (mirror, looking, enough) = (mirror.clone(), looking.clone(), enough.clone());
+                move || {
+                    MayBlock::enter(|p| {
+                        let lookup = mirror.lookup(span.start(), p);
+                        looking.inc();
+                        let _ = enough.wait_for(1);
+                        drop(lookup);
+                    })
+                }
+            })?;
+            looking.wait_for(1)?;
+            AddressSpace::unmap(span)?;
+            s.record.zapped.wait_for(1)?;
+
+            // As long as other mirrors take for all of it, several times over, ...
+            let clock = Mirror::<Probe>::new(&*s.space.user()?, Config::default(), p)?;
+            let (ticks, _) = Probe::new(None)?;
+            for _ in 0..8 {
+                let hold = clock.insert(span, ticks.clone(), p)?;
+                clock.remove(hold, p);
+            }
+            // ... this one has not ended its grace period.
+            check_eq!(mirror.stats().grace_periods, 0);
+            check_eq!(mirror.stats().removed, 0);
+
+            enough.inc();
+            done.wait_for(1)?;
+            mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 1);
+            check_eq!(mirror.stats().grace_periods, 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_is_retired_while_the_worker_is_busy_shares_a_grace_period() -> Result {
+        const MORE: usize = 40;
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(MORE + 1)?;
+            let mut holds = KVec::new();
+            for page in 0..=MORE {
+                let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                holds.push(s.mirror.insert(page, s.shared.clone(), p)?, GFP_KERNEL)?;
+            }
+            let frozen = Frozen::begin(&s.space, p)?;
+            holds[0].retire();
+            // The worker has the first, and sleeps in its removal until the phase ends.
+            s.record.zapped.wait_for(1)?;
+            for hold in &holds[1..] {
+                check_eq!(hold.retire(), Retire::Queued);
+            }
+            check_eq!(s.mirror.stats().removed, 0);
+            frozen.thaw(p)?;
+            drop(holds);
+            s.mirror.flush(Until::Released, p);
+            let stats = s.mirror.stats();
+            check_eq!(stats.released, MORE as u64 + 1);
+            check_eq!(stats.batches, 2);
+            check_eq!(stats.grace_periods, 2);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn one_frozen_phase_delays_all_removals_only_once() -> Result {
+        const N: usize = 24;
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(N)?;
+            for page in 0..N {
+                let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                drop(s.mirror.insert(page, s.shared.clone(), p)?);
+            }
+            let frozen = Frozen::begin(&s.space, p)?;
+            s.mirror.retire_all();
+            s.record.zapped.wait_for(N)?;
+            check_eq!(s.mirror.stats().removed, 0);
+            // Meanwhile lookups go on, and find nothing.
+            check_eq!(s.mirror.lookup(span.start(), p).is_none(), true);
+            frozen.thaw(p)?;
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), N);
+            check_eq!(s.mirror.stats().grace_periods, 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn remove_returns_when_it_is_removed_though_others_hold_it() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(1)?;
+            let ours = s.mirror.insert(span, s.shared.clone(), p)?;
+            let theirs = s.mirror.get(span.start(), p).ok_or(ENOENT)?;
+            s.mirror.remove(ours, p);
+            check_eq!(s.mirror.stats().removed, 1);
+            check_eq!(s.record.released.get(), 0);
+            drop(theirs);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn drain_does_what_the_worker_has_not_begun() -> Result {
+        const MORE: usize = 5;
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(MORE + 1)?;
+            let mut holds = KVec::new();
+            for page in 0..=MORE {
+                let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                holds.push(s.mirror.insert(page, s.shared.clone(), p)?, GFP_KERNEL)?;
+            }
+            let mirror = Arc::new(s.mirror, GFP_KERNEL)?;
+            // The worker is kept busy by a lookup, which its grace period waits for ...
+            let looking = Tally::new("looking")?;
+            let enough = Tally::new("enough")?;
+            let looked = s.space.thread({
+                let (mirror, looking, enough) = (mirror.clone(), looking.clone(), enough.clone());
+                move || {
+                    MayBlock::enter(|p| {
+                        let lookup = mirror.lookup(span.start(), p);
+                        looking.inc();
+                        let _ = enough.wait_for(1);
+                        drop(lookup);
+                    })
+                }
+            })?;
+            looking.wait_for(1)?;
+            holds[0].retire();
+            s.record.zapped.wait_for(1)?;
+            // ... so that what is retired now is nobody's, until it is drained.
+            for hold in &holds[1..] {
+                hold.retire();
+            }
+            drop(holds);
+            let drained = Tally::new("drained")?;
+            let done = s.space.thread({
+                let (mirror, drained) = (mirror.clone(), drained.clone());
+                move || {
+                    for _ in 0..MayBlock::enter(|p| mirror.drain(p)) {
+                        drained.inc();
+                    }
+                }
+            })?;
+            s.record.zapped.wait_for(MORE + 1)?;
+            // The one who drains waits for the reader too, but not for the worker.
+            enough.inc();
+            looked.wait_for(1)?;
+            done.wait_for(1)?;
+            check_eq!(drained.get(), MORE);
+            mirror.flush(Until::Released, p);
+            check_eq!(mirror.stats().drained, MORE as u64);
+            check_eq!(s.record.released.get(), MORE + 1);
+            check_eq!(s.record.misplaced.get(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn flush_does_not_wait_for_what_is_retired_later() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(2)?;
+            let left = odp::Span::new(span.start(), PAGE_SIZE)?;
+            let right = odp::Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let mirror = Arc::new(s.mirror, GFP_KERNEL)?;
+            let left = mirror.insert(left, s.shared.clone(), p)?;
+            let right = mirror.insert(right, s.shared.clone(), p)?;
+            left.retire();
+            mirror.flush(Until::Removed, p);
+            // The release of the right one, which is held, is no business of a flush that began
+            // before it was retired: this one has begun when it waits for the left one's.
+            let flushed = s.space.thread({
+                let mirror = mirror.clone();
+                move || MayBlock::enter(|p| mirror.flush(Until::Released, p))
+            })?;
+            drop(left);
+            flushed.wait_for(1)?;
+            right.retire();
+            mirror.flush(Until::Removed, p);
+            check_eq!(s.record.released.get(), 1);
+            drop(right);
+            mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 2);
+            Ok(())
+        })
+    }
+}

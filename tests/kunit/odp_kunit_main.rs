@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests of the library, in an address space of the test's own.
+//!
+//! What user space alone can make happen (madvise, fork, process_mrelease, ...) is tested from
+//! there, in `tests/user/`. What must be reported by lockdep has a module of its own, in
+//! `tests/splat/`, because lockdep is off after a report.
+
+#![crate_name = "odp_kunit"]
+
+mod address_space;
+mod check;
+mod frozen;
+mod insert;
+mod managed;
+mod probe;
+mod race;
+mod retire;
+mod tally;
+
+use kernel::prelude::*;
+
+module! {
+    type: OdpKunitModule,
+    name: "odp_kunit",
+    authors: ["The odp authors"],
+    description: "KUnit tests of the odp library",
+    license: "GPL",
+    imports_ns: ["EXPORTED_FOR_KUNIT_TESTING"],
+}
+
+struct OdpKunitModule;
+
+impl kernel::Module for OdpKunitModule {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}

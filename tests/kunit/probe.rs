@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A driver that does little and notes everything.
+
+use crate::tally::Tally;
+use kernel::{
+    bindings,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+use odp::{
+    Event,
+    Handled,
+    Invalidation,
+    Mirrored,
+    Shared,
+    Span,
+    WorkerContext, //
+};
+
+/// What has happened to the ranges of a probe; outlives them.
+pub(crate) struct Record {
+    /// Calls of `invalidate()`, each for itself.
+    pub(crate) unmaps: Arc<Tally>,
+    pub(crate) clears: Arc<Tally>,
+    pub(crate) releases: Arc<Tally>,
+    /// Ranges that the worker has zapped, after it unpublished them.
+    pub(crate) zapped: Arc<Tally>,
+    pub(crate) released: Arc<Tally>,
+    /// How often `released` ran where it must not: while an address space was being changed by the
+    /// same task, or in atomic context.
+    pub(crate) misplaced: Arc<Tally>,
+    pub(crate) dropped: Arc<Tally>,
+}
+
+/// The pages that the device may reach. Room for all is there before the lock is taken.
+pub(crate) struct Pages(KVec<usize>);
+
+impl Pages {
+    pub(crate) fn install(&mut self, addr: usize) -> Result {
+        self.0.push_within_capacity(addr).map_err(|_| ENOSPC)
+    }
+
+    pub(crate) fn has(&self, addr: usize) -> bool {
+        self.0.contains(&addr)
+    }
+
+    fn zap(&mut self, span: Span) {
+        self.0.retain(|addr| !span.contains(*addr));
+    }
+}
+
+/// The driver.
+pub(crate) struct Probe {
+    record: Arc<Record>,
+    /// Which event retires the range in the callback.
+    retire_on: Option<Event>,
+}
+
+/// How many pages a probe has room for.
+const ROOM: usize = 256;
+
+impl Probe {
+    /// Makes a driver's object; ranges made from it retire themselves at `retire_on`.
+    pub(crate) fn new(retire_on: Option<Event>) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
+        let record = Arc::new(
+            Record {
+                unmaps: Tally::new("unmaps")?,
+                clears: Tally::new("clears")?,
+                releases: Tally::new("releases")?,
+                zapped: Tally::new("zapped")?,
+                released: Tally::new("released")?,
+                misplaced: Tally::new("misplaced")?,
+                dropped: Tally::new("dropped")?,
+            },
+            GFP_KERNEL,
+        )?;
+        let probe = Self {
+            record: record.clone(),
+            retire_on,
+        };
+        let pages = Pages(KVec::with_capacity(ROOM, GFP_KERNEL)?);
+        let shared = Arc::pin_init(
+            Shared::new(probe, new_mutex!(pages, "Probe::pages")),
+            GFP_KERNEL,
+        )?;
+        Ok((shared, record))
+    }
+}
+
+impl Mirrored for Probe {
+    type Module = crate::LocalModule;
+    type Table = Pages;
+    type Lock = Mutex<Pages>;
+
+    fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
+        match inv.event() {
+            Event::Unmap => self.record.unmaps.inc(),
+            Event::Release => self.record.releases.inc(),
+            _ => self.record.clears.inc(),
+        }
+        let mut zap = match inv.begin() {
+            Ok(zap) => zap,
+            Err(handled) => return handled,
+        };
+        let span = zap.span();
+        zap.zap(span);
+        if Some(zap.event()) == self.retire_on {
+            let _ = zap.retire();
+        }
+        zap.done()
+    }
+
+    fn zap(&self, table: &mut Pages, dead: Span) {
+        table.zap(dead);
+    }
+
+    fn zapped(&self, _dead: Span, _ctx: &WorkerContext<'_>) {
+        self.record.zapped.inc();
+    }
+
+    fn released(&self, _span: Span, _ctx: &WorkerContext<'_>) {
+        // SAFETY: May be called anywhere; null outside of a work function.
+        let work = unsafe { bindings::current_work() };
+        if work.is_null() {
+            self.record.misplaced.inc();
+        }
+        // A place that may sleep; the debug kernel reports if it is not.
+        kernel::task::might_sleep();
+        self.record.released.inc();
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.record.dropped.inc();
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Level 1: objects whose notifiers are the driver's.
+
+use kernel::prelude::*;
+
+#[kunit_tests(odp_retire)]
+mod tests {
+    use crate::{
+        check::check_eq,
+        tally::Tally, //
+    };
+    use kernel::{
+        prelude::*,
+        sync::Arc, //
+    };
+    use odp::{
+        MayBlock,
+        Request,
+        Retirable,
+        Retire,
+        Retirer,
+        Until,
+        WorkerContext, //
+    };
+
+    /// What happens to children, and how far they are let.
+    struct Parent {
+        unpublished: Arc<Tally>,
+        removing: Arc<Tally>,
+        removed: Arc<Tally>,
+        released: Arc<Tally>,
+        out_of_order: Arc<Tally>,
+        /// A removal waits for this.
+        let_remove: Arc<Tally>,
+    }
+
+    #[pin_data]
+    struct Child {
+        parent: Arc<Parent>,
+        steps: Arc<Tally>,
+        #[pin]
+        request: Request,
+    }
+
+    odp::impl_has_request! { Child { self.request } }
+
+    impl Child {
+        /// Each step comes once, in its turn.
+        fn step(&self, n: usize) {
+            if self.steps.get() != n {
+                self.parent.out_of_order.inc();
+            }
+            self.steps.inc();
+        }
+    }
+
+    impl Retirable for Child {
+        type Module = crate::LocalModule;
+
+        fn unpublish(&self, _ctx: &WorkerContext<'_>) {
+            self.step(0);
+            self.parent.unpublished.inc();
+        }
+
+        fn remove(&self, _ctx: &WorkerContext<'_>) {
+            self.step(1);
+            self.parent.removing.inc();
+            let _ = self.parent.let_remove.wait_for(1);
+            self.parent.removed.inc();
+        }
+
+        fn release(this: Arc<Self>, _ctx: &WorkerContext<'_>) {
+            this.step(2);
+            this.parent.released.inc();
+        }
+    }
+
+    fn parent() -> Result<Arc<Parent>> {
+        Ok(Arc::new(
+            Parent {
+                unpublished: Tally::new("unpublished")?,
+                removing: Tally::new("removing")?,
+                removed: Tally::new("removed")?,
+                released: Tally::new("released")?,
+                out_of_order: Tally::new("out of order")?,
+                let_remove: Tally::new("let remove")?,
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    fn child(parent: &Arc<Parent>) -> Result<Arc<Child>> {
+        let parent = parent.clone();
+        let steps = Tally::new("steps")?;
+        Arc::pin_init(
+            pin_init!(Child {
+                parent,
+                steps,
+                request <- Request::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    #[test]
+    fn each_step_is_taken_once_and_in_order() -> Result {
+        MayBlock::enter(|p| {
+            let (parent, retirer) = (parent()?, Retirer::new(c"kunit-order")?);
+            parent.let_remove.inc();
+            for _ in 0..20 {
+                let child = child(&parent)?;
+                check_eq!(retirer.retire(child.as_arc_borrow()), Retire::Queued);
+                check_eq!(retirer.retire(child.as_arc_borrow()), Retire::Already);
+            }
+            retirer.flush(Until::Released, p);
+            check_eq!(parent.released.get(), 20);
+            check_eq!(parent.out_of_order.get(), 0);
+            check_eq!(retirer.stats().coalesced, 20);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn removals_of_a_batch_sleep_at_the_same_time() -> Result {
+        const LANES: usize = 8;
+        MayBlock::enter(|p| {
+            let retirer = Retirer::new(c"kunit-lanes")?;
+            // The worker is kept in the grace period of a first one, so that the others make one batch.
+            let (first, others) = (parent()?, parent()?);
+            first.let_remove.inc();
+            let looking = retirer.read(p);
+            retirer.retire(child(&first)?.as_arc_borrow());
+            first.unpublished.wait_for(1)?;
+            for _ in 0..LANES {
+                retirer.retire(child(&others)?.as_arc_borrow());
+            }
+            drop(looking);
+            // None may end before all have begun.
+            others.removing.wait_for(LANES)?;
+            check_eq!(others.removed.get(), 0);
+            others.let_remove.inc();
+            retirer.flush(Until::Released, p);
+            check_eq!(others.released.get(), LANES);
+            check_eq!(others.out_of_order.get(), 0);
+            check_eq!(retirer.stats().grace_periods, 2);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_hold_delays_the_release_and_nothing_else() -> Result {
+        MayBlock::enter(|p| {
+            let (parent, retirer) = (parent()?, Retirer::new(c"kunit-hold")?);
+            parent.let_remove.inc();
+            let child = child(&parent)?;
+            let held = retirer.hold(child.as_arc_borrow()).ok_or(ESTALE)?;
+            let again = retirer.hold(child.as_arc_borrow()).ok_or(ESTALE)?;
+            check_eq!(retirer.is_live(child.as_arc_borrow()), true);
+            retirer.retire(child.as_arc_borrow());
+            check_eq!(retirer.is_live(child.as_arc_borrow()), false);
+            check_eq!(retirer.hold(child.as_arc_borrow()).is_none(), true);
+            retirer.wait(&held, p);
+            check_eq!(parent.removed.get(), 1);
+            drop(held);
+            retirer.flush(Until::Removed, p);
+            check_eq!(parent.released.get(), 0);
+            drop(again);
+            retirer.flush(Until::Released, p);
+            check_eq!(parent.released.get(), 1);
+            check_eq!(parent.out_of_order.get(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn an_object_belongs_to_one_retirer() -> Result {
+        MayBlock::enter(|p| {
+            let (one, two) = (Retirer::new(c"kunit-one")?, Retirer::new(c"kunit-two")?);
+            let parent = parent()?;
+            parent.let_remove.inc();
+            let child = child(&parent)?;
+            let held = one.hold(child.as_arc_borrow()).ok_or(ESTALE)?;
+            check_eq!(two.hold(child.as_arc_borrow()).is_none(), true);
+            check_eq!(two.retire(child.as_arc_borrow()), Retire::Foreign);
+            check_eq!(one.retire(child.as_arc_borrow()), Retire::Queued);
+            drop(held);
+            two.shutdown(p);
+            one.shutdown(p);
+            check_eq!(parent.released.get(), 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn shutdown_waits_for_what_was_retired() -> Result {
+        MayBlock::enter(|p| {
+            let (parent, retirer) = (parent()?, Retirer::new(c"kunit-shutdown")?);
+            for _ in 0..10 {
+                let child = child(&parent)?;
+                retirer.retire(child.as_arc_borrow());
+            }
+            parent.removing.wait_for(1)?;
+            parent.let_remove.inc();
+            let stats = retirer.shutdown(p);
+            check_eq!(parent.released.get(), 10);
+            check_eq!(stats.released, 10);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A count that can be waited for, and never for ever.
+
+use kernel::{
+    new_condvar,
+    new_spinlock,
+    prelude::*,
+    sync::{
+        Arc,
+        CondVar,
+        CondVarTimeoutResult,
+        SpinLock, //
+    },
+    time::msecs_to_jiffies, //
+};
+
+/// Longer than anything takes, on the slowest machine, and shorter than the limits of KUnit and of hung tasks.
+const TIMEOUT_MS: u32 = 30_000;
+
+/// A count that can be waited for.
+#[pin_data]
+pub(crate) struct Tally {
+    name: &'static str,
+    #[pin]
+    count: SpinLock<usize>,
+    #[pin]
+    changed: CondVar,
+}
+
+impl Tally {
+    pub(crate) fn new(name: &'static str) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                name,
+                count <- new_spinlock!(0),
+                changed <- new_condvar!(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        *self.count.lock()
+    }
+
+    pub(crate) fn inc(&self) {
+        *self.count.lock() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the count is at least `n`; a test that hangs says here in what.
+    pub(crate) fn wait_for(&self, n: usize) -> Result {
+        let mut left = msecs_to_jiffies(TIMEOUT_MS);
+        let mut count = self.count.lock();
+        while *count < n {
+            match self.changed.wait_interruptible_timeout(&mut count, left) {
+                CondVarTimeoutResult::Woken { jiffies } => left = jiffies,
+                CondVarTimeoutResult::Timeout | CondVarTimeoutResult::Signal { .. } => {
+                    pr_err!(
+                        "{}: only {} of {} in {} ms\n",
+                        self.name,
+                        *count,
+                        n,
+                        TIMEOUT_MS
+                    );
+                    return Err(ETIMEDOUT);
+                }
+            }
+        }
+        Ok(())
+    }
+}
