@@ -28,10 +28,10 @@ static struct lockdep_map odp_worker_map =
 
 void odp_may_wait_for_invalidate(void)
 {
-	/* Sleeps; and touches core mm's own map, which is not exported, for notifiers not of ours. */
-	might_alloc(GFP_KERNEL);
 	lock_map_acquire(&odp_invalidate_map);
 	lock_map_release(&odp_invalidate_map);
+	/* Sleeps; and touches core mm's own map, which is not exported, for notifiers not of ours. */
+	might_alloc(GFP_KERNEL);
 }
 EXPORT_SYMBOL_GPL(odp_may_wait_for_invalidate);
 

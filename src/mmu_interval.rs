@@ -231,6 +231,12 @@ impl<T> Interval<T> {
         &self.mm
     }
 
+    /// The notifier, for what else the kernel does with one (`hmm_range_fault()`). Neither to be
+    /// inserted nor removed.
+    pub fn as_raw(&self) -> *mut bindings::mmu_interval_notifier {
+        self.notifier.get()
+    }
+
     /// The interval that `data` is the data of.
     ///
     /// # Safety
@@ -354,6 +360,9 @@ impl<T: Invalidate> Interval<T> {
         unsafe { atomic_load(current, Relaxed) != sequence.sequence }
     }
 
+    /// # Safety
+    ///
+    /// Called by core mm, for a notifier that was inserted with [`Self::OPS`].
     unsafe extern "C" fn invalidate_callback(
         notifier: *mut bindings::mmu_interval_notifier,
         range: *const bindings::mmu_notifier_range,

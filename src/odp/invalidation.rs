@@ -123,7 +123,7 @@ impl<'cb, T: Mirrored> Invalidation<'cb, T> {
 pub struct Zap<'cb, T: Mirrored> {
     table: <T::Lock as UserLock>::Guard<'cb>,
     handled: Handled<'cb>,
-    interval: &'cb Interval<Range<T>>,
+    pub(super) interval: &'cb Interval<Range<T>>,
     event: Event,
     span: Span,
 }

@@ -6,7 +6,7 @@
 //! and reference.
 
 mod epoch;
-
+mod ffi;
 mod fifo;
 mod invalidation;
 pub(crate) mod library;

@@ -96,7 +96,7 @@ pub trait UserLock: sealed::UserLock + Send + Sync + 'static {
     fn try_lock(&self) -> Option<Self::Guard<'_>>;
 }
 
-mod sealed {
+pub(super) mod sealed {
     pub trait UserLock {}
 }
 
@@ -402,6 +402,10 @@ impl<T: Mirrored> Invalidate for Range<T> {
 }
 
 /// First: nobody finds the range any more, and what was installed since the callback is taken back.
+///
+/// # Safety
+///
+/// Called by a worker with [`Range::OPS`], for the request of a range, in the order of the table.
 unsafe extern "C" fn unpublish<T: Mirrored>(request: *mut Request) {
     // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
     let interval = unsafe { Range::<T>::of_request(request) };
@@ -417,6 +421,10 @@ unsafe extern "C" fn unpublish<T: Mirrored>(request: *mut Request) {
 }
 
 /// Then, after the grace period: no callback any more. Sleeps while the address space is invalidated.
+///
+/// # Safety
+///
+/// As for [`unpublish`].
 unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
     // SAFETY: As above.
     let interval = unsafe { Range::<T>::of_request(request) };
@@ -427,6 +435,10 @@ unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
 }
 
 /// Last: the driver is told, and the memory is freed.
+///
+/// # Safety
+///
+/// As for [`unpublish`].
 unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     // SAFETY: As above.
     let interval = unsafe { Range::<T>::of_request(request) };

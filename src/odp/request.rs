@@ -37,9 +37,13 @@ use kernel::{
 /// - `word` is a packed [`State`] and only written with `lock` held.
 /// - `link` belongs to the list that the request is on. Between the event that answers
 ///   [`Effect::Queue`] or [`Effect::Release`] and the next list it belongs to whoever got that answer.
+///
+/// The name is that of the C struct, because functions that are called through pointers are checked
+/// by the names of their arguments' types (kCFI). In Rust it is called [`Request`].
+#[allow(non_camel_case_types)]
 #[repr(C)]
 #[pin_data]
-pub struct Request {
+pub struct odp_request {
     #[pin]
     lock: SpinLock<()>,
     word: Atomic<u32>,
@@ -47,6 +51,8 @@ pub struct Request {
     /// The worker that it belongs to, from its first use on: compared, never followed.
     worker: Atomic<*mut c_void>,
 }
+
+pub use odp_request as Request;
 
 /// A request's place in a list, and the flushes that wait for it.
 #[repr(C)]
@@ -73,6 +79,12 @@ impl Request {
     /// Makes the request of an object of level 1 that is in service.
     pub fn new() -> impl PinInit<Self> {
         Self::in_state(State::live())
+    }
+
+    /// Makes the request of an object of level 1 that may be retired before it is in the driver's
+    /// table: its removal does not begin before [`Retirer::publish`](super::Retirer::publish).
+    pub fn building() -> impl PinInit<Self> {
+        Self::in_state(State::building(0))
     }
 
     /// Makes a request in the given state, on no list.

@@ -174,6 +174,15 @@ impl<R: Retirable> Retirer<R> {
         retire
     }
 
+    /// Says that an object made with [`Request::building`] is in the driver's table now. If it was
+    /// retired before that, it goes from here. Context: as for [`Retirer::retire`].
+    pub fn publish(&self, object: ArcBorrow<'_, R>) {
+        // SAFETY: It points to a valid object.
+        let request = unsafe { request_of::<R>(&*object) };
+        // SAFETY: If it was retired, that has leaked a reference, which keeps it until `release`.
+        unsafe { Worker::publish(self.worker.as_arc_borrow(), request) };
+    }
+
     /// Begins a section in which objects that are found in the driver's table, without a lock, stay
     /// valid. It may sleep for short; who needs longer takes a hold.
     pub fn read<'g>(&'g self, p: &'g mut MayBlock<'_>) -> ReadGuard<'g> {
@@ -218,13 +227,6 @@ impl<R: Retirable> Retirer<R> {
         self.worker.flush(until, p);
     }
 
-    /// Waits until `remove` has returned for an object that has been retired.
-    pub fn wait(&self, held: &Held<'_, R>, p: &mut MayBlock<'_>) {
-        // SAFETY: The hold keeps the object.
-        let request = unsafe { request_of::<R>(Arc::as_ptr(&held.object)).as_ref() };
-        self.worker.wait_removed(request, p);
-    }
-
     /// The counters.
     pub fn stats(&self) -> Snapshot {
         self.worker.stats().snapshot()
@@ -245,6 +247,23 @@ pub struct ReadGuard<'g>(#[expect(dead_code)] srcu::Guard<'g>);
 pub struct Held<'h, R: Retirable> {
     retirer: &'h Retirer<R>,
     object: Arc<R>,
+}
+
+impl<R: Retirable> Held<'_, R> {
+    /// Waits until `remove` has returned. Context: as for [`Retirer::flush`].
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the object has not been retired: nobody knows how long that would take.
+    pub fn wait(&self, p: &mut MayBlock<'_>) -> Result {
+        // SAFETY: The hold keeps the object.
+        let request = unsafe { request_of::<R>(Arc::as_ptr(&self.object)).as_ref() };
+        if request.state().is_live() {
+            return Err(EINVAL);
+        }
+        self.retirer.worker.wait_removed(request, p);
+        Ok(())
+    }
 }
 
 impl<R: Retirable> Deref for Held<'_, R> {
@@ -275,6 +294,10 @@ unsafe fn request_of<R: HasRequest>(object: *const R) -> NonNull<Request> {
     unsafe { NonNull::new_unchecked(request) }
 }
 
+/// # Safety
+///
+/// Called by a worker with the table of `Retirer<R>`, for the request of an object, in the order of
+/// the table.
 unsafe extern "C" fn unpublish<R: Retirable>(request: *mut Request) {
     // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
     let object = unsafe { &*R::request_container_of(request) };
@@ -282,6 +305,9 @@ unsafe extern "C" fn unpublish<R: Retirable>(request: *mut Request) {
     unsafe { WorkerContext::enter(|ctx| object.unpublish(ctx)) };
 }
 
+/// # Safety
+///
+/// As for [`unpublish`].
 unsafe extern "C" fn remove<R: Retirable>(request: *mut Request) {
     // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
     let object = unsafe { &*R::request_container_of(request) };
@@ -289,6 +315,9 @@ unsafe extern "C" fn remove<R: Retirable>(request: *mut Request) {
     unsafe { WorkerContext::enter(|ctx| object.remove(ctx)) };
 }
 
+/// # Safety
+///
+/// As for [`unpublish`].
 unsafe extern "C" fn release<R: Retirable>(request: *mut Request) {
     // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
     let object = unsafe { R::request_container_of(request) };

@@ -10,7 +10,7 @@ use kernel::{
     }, //
 };
 
-/// A number that only grows, except where [`Counter::sub`] says otherwise.
+/// A number that only grows.
 pub(super) struct Counter(Atomic<u64>);
 
 impl Counter {

@@ -398,9 +398,10 @@ impl Worker {
     ///
     /// As for [`Worker::retire`].
     pub(crate) unsafe fn publish(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
-        let mut lists = this.lists.lock();
         // SAFETY: By the safety requirements it is valid.
-        if unsafe { request.as_ref() }.apply(Event::Publish) != Effect::Queue {
+        let request_ref = unsafe { request.as_ref() };
+        let mut lists = this.lists.lock();
+        if !this.owns(request_ref) || request_ref.apply(Event::Publish) != Effect::Queue {
             return;
         }
         // SAFETY: By the answer the link is ours; it is valid until it is released.

@@ -160,7 +160,7 @@ mod tests {
             retirer.retire(child.as_arc_borrow());
             check_eq!(retirer.is_live(child.as_arc_borrow()), false);
             check_eq!(retirer.hold(child.as_arc_borrow()).is_none(), true);
-            retirer.wait(&held, p);
+            held.wait(p)?;
             check_eq!(parent.removed.get(), 1);
             drop(held);
             retirer.flush(Until::Removed, p);

@@ -1,0 +1,742 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Deferred removal of mmu interval notifiers: the interface for drivers in C.
+ *
+ * A driver that mirrors parts of a process's address space is told by an interval notifier when a
+ * part is unmapped, and may not remove the notifier in that moment: mmu_interval_notifier_remove()
+ * in invalidate() waits for the invalidation that it is called from. With this library the
+ * driver asks for the removal there, and is called back in process context to do it.
+ *
+ * There are two levels:
+ *
+ * - *retire*: the driver owns its notifier, and embeds a &struct odp_request in the object around
+ *   it. The library sees to it that the object is taken out of service once, in the right order,
+ *   after a grace period, and in a context that may sleep. See odp_retire().
+ * - *managed*: the library owns the notifier, too, and the way from an address to it. The driver
+ *   has an object with a lock, and says how a span of addresses is zapped. See odp_range_insert().
+ *
+ * "May be called in invalidate()" below means: any process context in which a spinlock may be
+ * taken, with any lock held but the library's own, in reclaim and in a non-blockable call, too;
+ * such a function does not sleep and allocates nothing. No function may be called from an
+ * interrupt handler.
+ *
+ * "May sleep and wait for invalidations" means: not in invalidate(), not under a lock that one
+ * takes (the driver's user lock, in particular), not under mmap_lock, and not between
+ * odp_read_lock() and odp_read_unlock() of the same retirer. "... and for the worker" means, in
+ * addition: not in a callback of the library, and not under a lock that one takes. Lockdep
+ * reports all of these the first time that they happen, whether or not they would have hung.
+ */
+#ifndef ODP_H
+#define ODP_H
+
+#include <linux/compiler.h>
+#include <linux/mm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/module.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+/**
+ * struct odp_request - a request to take an object out of service
+ *
+ * Embedded in the object, and for container_of() only: all members are private to the library. It
+ * is initialised by odp_request_init() or odp_request_init_building(), and may be again once
+ * &odp_retirer_ops.release has been called for it. There is nothing to destroy.
+ *
+ * It belongs to the retirer that it is first used with, and has no use for another one.
+ */
+struct odp_request {
+	/* private: laid out like Rust's odp::Request, which the build verifies */
+	spinlock_t lock;
+	u32 word;
+	struct {
+		struct odp_request *next;
+		struct {
+			u8 removed;
+			u8 released;
+		} tickets;
+	} link;
+	void *worker;
+};
+
+/**
+ * struct odp_retirer_ops - what is called for an object that has been retired
+ *
+ * The functions are called once for each object, in the order of the members, each after the one
+ * before has returned. They run in process context, in a workqueue or in a caller of odp_drain();
+ * for different objects at the same time. They may sleep and wait for invalidations, but not for
+ * the worker: odp_flush(), odp_wait_removed() and odp_retirer_shutdown() are not for them.
+ *
+ * The table must stay valid and unchanged until odp_retirer_shutdown() has returned.
+ */
+struct odp_retirer_ops {
+	/**
+	 * @owner: the module that the functions are text of, THIS_MODULE in general. It cannot be
+	 * unloaded between odp_retirer_create() and the end of odp_retirer_shutdown(). With NULL
+	 * it can, and the driver has to call the latter before its exit function returns; that is
+	 * for a retirer that lives as long as the module.
+	 */
+	struct module *owner;
+
+	/**
+	 * @unpublish: take the object out of whatever lookups find it in (optional). No lookup
+	 * that begins after this has returned may find it. Where that was done in invalidate()
+	 * already, there is nothing to do. A grace period of odp_read_lock() follows.
+	 */
+	void (*unpublish)(struct odp_request *req);
+
+	/**
+	 * @remove: end callbacks (optional). No lookup that found the object goes on. Zap once
+	 * more, under the user lock: a commit may have come between invalidate() and the request.
+	 * Then remove the notifier, with mmu_interval_notifier_remove(), which sleeps. Holds may
+	 * remain, so nothing that they use is freed here.
+	 */
+	void (*remove)(struct odp_request *req);
+
+	/**
+	 * @release: the object belongs to the driver again, to be freed in general. Its last hold
+	 * has ended, and the library does not touch it any more.
+	 */
+	void (*release)(struct odp_request *req);
+};
+
+/**
+ * struct odp_stats - what a worker has done so far
+ * @inserted: ranges inserted (managed level)
+ * @insert_failed: insertions that failed, for whatever reason (managed level)
+ * @mm_dead: insertions that failed because the address space was gone (managed level)
+ * @queued: objects retired
+ * @coalesced: requests to retire an object that was retired already
+ * @batches: batches taken, by the worker or by a caller of drain
+ * @grace_periods: grace periods waited for
+ * @drained: objects taken by callers of drain
+ * @removed: objects that no callback and no lookup is left of
+ * @released: objects released
+ * @holds: holds begun
+ * @puts: holds ended
+ * @held_back: releases that had to wait for a hold
+ * @kicks: times that the worker was woken up
+ * @would_block: non-blockable invalidations given up because the user lock was taken (managed
+ *	level)
+ *
+ * Each counts from the creation on, and none is ever reset. They are read one after the other, so
+ * that they fit together only while nothing happens.
+ */
+struct odp_stats {
+	u64 inserted;
+	u64 insert_failed;
+	u64 mm_dead;
+	u64 queued;
+	u64 coalesced;
+	u64 batches;
+	u64 grace_periods;
+	u64 drained;
+	u64 removed;
+	u64 released;
+	u64 holds;
+	u64 puts;
+	u64 held_back;
+	u64 kicks;
+	u64 would_block;
+};
+
+/**
+ * enum odp_until - what to wait for
+ * @ODP_REMOVED: no callback and no lookup is left. Takes as long as the address space is being
+ *	invalidated and lookups last.
+ * @ODP_RELEASED: released, too. Takes as long as the slowest hold; where user space can keep one,
+ *	that is for user space to say.
+ */
+enum odp_until {
+	ODP_REMOVED,
+	ODP_RELEASED,
+};
+
+/*
+ * struct odp_retirer retires objects of one kind, and is opaque. One for each address space is
+ * best: a removal waits for the invalidations of its address space, and what comes after it in the
+ * same retirer does, too.
+ */
+context_lock_struct(odp_retirer);
+
+/**
+ * odp_retirer_create() - make a retirer
+ * @name: the name of the file with its counters, in debugfs below odp/, to be unique; copied
+ * @ops: what to call for an object
+ *
+ * Context: may sleep and allocates with GFP_KERNEL. @ops->owner must be loaded, or being loaded.
+ *
+ * Return: the retirer, to be ended by odp_retirer_shutdown(); or an ERR_PTR: -ENOMEM, or -ENODEV
+ * if @ops->owner is about to be unloaded.
+ */
+struct odp_retirer *odp_retirer_create(const char *name, const struct odp_retirer_ops *ops);
+
+/**
+ * odp_retirer_shutdown() - end a retirer
+ * @retirer: the retirer, which is freed; or NULL, for which nothing is done
+ *
+ * Waits until every object that has been retired is released, and until nothing of the driver's is
+ * being called or going to be. Objects that have not been retired are not waited for, and not
+ * touched: the driver retires them before.
+ *
+ * Context: may sleep and wait for invalidations and for the worker. Waits for all holds of
+ * retired objects. No other call for the retirer may be going on or begin, except what ends those
+ * holds, and odp_retire() in the invalidate() of objects that have been retired.
+ */
+void odp_retirer_shutdown(struct odp_retirer *retirer);
+
+/**
+ * odp_request_init() - make an object that is in service from now on
+ * @req: the request in the object
+ *
+ * As nobody holds it, it can be gone the moment after its notifier was inserted, if it is retired
+ * in invalidate(). Unless something else excludes that, use odp_request_init_building().
+ *
+ * Context: any. Nobody else may know of the object yet.
+ */
+void odp_request_init(struct odp_request *req);
+
+/**
+ * odp_request_init_building() - make an object that is not in service yet and held by the caller
+ * @req: the request in the object
+ *
+ * For an object whose notifier is about to be inserted. It may be retired from then on, which has
+ * no effect before odp_publish(): &odp_retirer_ops.unpublish is called for what has been published.
+ * If the notifier cannot be inserted, the object may be freed as it is.
+ *
+ * Context: any. Nobody else may know of the object yet.
+ */
+void odp_request_init_building(struct odp_request *req);
+
+/**
+ * odp_publish() - say that an object is in service, and found by lookups
+ * @retirer: the retirer
+ * @req: a request initialised by odp_request_init_building()
+ *
+ * If it has been retired meanwhile, this is the moment in which it is queued. The caller's hold
+ * remains, and keeps the object until odp_put().
+ *
+ * Context: may be called in invalidate().
+ *
+ * Return: 0, or -EXDEV if the object belongs to another retirer; then it is as it was.
+ */
+int odp_publish(struct odp_retirer *retirer, struct odp_request *req);
+
+/**
+ * odp_retire() - have an object taken out of service
+ * @retirer: the retirer
+ * @req: the request in the object
+ *
+ * Returns at once; the functions in &struct odp_retirer_ops are called later. From here on
+ * odp_hold() and odp_request_live() fail. It cannot be undone, and however many ask for it, it
+ * happens once.
+ *
+ * The object must be valid during the call, and from the first call on until
+ * &odp_retirer_ops.release is called. In invalidate() it is, because its notifier is removed
+ * before that; elsewhere a hold or a read section keeps it.
+ *
+ * Context: may be called in invalidate(), under the user lock or not.
+ *
+ * Return:
+ * * 0 - this was the first call: the object is on its way out
+ * * -EALREADY - it was on its way out before
+ * * -ESHUTDOWN - the retirer is being shut down and takes nothing; the object is as it was
+ * * -EXDEV - the object belongs to another retirer; it is as it was
+ */
+int odp_retire(struct odp_retirer *retirer, struct odp_request *req);
+
+/**
+ * odp_request_live() - say whether an object is in service
+ * @req: the request in the object
+ *
+ * To be asked under the user lock together with mmu_interval_read_retry(), before anything is
+ * installed: the sequence of a notifier that was removed meanwhile says nothing. What is
+ * installed after the answer was true, and before the user lock is let go of, is seen by the zap in
+ * &odp_retirer_ops.remove. It is also to be asked before what was installed is used.
+ *
+ * Context: any. The object must be valid, by a hold or a read section.
+ *
+ * Return: false if it has been retired or not been published yet.
+ */
+bool odp_request_live(const struct odp_request *req);
+
+/**
+ * odp_hold() - begin to hold an object
+ * @retirer: the retirer
+ * @req: the request in an object that is valid during the call
+ *
+ * The hold keeps the object from being released, and nothing else: &odp_retirer_ops.remove does
+ * not wait for it, so it may be long. After a fault that sleeps, look at odp_request_live() again.
+ *
+ * Context: may be called in invalidate().
+ *
+ * Return: whether there is a hold now, to be ended by odp_put(); false if the object is not in
+ * service or belongs to another retirer.
+ */
+bool __must_check odp_hold(struct odp_retirer *retirer, struct odp_request *req);
+
+/**
+ * odp_put() - end a hold
+ * @retirer: the retirer
+ * @req: the request in the object
+ *
+ * The caller does not touch the object after this. If it was the last hold of an object that has
+ * been removed, &odp_retirer_ops.release is called by the worker.
+ *
+ * Context: may be called in invalidate().
+ */
+void odp_put(struct odp_retirer *retirer, struct odp_request *req);
+
+/**
+ * odp_read_lock() - begin a section in which objects that are found stay valid
+ * @retirer: the retirer
+ *
+ * A section of the retirer's SRCU domain. Everything that is retired waits for it, so it must be
+ * short: it may wait for a user lock, but not for user space, an invalidation or the worker. Who
+ * needs longer takes a hold.
+ *
+ * Context: any process context. Sections nest.
+ *
+ * Return: what to pass to odp_read_unlock().
+ */
+int odp_read_lock(struct odp_retirer *retirer) __acquires_shared(retirer);
+
+/**
+ * odp_read_unlock() - end a section
+ * @retirer: the retirer
+ * @idx: what odp_read_lock() returned, in the same task
+ *
+ * Context: any process context.
+ */
+void odp_read_unlock(struct odp_retirer *retirer, int idx) __releases_shared(retirer);
+
+/**
+ * odp_drain() - remove here what the worker has not begun to remove
+ * @retirer: the retirer
+ *
+ * Calls &odp_retirer_ops.unpublish, waits for a grace period and calls &odp_retirer_ops.remove for
+ * what nobody has taken yet. Never waits for the worker, and leaves releases to it. A fault path
+ * that does this first makes those who create objects pay for their removal.
+ *
+ * Context: may sleep and wait for invalidations; without locks that those two functions take.
+ *
+ * Return: how many objects that was.
+ */
+size_t odp_drain(struct odp_retirer *retirer);
+
+/**
+ * odp_flush() - wait for everything that was retired before the call
+ * @retirer: the retirer
+ * @until: what to wait for
+ *
+ * Context: may sleep and wait for invalidations and for the worker. With ODP_RELEASED the caller
+ * must not hold what it waits for.
+ */
+void odp_flush(struct odp_retirer *retirer, enum odp_until until);
+
+/**
+ * odp_wait_removed() - wait until &odp_retirer_ops.remove has returned for an object
+ * @retirer: the retirer
+ * @req: the request in an object that the caller holds
+ *
+ * Context: may sleep and wait for invalidations and for the worker.
+ *
+ * Return: 0; -EINVAL if the object has not been retired, -EXDEV if it belongs to another retirer.
+ */
+int odp_wait_removed(struct odp_retirer *retirer, struct odp_request *req);
+
+/**
+ * odp_retirer_stats() - read the counters
+ * @retirer: the retirer
+ * @stats: where to put them
+ *
+ * The same as in debugfs. Those of the managed level are zero.
+ *
+ * Context: any.
+ */
+void odp_retirer_stats(struct odp_retirer *retirer, struct odp_stats *stats);
+
+/**
+ * odp_invalidate_enter() - tell lockdep that an invalidate() begins
+ * @blockable: whether it may sleep, see mmu_notifier_range_blockable()
+ *
+ * The first thing in an invalidate() of the driver's own. Core mm has a lockdep map for most
+ * invalidations, but not for MMU_NOTIFY_RELEASE, and none that this library could touch when it
+ * waits for them. With the map of ours, calls that would deadlock are reported. The driver's lock
+ * is taken after this. A call that is not blockable is marked so for CONFIG_DEBUG_ATOMIC_SLEEP.
+ *
+ * Context: invalidate(). Does nothing in kernels without lockdep and CONFIG_DEBUG_ATOMIC_SLEEP.
+ */
+void odp_invalidate_enter(bool blockable);
+
+/**
+ * odp_invalidate_exit() - tell lockdep that an invalidate() ends
+ * @blockable: as for odp_invalidate_enter(), in the same task
+ *
+ * Context: invalidate(), without the locks taken since.
+ */
+void odp_invalidate_exit(bool blockable);
+
+/*
+ * The managed level.
+ */
+
+/**
+ * enum odp_verdict - what becomes of a range when &odp_mirror_ops.zap has returned
+ * @ODP_KEEP: it stays in service
+ * @ODP_RETIRE: it is retired, as by odp_range_retire()
+ */
+enum odp_verdict {
+	ODP_KEEP,
+	ODP_RETIRE,
+};
+
+/*
+ * struct odp_mirror is what one device context mirrors of one address space, and struct odp_range
+ * is a span of addresses of it. Both are opaque.
+ */
+struct odp_mirror;
+struct odp_range;
+
+/**
+ * struct odp_mirror_ops - what a driver says about the addresses that it mirrors
+ *
+ * @shared is the driver's object behind one or more ranges: its page table, with one lock. It is
+ * what was passed to odp_range_insert(). Addresses are in bytes, multiples of PAGE_SIZE, and ends
+ * are exclusive.
+ */
+struct odp_mirror_ops {
+	/**
+	 * @owner: the module that the functions are text of, THIS_MODULE in general. It cannot be
+	 * unloaded between odp_mirror_create() and the end of odp_mirror_shutdown(). With NULL it
+	 * can, and the driver has to call the latter before its exit function returns.
+	 */
+	struct module *owner;
+
+	/**
+	 * @lock: take the user lock of @shared, a mutex or a spinlock. It is taken in invalidate(),
+	 * in reclaim, too: nothing may be allocated under it that could reclaim. The library takes
+	 * its own spinlocks inside, and nothing else. An insertion takes it once for nothing, to
+	 * tell lockdep that.
+	 */
+	void (*lock)(void *shared);
+
+	/**
+	 * @trylock: take it unless somebody has it, and say whether that was so. Does not sleep.
+	 */
+	bool (*trylock)(void *shared);
+
+	/**
+	 * @unlock: let go of it.
+	 */
+	void (*unlock)(void *shared);
+
+	/**
+	 * @zap: stop the device's access to @start..@end, which is part of @range; the pages there
+	 * change when this has returned. @event is an &enum mmu_notifier_event. Returns an
+	 * &enum odp_verdict.
+	 *
+	 * Context: invalidate(), with the user lock held and the sequence recorded. Must not sleep
+	 * unless the user lock lets it, and not at all if the device has to be waited for in a call
+	 * that is not blockable; such a driver uses the retire level. No function of this header
+	 * but odp_range_retire(), odp_range_start(), odp_range_end() and odp_range_live(). It
+	 * is called for a range that has been retired, too, until that is removed.
+	 */
+	int (*zap)(void *shared, struct odp_range *range, unsigned long start, unsigned long end,
+		   unsigned int event);
+
+	/**
+	 * @zap_dead: stop the device's access to @start..@end, for good: a range that covered it
+	 * was retired, and something may have been installed since it was zapped.
+	 *
+	 * Context: process context, with the user lock held.
+	 */
+	void (*zap_dead)(void *shared, unsigned long start, unsigned long end);
+
+	/**
+	 * @zapped: called after @zap_dead, for the range as a whole, without the user lock: the
+	 * place to wait for the device (optional).
+	 *
+	 * Context: may sleep and wait for invalidations, but not for the worker.
+	 */
+	void (*zapped)(void *shared, unsigned long start, unsigned long end);
+
+	/**
+	 * @released: a range is gone, with its callbacks, its lookups and its holds (optional).
+	 * Called once for every range that was inserted.
+	 *
+	 * Context: may sleep and wait for invalidations, but not for the worker.
+	 */
+	void (*released)(void *shared, unsigned long start, unsigned long end);
+
+	/**
+	 * @get: keep @shared from being freed (optional). Called by odp_range_insert().
+	 */
+	void (*get)(void *shared);
+
+	/**
+	 * @put: undo @get (optional). Called when a range has been released, and when it was not
+	 * inserted.
+	 *
+	 * Context: may sleep and wait for invalidations, but not for the worker. @shared must not
+	 * be what keeps the mirror: the end of that waits for this.
+	 */
+	void (*put)(void *shared);
+};
+
+/**
+ * struct odp_section - what odp_read_begin() has seen
+ *
+ * May be copied, and used for any number of commits of the same range.
+ */
+struct odp_section {
+	/* private: */
+	unsigned long opaque[2];
+};
+
+/**
+ * odp_mirror_create() - make the mirror of an address space, with nothing in it
+ * @mm: the address space, with users (current->mm, in general)
+ * @ops: the driver's functions; copied
+ * @max_ranges: how many ranges there may be, counting those that are not released yet; 0 for any
+ *	number
+ *
+ * It keeps the mm_struct, not the address space: the process may exit first, or last.
+ *
+ * Context: may sleep, takes mmap_lock for writing and allocates with GFP_KERNEL.
+ *
+ * Return: the mirror, to be ended by odp_mirror_shutdown(); or an ERR_PTR: -ENOMEM, -EINTR if a
+ * signal arrived, -ENODEV if @ops->owner is about to be unloaded, -EINVAL if a function is missing.
+ */
+struct odp_mirror *odp_mirror_create(struct mm_struct *mm, const struct odp_mirror_ops *ops,
+				     size_t max_ranges);
+
+/**
+ * odp_mirror_shutdown() - end a mirror
+ * @mirror: the mirror, which is freed; or NULL, for which nothing is done
+ *
+ * Retires all ranges, waits until they are released, and until nothing of the driver's is being
+ * called or going to be.
+ *
+ * Context: may sleep and wait for invalidations and for the worker. Waits for all holds; the
+ * caller must have none. No other call for the mirror may be going on or begin, except what ends
+ * those holds.
+ */
+void odp_mirror_shutdown(struct odp_mirror *mirror);
+
+/**
+ * odp_range_insert() - mirror a span of addresses from now on
+ * @mirror: the mirror
+ * @start: the first byte
+ * @len: the length in bytes
+ * @shared: the driver's object
+ *
+ * An object is used with one mirror only. The range may have been retired already, by an
+ * invalidation that came before this returned.
+ *
+ * Context: may sleep and wait for invalidations; allocates with GFP_KERNEL.
+ *
+ * Return: the range, held by the caller, who ends that by odp_range_put() or odp_range_remove();
+ * or an ERR_PTR:
+ * * -EINVAL - @len is 0, or one of the two is not a multiple of PAGE_SIZE
+ * * -EOVERFLOW - the span ends beyond the last address
+ * * -ESRCH - the address space is gone
+ * * -EEXIST - part of the span is mirrored already; a range that is retired does not count
+ * * -EBUSY - somebody else is inserting a range that overlaps
+ * * -ENOSPC - there are as many ranges as there may be; odp_mirror_drain() may help
+ * * -ENOMEM
+ */
+struct odp_range *odp_range_insert(struct odp_mirror *mirror, unsigned long start,
+				   unsigned long len, void *shared);
+
+/**
+ * odp_range_lookup() - find the range in service at an address
+ * @mirror: the mirror
+ * @addr: the address
+ *
+ * Context: any process context. Takes no lock but the range's own spinlock.
+ *
+ * Return: the range, held by the caller, who ends that by odp_range_put() or odp_range_remove();
+ * or NULL.
+ */
+struct odp_range *odp_range_lookup(struct odp_mirror *mirror, unsigned long addr);
+
+/**
+ * odp_range_put() - end a hold
+ * @range: a range that the caller holds, and does not touch after this
+ *
+ * Context: may be called in invalidate().
+ */
+void odp_range_put(struct odp_range *range);
+
+/**
+ * odp_range_start() - say where a range begins
+ * @range: a range that the caller holds, or that &odp_mirror_ops.zap has been called with
+ *
+ * Context: any.
+ *
+ * Return: the first byte.
+ */
+unsigned long odp_range_start(const struct odp_range *range);
+
+/**
+ * odp_range_end() - say where a range ends
+ * @range: as for odp_range_start()
+ *
+ * Context: any.
+ *
+ * Return: the first byte behind it.
+ */
+unsigned long odp_range_end(const struct odp_range *range);
+
+/**
+ * odp_range_shared() - find the driver's object
+ * @range: as for odp_range_start()
+ *
+ * Context: any.
+ *
+ * Return: what was passed to odp_range_insert(), valid for as long as the range is.
+ */
+void *odp_range_shared(const struct odp_range *range);
+
+/**
+ * odp_range_live() - say whether a range was in service at some moment during the call
+ * @range: as for odp_range_start()
+ *
+ * Context: any.
+ *
+ * Return: false if it has been retired.
+ */
+bool odp_range_live(const struct odp_range *range);
+
+/**
+ * odp_range_retire() - have a range removed
+ * @range: as for odp_range_start()
+ *
+ * Returns at once; &odp_mirror_ops.released is called later. Lookups, accesses and commits fail
+ * from here on.
+ *
+ * Context: may be called in invalidate(), under the user lock or not.
+ *
+ * Return:
+ * * 0 - this was the first call: the range is on its way out
+ * * -EALREADY - it was on its way out before
+ * * -ESHUTDOWN - the mirror is being shut down, which retires it
+ */
+int odp_range_retire(struct odp_range *range);
+
+/**
+ * odp_range_remove() - remove a range
+ * @mirror: the mirror
+ * @range: a range of it that the caller holds; the hold ends here
+ *
+ * Returns when no callback, lookup or access is left of it. What others hold delays its release,
+ * not this.
+ *
+ * Context: may sleep and wait for invalidations and for the worker.
+ */
+void odp_range_remove(struct odp_mirror *mirror, struct odp_range *range);
+
+/**
+ * odp_read_begin() - begin to look at the process's pages
+ * @range: a range that the caller holds
+ * @section: what odp_commit_begin() wants
+ *
+ * What is seen of the process's pages from now on can be committed, unless an invalidation comes
+ * between. Sleeps until those that are going on have ended.
+ *
+ * Context: may sleep and wait for invalidations.
+ *
+ * Return: 0, or -ESTALE if the range is retired: look the address up again.
+ */
+int __must_check odp_read_begin(struct odp_range *range, struct odp_section *section);
+
+/**
+ * odp_commit_begin() - take the user lock if nothing has changed
+ * @range: a range that the caller holds
+ * @section: what odp_read_begin() has seen of this range
+ *
+ * If so, the caller installs what it found, within the range, and calls odp_commit_end().
+ * Otherwise the lock is not held.
+ *
+ * Context: as the user lock wants it.
+ *
+ * Return:
+ * * 0 - the user lock is held
+ * * -EAGAIN - an invalidation came between: back to odp_read_begin()
+ * * -ESTALE - the range is retired: look the address up again
+ */
+int __must_check odp_commit_begin(struct odp_range *range, const struct odp_section *section);
+
+/**
+ * odp_commit_end() - let go of the user lock
+ * @range: the range for which odp_commit_begin() returned 0
+ *
+ * Context: as the user lock wants it.
+ */
+void odp_commit_end(struct odp_range *range);
+
+/**
+ * odp_access_begin() - take the user lock if the range is in service
+ * @range: a range that the caller holds
+ *
+ * For the use of what is installed within the range. Nothing may be installed: that is what
+ * odp_commit_begin() is for.
+ *
+ * Context: as the user lock wants it.
+ *
+ * Return: 0, and the user lock is held; or -ESTALE if the range is retired.
+ */
+int __must_check odp_access_begin(struct odp_range *range);
+
+/**
+ * odp_access_end() - let go of the user lock
+ * @range: the range for which odp_access_begin() returned 0
+ *
+ * Context: as the user lock wants it.
+ */
+void odp_access_end(struct odp_range *range);
+
+/**
+ * odp_mirror_drain() - remove here what the worker has not begun to remove
+ * @mirror: the mirror
+ *
+ * Never waits for the worker, and leaves releases to it. A fault path that does this first makes
+ * those who create ranges pay for their removal.
+ *
+ * Context: may sleep and wait for invalidations.
+ *
+ * Return: how many ranges that was.
+ */
+size_t odp_mirror_drain(struct odp_mirror *mirror);
+
+/**
+ * odp_mirror_flush() - wait for everything that was retired before the call
+ * @mirror: the mirror
+ * @until: what to wait for
+ *
+ * Context: may sleep and wait for invalidations and for the worker. With ODP_RELEASED the caller
+ * must not hold what it waits for.
+ */
+void odp_mirror_flush(struct odp_mirror *mirror, enum odp_until until);
+
+/**
+ * odp_mirror_retire_all() - have all ranges removed
+ * @mirror: the mirror
+ *
+ * Does not wait for that.
+ *
+ * Context: may sleep; not in invalidate().
+ */
+void odp_mirror_retire_all(struct odp_mirror *mirror);
+
+/**
+ * odp_mirror_stats() - read the counters
+ * @mirror: the mirror
+ * @stats: where to put them
+ *
+ * Context: any.
+ */
+void odp_mirror_stats(struct odp_mirror *mirror, struct odp_stats *stats);
+
+#endif /* ODP_H */

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+/*
+ * Exports the functions of include/odp.h, which are written in Rust, and sees to it that both
+ * languages mean the same by its structs.
+ */
+
+#include <linux/export.h>
+#include <linux/stddef.h>
+
+#include <odp.h>
+
+#define ODP_EXPORT EXPORT_SYMBOL_GPL
+
+ODP_EXPORT(odp_retirer_create);
+ODP_EXPORT(odp_retirer_shutdown);
+ODP_EXPORT(odp_request_init);
+ODP_EXPORT(odp_request_init_building);
+ODP_EXPORT(odp_publish);
+ODP_EXPORT(odp_retire);
+ODP_EXPORT(odp_request_live);
+ODP_EXPORT(odp_hold);
+ODP_EXPORT(odp_put);
+ODP_EXPORT(odp_read_lock);
+ODP_EXPORT(odp_read_unlock);
+ODP_EXPORT(odp_drain);
+ODP_EXPORT(odp_flush);
+ODP_EXPORT(odp_wait_removed);
+ODP_EXPORT(odp_retirer_stats);
+
+ODP_EXPORT(odp_mirror_create);
+ODP_EXPORT(odp_mirror_shutdown);
+ODP_EXPORT(odp_range_insert);
+ODP_EXPORT(odp_range_lookup);
+ODP_EXPORT(odp_range_put);
+ODP_EXPORT(odp_range_start);
+ODP_EXPORT(odp_range_end);
+ODP_EXPORT(odp_range_shared);
+ODP_EXPORT(odp_range_live);
+ODP_EXPORT(odp_range_retire);
+ODP_EXPORT(odp_range_remove);
+ODP_EXPORT(odp_read_begin);
+ODP_EXPORT(odp_commit_begin);
+ODP_EXPORT(odp_commit_end);
+ODP_EXPORT(odp_access_begin);
+ODP_EXPORT(odp_access_end);
+ODP_EXPORT(odp_mirror_drain);
+ODP_EXPORT(odp_mirror_flush);
+ODP_EXPORT(odp_mirror_retire_all);
+ODP_EXPORT(odp_mirror_stats);
+
+/*
+ * Each of these refers to a symbol with a number in its name, where the number is what the C
+ * compiler has worked out. src/odp/ffi.rs defines symbols with the numbers of the Rust compiler. If
+ * the two differ, modpost ends the build, naming the struct and the member in an undefined symbol.
+ * The section is discarded when the module is linked.
+ */
+#define ODP_LAYOUT(name, number)						\
+	({									\
+		asm volatile(".pushsection .discard.odp_layout\n\t"		\
+			     ".long odp_layout." name ".%c0\n\t"		\
+			     ".popsection" : : "i" (number));			\
+	})
+#define ODP_SIZE(type)		ODP_LAYOUT(#type, sizeof(struct type))
+#define ODP_MEMBER(type, member) \
+	ODP_LAYOUT(#type "." #member, offsetof(struct type, member))
+
+static void __used odp_layout(void)
+{
+	ODP_SIZE(odp_request);
+	ODP_LAYOUT("odp_request.lock.size", sizeof(spinlock_t));
+	ODP_MEMBER(odp_request, link);
+	ODP_MEMBER(odp_request, link.next);
+	ODP_MEMBER(odp_request, link.tickets.removed);
+	ODP_MEMBER(odp_request, link.tickets.released);
+
+	ODP_SIZE(odp_retirer_ops);
+	ODP_MEMBER(odp_retirer_ops, owner);
+	ODP_MEMBER(odp_retirer_ops, unpublish);
+	ODP_MEMBER(odp_retirer_ops, remove);
+	ODP_MEMBER(odp_retirer_ops, release);
+
+	ODP_SIZE(odp_mirror_ops);
+	ODP_MEMBER(odp_mirror_ops, owner);
+	ODP_MEMBER(odp_mirror_ops, lock);
+	ODP_MEMBER(odp_mirror_ops, trylock);
+	ODP_MEMBER(odp_mirror_ops, unlock);
+	ODP_MEMBER(odp_mirror_ops, zap);
+	ODP_MEMBER(odp_mirror_ops, zap_dead);
+	ODP_MEMBER(odp_mirror_ops, zapped);
+	ODP_MEMBER(odp_mirror_ops, released);
+	ODP_MEMBER(odp_mirror_ops, get);
+	ODP_MEMBER(odp_mirror_ops, put);
+
+	ODP_SIZE(odp_section);
+
+	ODP_SIZE(odp_stats);
+	ODP_MEMBER(odp_stats, inserted);
+	ODP_MEMBER(odp_stats, insert_failed);
+	ODP_MEMBER(odp_stats, mm_dead);
+	ODP_MEMBER(odp_stats, queued);
+	ODP_MEMBER(odp_stats, coalesced);
+	ODP_MEMBER(odp_stats, batches);
+	ODP_MEMBER(odp_stats, grace_periods);
+	ODP_MEMBER(odp_stats, drained);
+	ODP_MEMBER(odp_stats, removed);
+	ODP_MEMBER(odp_stats, released);
+	ODP_MEMBER(odp_stats, holds);
+	ODP_MEMBER(odp_stats, puts);
+	ODP_MEMBER(odp_stats, held_back);
+	ODP_MEMBER(odp_stats, kicks);
+	ODP_MEMBER(odp_stats, would_block);
+}

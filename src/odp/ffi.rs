@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C interface: the retire level, and what it has in common with the managed level.
+//!
+//! What the functions do, and what their callers promise, is written in the header, by which they
+//! are exported, too; the safety requirements here are those in short. A pointer is valid where
+//! nothing else is said.
+//!
+//! C header: `include/odp.h`
+
+mod mirror;
+
+use super::{
+    request::{
+        Link,
+        Request,
+        Tickets, //
+    },
+    state::{
+        Stage,
+        State, //
+    },
+    stats::Snapshot,
+    worker::{
+        OwnedWorker,
+        RequestOps,
+        Retire,
+        Until,
+        Worker, //
+    }, //
+};
+use crate::may_block::MayBlock;
+use core::{
+    arch::global_asm,
+    mem::offset_of,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    ffi::{
+        c_char,
+        c_int,
+        c_uint, //
+    },
+    prelude::*,
+    sync::{
+        Arc,
+        SpinLock, //
+    }, //
+};
+
+/// Defines symbols with the size of a struct and the offsets of its members in their names.
+///
+/// `src/interface.c` refers to the symbols that the C compiler's numbers make.
+macro_rules! layout {
+    ($($name:literal = $number:expr,)*) => {
+        $(
+            global_asm!(
+                concat!(".globl odp_layout.", $name, ".{number}"),
+                concat!(".set odp_layout.", $name, ".{number}, 0"),
+                number = const $number,
+            );
+        )*
+    };
+}
+
+const LINK: usize = offset_of!(Request, link);
+const TICKETS: usize = LINK + offset_of!(Link, tickets);
+
+// The size and what is before and behind `link` leave one place only for the members that are
+// private to the request.
+layout! {
+    "odp_request" = size_of::<Request>(),
+    "odp_request.lock.size" = size_of::<SpinLock<()>>(),
+    "odp_request.link" = LINK,
+    "odp_request.link.next" = LINK + offset_of!(Link, next),
+    "odp_request.link.tickets.removed" = TICKETS + offset_of!(Tickets, removed),
+    "odp_request.link.tickets.released" = TICKETS + offset_of!(Tickets, released),
+
+    "odp_retirer_ops" = size_of::<RequestOps>(),
+    "odp_retirer_ops.owner" = offset_of!(RequestOps, owner),
+    "odp_retirer_ops.unpublish" = offset_of!(RequestOps, unpublish),
+    "odp_retirer_ops.remove" = offset_of!(RequestOps, remove),
+    "odp_retirer_ops.release" = offset_of!(RequestOps, release),
+
+    "odp_stats" = size_of::<Snapshot>(),
+    "odp_stats.inserted" = offset_of!(Snapshot, inserted),
+    "odp_stats.insert_failed" = offset_of!(Snapshot, insert_failed),
+    "odp_stats.mm_dead" = offset_of!(Snapshot, mm_dead),
+    "odp_stats.queued" = offset_of!(Snapshot, queued),
+    "odp_stats.coalesced" = offset_of!(Snapshot, coalesced),
+    "odp_stats.batches" = offset_of!(Snapshot, batches),
+    "odp_stats.grace_periods" = offset_of!(Snapshot, grace_periods),
+    "odp_stats.drained" = offset_of!(Snapshot, drained),
+    "odp_stats.removed" = offset_of!(Snapshot, removed),
+    "odp_stats.released" = offset_of!(Snapshot, released),
+    "odp_stats.holds" = offset_of!(Snapshot, holds),
+    "odp_stats.puts" = offset_of!(Snapshot, puts),
+    "odp_stats.held_back" = offset_of!(Snapshot, held_back),
+    "odp_stats.kicks" = offset_of!(Snapshot, kicks),
+    "odp_stats.would_block" = offset_of!(Snapshot, would_block),
+}
+
+use layout;
+
+/// `struct odp_retirer`: in a box from `odp_retirer_create` to `odp_retirer_shutdown`.
+struct Retirer {
+    worker: OwnedWorker,
+}
+
+impl Retirer {
+    fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    /// Whether `request` belongs to this retirer; one that belongs to none does from now on.
+    fn owns(&self, request: &Request) -> bool {
+        request.bind(Arc::as_ptr(self.worker()).cast_mut().cast())
+    }
+}
+
+/// What C is told about a request to retire.
+fn retire_result(retire: Retire) -> Result {
+    match retire {
+        Retire::Queued => Ok(()),
+        Retire::Already => Err(EALREADY),
+        Retire::Closed => Err(ESHUTDOWN),
+        Retire::Foreign => Err(EXDEV),
+    }
+}
+
+fn to_errno(result: Result) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// An `enum odp_until`.
+fn until_from_raw(until: c_uint) -> Until {
+    match until {
+        0 => Until::Removed,
+        _ => Until::Released,
+    }
+}
+
+/// # Safety
+///
+/// `name` is a string; `ops` stays valid and unchanged until the retirer has been shut down, as does
+/// the text of its functions.
+#[no_mangle]
+unsafe extern "C" fn odp_retirer_create(
+    name: *const c_char,
+    ops: *const RequestOps,
+) -> *mut Retirer {
+    // SAFETY: By the safety requirements it is a string, which outlives the call.
+    let name = unsafe { CStr::from_char_ptr(name) };
+    // SAFETY: By the safety requirements it is valid for as long as the worker uses it, though not
+    // for ever: nothing but the worker gets this reference.
+    let ops: &'static RequestOps = unsafe { &*ops };
+
+    let retirer = OwnedWorker::new(name, ops)
+        .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL)?));
+    match retirer {
+        Ok(retirer) => KBox::into_raw(retirer),
+        Err(error) => error.to_ptr(),
+    }
+}
+
+/// # Safety
+///
+/// `retirer` is null, or comes from `odp_retirer_create` and is not used during the call or after.
+#[no_mangle]
+unsafe extern "C" fn odp_retirer_shutdown(retirer: *mut Retirer) {
+    if retirer.is_null() {
+        return;
+    }
+    // SAFETY: By the safety requirements `odp_retirer_create` gave it away, and it is ours now.
+    let retirer = unsafe { KBox::from_raw(retirer) };
+    MayBlock::assume(|p| retirer.worker.shutdown(p, || true));
+}
+
+/// # Safety
+///
+/// `request` is memory for a request that nobody uses.
+unsafe fn init(request: *mut Request, state: State) {
+    // SAFETY: By the safety requirements the memory is ours to write. C does not move what it embeds
+    // a lock in. There is no destructor that would have to run.
+    unsafe { pin_init::raw_init(request, Request::in_state(state)) };
+}
+
+/// # Safety
+///
+/// `request` is memory for a request that nobody uses.
+#[no_mangle]
+unsafe extern "C" fn odp_request_init(request: *mut Request) {
+    // SAFETY: As required here.
+    unsafe { init(request, State::live()) };
+}
+
+/// # Safety
+///
+/// `request` is memory for a request that nobody uses.
+#[no_mangle]
+unsafe extern "C" fn odp_request_init_building(request: *mut Request) {
+    // SAFETY: As required here.
+    unsafe { init(request, State::building(1)) };
+}
+
+/// # Safety
+///
+/// `request` was made by `odp_request_init_building`, and the caller has the hold it was made with.
+#[no_mangle]
+unsafe extern "C" fn odp_publish(retirer: *const Retirer, request: NonNull<Request>) -> c_int {
+    // SAFETY: It has not been shut down.
+    let retirer = unsafe { &*retirer };
+    // SAFETY: The hold keeps it.
+    if !retirer.owns(unsafe { request.as_ref() }) {
+        return EXDEV.to_errno();
+    }
+    // SAFETY: The hold keeps it during the call, and the contract of `odp_retire` from there on.
+    unsafe { Worker::publish(retirer.worker().as_arc_borrow(), request) };
+    0
+}
+
+/// # Safety
+///
+/// `request` is valid during the call and, if it is not retired yet, until its release.
+#[no_mangle]
+unsafe extern "C" fn odp_retire(retirer: *const Retirer, request: NonNull<Request>) -> c_int {
+    // SAFETY: It has not been shut down.
+    let retirer = unsafe { &*retirer };
+    // SAFETY: As required here.
+    let retire = unsafe { Worker::retire(retirer.worker().as_arc_borrow(), request) };
+    to_errno(retire_result(retire))
+}
+
+/// # Safety
+///
+/// `request` is valid.
+#[no_mangle]
+unsafe extern "C" fn odp_request_live(request: *const Request) -> bool {
+    // SAFETY: As required here.
+    unsafe { &*request }.state().is_live()
+}
+
+/// # Safety
+///
+/// `request` is valid during the call.
+#[no_mangle]
+unsafe extern "C" fn odp_hold(retirer: *const Retirer, request: *const Request) -> bool {
+    // SAFETY: It has not been shut down.
+    let retirer = unsafe { &*retirer };
+    // SAFETY: As required here.
+    retirer.worker().hold(unsafe { &*request })
+}
+
+/// # Safety
+///
+/// The caller has a hold of `request`, which ends here.
+#[no_mangle]
+unsafe extern "C" fn odp_put(retirer: *const Retirer, request: NonNull<Request>) {
+    // SAFETY: It has not been shut down.
+    let retirer = unsafe { &*retirer };
+    // SAFETY: As required here; a hold is begun by `Worker::hold` or exists from the start.
+    unsafe { Worker::put(retirer.worker().as_arc_borrow(), request) };
+}
+
+/// # Safety
+///
+/// `retirer` has not been shut down, and is not before the section has ended.
+#[no_mangle]
+unsafe extern "C" fn odp_read_lock(retirer: *const Retirer) -> c_int {
+    // SAFETY: It has not been shut down.
+    let retirer = unsafe { &*retirer };
+    // SAFETY: The domain is initialised and lives as long as the worker.
+    unsafe { bindings::srcu_read_lock(retirer.worker().srcu()) }
+}
+
+/// # Safety
+///
+/// `idx` was returned by `odp_read_lock` in this task, and not passed to this function before.
+#[no_mangle]
+unsafe extern "C" fn odp_read_unlock(retirer: *const Retirer, idx: c_int) {
+    // SAFETY: It has not been shut down.
+    let retirer = unsafe { &*retirer };
+    // SAFETY: As required here.
+    unsafe { bindings::srcu_read_unlock(retirer.worker().srcu(), idx) };
+}
+
+/// # Safety
+///
+/// `retirer` has not been shut down, and is not during the call.
+#[no_mangle]
+unsafe extern "C" fn odp_drain(retirer: *const Retirer) -> usize {
+    // SAFETY: As required here.
+    let retirer = unsafe { &*retirer };
+    MayBlock::assume(|p| Worker::drain(retirer.worker().as_arc_borrow(), p))
+}
+
+/// # Safety
+///
+/// `retirer` has not been shut down, and is not during the call.
+#[no_mangle]
+unsafe extern "C" fn odp_flush(retirer: *const Retirer, until: c_uint) {
+    // SAFETY: As required here.
+    let retirer = unsafe { &*retirer };
+    MayBlock::assume(|p| retirer.worker().flush(until_from_raw(until), p));
+}
+
+/// # Safety
+///
+/// The caller has a hold of `request`.
+#[no_mangle]
+unsafe extern "C" fn odp_wait_removed(retirer: *const Retirer, request: *const Request) -> c_int {
+    // SAFETY: It has not been shut down.
+    let retirer = unsafe { &*retirer };
+    // SAFETY: The hold keeps it.
+    let request = unsafe { &*request };
+    if !retirer.owns(request) {
+        return EXDEV.to_errno();
+    }
+    // Nobody might ever retire it.
+    if matches!(request.state().stage, Stage::Building | Stage::Live) {
+        return EINVAL.to_errno();
+    }
+    MayBlock::assume(|p| retirer.worker().wait_removed(request, p));
+    0
+}
+
+/// # Safety
+///
+/// `stats` is memory for a `struct odp_stats`.
+#[no_mangle]
+unsafe extern "C" fn odp_retirer_stats(retirer: *const Retirer, stats: *mut Snapshot) {
+    // SAFETY: It has not been shut down.
+    let retirer = unsafe { &*retirer };
+    // SAFETY: As required here.
+    unsafe { stats.write(retirer.worker().stats().snapshot()) };
+}
