@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Exhaustive tests of the parts of odp that know nothing of the kernel.
+//!
+//! Those parts are compiled from the module's own files, unmodified. Each property that is tested has a
+//! mutant that lacks it, for which the same test must fail.
+
+#![cfg(test)]
+
+#[path = "../../../src/odp/epoch.rs"]
+mod epoch;
+#[path = "../../../src/odp/state.rs"]
+mod state;
+
+mod epochs;
+mod life;
+mod spans;
+mod table;

@@ -1,0 +1,525 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The life of a request: every order in which everybody can do what they do.
+//!
+//! The search knows who may do what when, by the rules that `worker.rs`, `mirror.rs` and `read.rs`
+//! keep to, and nothing of how the state machine does its part. What it checks it counts itself.
+
+use crate::{
+    state::{
+        Effect,
+        Event,
+        State, //
+    },
+    table::EVENTS, //
+};
+use std::collections::{
+    hash_map::Entry,
+    HashMap,
+    HashSet,
+    VecDeque, //
+};
+
+const MAX_HOLDS: u8 = 3;
+
+/// Where the request's link is, and with it who has to do something next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Link {
+    /// Nowhere: nothing is to be done.
+    Idle,
+    /// With somebody who got the answer `Queue` and has not queued it yet.
+    Answered,
+    /// On the worker's list.
+    Pending,
+    /// In a batch of the worker or of a caller of drain.
+    Batch,
+    /// Taken, on its way through unpublishing, grace period and removal.
+    Removing,
+    /// With somebody who got the answer `Release` and has not passed it on yet.
+    Releasing,
+    /// On the list of those that are ready to be released.
+    Ready,
+}
+
+/// Who inserts it, and how far that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Inserter {
+    /// The notifier is being inserted. Others may see the object.
+    Inserting,
+    Done,
+    /// The insertion failed: nobody saw to it that it would be removed.
+    Failed,
+}
+
+/// Everything there is to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct World {
+    state: State,
+    link: Link,
+    inserter: Inserter,
+    /// Holds that somebody has.
+    holds: u8,
+    /// Whether a call to retire has returned.
+    retired: bool,
+    /// Whether one of them was told that it was the first.
+    first: bool,
+    queued: u8,
+    removed: u8,
+    released: u8,
+}
+
+impl World {
+    fn new(state: State, inserter: Inserter) -> Self {
+        Self {
+            state,
+            link: Link::Idle,
+            inserter,
+            holds: state.holds as u8,
+            retired: false,
+            first: false,
+            queued: 0,
+            removed: 0,
+            released: 0,
+        }
+    }
+
+    /// Whether the object's memory is gone, so that nobody can do anything to it.
+    fn is_over(&self) -> bool {
+        self.released > 0 || self.inserter == Inserter::Failed
+    }
+}
+
+/// One step of somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// An event, for the state machine.
+    Event(Event),
+    /// The insertion fails.
+    Fail,
+    /// Who got the answer `Queue` queues it.
+    Queue,
+    /// Worker or drain takes what is pending.
+    Batch,
+    /// Who got the answer `Release` passes it on, or releases it.
+    PassOn,
+    /// The worker calls the driver's `release`.
+    Release,
+}
+
+/// What must not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Violation {
+    /// Told to queue it twice.
+    QueuedTwice,
+    /// Told to queue it before it was published, while the inserter might still fail.
+    QueuedEarly,
+    /// Told to queue it though nobody wanted that.
+    QueuedUnasked,
+    /// Told to release it before its removal.
+    ReleasedEarly,
+    /// Told to release it while somebody had a hold.
+    ReleasedHeld,
+    /// In service, or held anew, after a call to retire had returned.
+    NotSticky,
+    /// In service, or held, before it was published.
+    EarlyHold,
+    /// Not in service though published and never retired.
+    Lost,
+    /// The first to retire it was not told so, or more than one was.
+    NotFirst,
+    /// A legal step was refused.
+    Refused,
+    /// Not counted as removed after its removal, or counted so before.
+    WrongRemoved,
+    /// Retired, and it cannot come to be released any more.
+    Stuck,
+}
+
+type Step = fn(State, Event) -> (State, Effect);
+
+/// What can be done in a world.
+fn actions(world: &World) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if world.is_over() {
+        return actions;
+    }
+    if world.inserter == Inserter::Inserting {
+        actions.push(Action::Event(Event::Publish));
+        actions.push(Action::Fail);
+    }
+    // Retired by a callback or a lookup until it is removed, by a holder until it is released.
+    // After that by nobody, because nobody has it.
+    if world.removed == 0 || world.holds > 0 {
+        actions.push(Action::Event(Event::Retire));
+        if world.holds < MAX_HOLDS {
+            actions.push(Action::Event(Event::Hold));
+        }
+    }
+    // The inserter keeps the hold that the object was made with until it has published it.
+    let kept = u8::from(world.inserter == Inserter::Inserting);
+    if world.holds > kept {
+        actions.push(Action::Event(Event::Put));
+    }
+    match world.link {
+        Link::Idle => {}
+        Link::Answered => actions.push(Action::Queue),
+        Link::Pending => actions.push(Action::Batch),
+        Link::Batch => actions.push(Action::Event(Event::Take)),
+        Link::Removing => actions.push(Action::Event(Event::Remove)),
+        Link::Releasing => actions.push(Action::PassOn),
+        Link::Ready => actions.push(Action::Release),
+    }
+    actions
+}
+
+/// Does `action`.
+fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
+    let mut next = *world;
+    let event = match action {
+        Action::Event(event) => event,
+        Action::Fail => {
+            // The callback never ran and the index is left again: the memory is the inserter's.
+            next.inserter = Inserter::Failed;
+            return Ok(next);
+        }
+        Action::Queue => {
+            next.link = Link::Pending;
+            return Ok(next);
+        }
+        Action::Batch => {
+            next.link = Link::Batch;
+            return Ok(next);
+        }
+        Action::PassOn => {
+            next.link = Link::Ready;
+            return Ok(next);
+        }
+        Action::Release => {
+            next.link = Link::Idle;
+            next.released += 1;
+            return Ok(next);
+        }
+    };
+
+    let (state, effect) = step(world.state, event);
+    next.state = state;
+    match event {
+        Event::Publish => next.inserter = Inserter::Done,
+        Event::Retire => {
+            next.retired = true;
+            let first = matches!(effect, Effect::Queue | Effect::Deferred);
+            if first == world.first {
+                return Err(Violation::NotFirst);
+            }
+            next.first = true;
+        }
+        Event::Take => next.link = Link::Removing,
+        Event::Remove => {
+            next.link = Link::Idle;
+            next.removed += 1;
+        }
+        Event::Hold => {
+            let allowed = world.inserter == Inserter::Done && !world.retired;
+            match (effect, allowed) {
+                (Effect::None, true) => next.holds += 1,
+                (Effect::None, false) if world.retired => return Err(Violation::NotSticky),
+                (Effect::None, false) => return Err(Violation::EarlyHold),
+                (_, true) => return Err(Violation::Lost),
+                (_, false) => {}
+            }
+        }
+        Event::Put => next.holds -= 1,
+    }
+    match effect {
+        Effect::Queue => {
+            next.queued += 1;
+            next.link = Link::Answered;
+            if next.queued > 1 {
+                return Err(Violation::QueuedTwice);
+            }
+            if next.inserter == Inserter::Inserting {
+                return Err(Violation::QueuedEarly);
+            }
+            if !next.retired {
+                return Err(Violation::QueuedUnasked);
+            }
+        }
+        Effect::Release => {
+            if next.removed == 0 {
+                return Err(Violation::ReleasedEarly);
+            }
+            if next.holds > 0 {
+                return Err(Violation::ReleasedHeld);
+            }
+            // Nobody has it now, so that there is no event that could answer this again.
+            next.link = Link::Releasing;
+        }
+        Effect::Refused if event != Event::Hold => return Err(Violation::Refused),
+        Effect::None | Effect::Already | Effect::Deferred | Effect::Refused => {}
+    }
+
+    let live = next.inserter == Inserter::Done && !next.retired;
+    match (next.state.is_live(), live) {
+        (true, false) if next.retired => return Err(Violation::NotSticky),
+        (true, false) => return Err(Violation::EarlyHold),
+        (false, true) => return Err(Violation::Lost),
+        _ => {}
+    }
+    if next.state.is_removed() != (next.removed > 0) {
+        return Err(Violation::WrongRemoved);
+    }
+    Ok(next)
+}
+
+/// How a world was come by, for those who read a failed test.
+#[derive(Debug)]
+struct Trace {
+    violation: Violation,
+    #[allow(dead_code, reason = "for its Debug")]
+    steps: Vec<Action>,
+}
+
+/// Looks at everything that can happen from `start` on; says how many worlds that makes.
+fn explore(start: World, step: Step) -> Result<usize, Trace> {
+    // From each world how it was first come by; and for each whence.
+    let mut seen: HashMap<World, Option<(World, Action)>> = HashMap::from([(start, None)]);
+    let mut back: HashMap<World, Vec<World>> = HashMap::new();
+    let mut todo = VecDeque::from([start]);
+    let trace = |seen: &HashMap<World, Option<(World, Action)>>, mut world, last, violation| {
+        let mut steps: Vec<Action> = Vec::from_iter(last);
+        while let Some((from, action)) = seen[&world] {
+            steps.push(action);
+            world = from;
+        }
+        steps.reverse();
+        Trace { violation, steps }
+    };
+
+    while let Some(world) = todo.pop_front() {
+        for action in actions(&world) {
+            let next = match act(&world, action, step) {
+                Ok(next) => next,
+                Err(violation) => return Err(trace(&seen, world, Some(action), violation)),
+            };
+            back.entry(next).or_default().push(world);
+            if let Entry::Vacant(entry) = seen.entry(next) {
+                entry.insert(Some((world, action)));
+                todo.push_back(next);
+            }
+        }
+    }
+
+    // Whatever has happened: it can still come to a good end.
+    let mut ends: HashSet<World> = HashSet::new();
+    let mut todo: Vec<World> = seen
+        .keys()
+        .filter(|world| world.is_over())
+        .copied()
+        .collect();
+    while let Some(world) = todo.pop() {
+        if ends.insert(world) {
+            todo.extend(back.get(&world).into_iter().flatten());
+        }
+    }
+    if let Some(stuck) = seen.keys().find(|world| !ends.contains(world)) {
+        return Err(trace(&seen, *stuck, None, Violation::Stuck));
+    }
+    for world in seen.keys().filter(|world| world.released > 0) {
+        assert_eq!((world.queued, world.removed, world.released), (1, 1, 1));
+        assert_eq!(world.holds, 0);
+        assert!(world.retired);
+    }
+    Ok(seen.len())
+}
+
+/// From both beginnings: in service at once, and with an insertion first.
+fn explore_all(step: Step) -> Result<usize, Trace> {
+    let live = explore(World::new(State::live(), Inserter::Done), step)?;
+    let building = explore(World::new(State::building(1), Inserter::Inserting), step)?;
+    Ok(live + building)
+}
+
+#[test]
+fn every_life() {
+    let worlds = explore_all(State::step).unwrap_or_else(|trace| panic!("{trace:#?}"));
+    println!("{worlds} worlds with up to {MAX_HOLDS} holds");
+    // It is noticed if somebody makes the search look at next to nothing.
+    assert!(worlds > 50);
+}
+
+/// Every stage and every event occurs in the search.
+#[test]
+fn coverage() {
+    use std::sync::Mutex;
+    static OCCURRED: Mutex<Vec<(u32, Event)>> = Mutex::new(Vec::new());
+    explore_all(|state, event| {
+        OCCURRED.lock().unwrap().push((state.stage as u32, event));
+        state.step(event)
+    })
+    .unwrap();
+    let occurred: HashSet<_> = OCCURRED.lock().unwrap().drain(..).collect();
+    for event in EVENTS {
+        assert!(occurred.iter().any(|(_, other)| *other == event));
+    }
+    let stages: HashSet<_> = occurred.iter().map(|(stage, _)| *stage).collect();
+    // Nobody can do anything with the last one but wait for the release.
+    assert_eq!(stages.len(), crate::table::STAGES.len() - 1);
+}
+
+mod mutants {
+    use super::*;
+    use crate::state::Stage::*;
+
+    fn at(state: State, stage: crate::state::Stage) -> State {
+        State { stage, ..state }
+    }
+
+    /// Each lacks one property, and is right in everything else.
+    const MUTANTS: &[(&str, Violation, Step)] = &[
+        (
+            "retire queues again what is being removed",
+            Violation::NotFirst,
+            |state, event| match (event, state.stage) {
+                (Event::Retire, Taken) => (at(state, Queued), Effect::Queue),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "the first to retire is told that it was not",
+            Violation::NotFirst,
+            |state, event| match (event, state.stage) {
+                (Event::Retire, Building) => (at(state, Doomed), Effect::Already),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "retire and publish both queue it",
+            Violation::QueuedEarly,
+            |state, event| match (event, state.stage) {
+                (Event::Retire, Building) => (at(state, Doomed), Effect::Queue),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "the end of a hold queues it again",
+            Violation::QueuedTwice,
+            |state, event| match (event, state.stage) {
+                (Event::Put, Queued) => (state.step(event).0, Effect::Queue),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "publish queues what nobody has retired",
+            Violation::QueuedUnasked,
+            |state, event| match (event, state.stage) {
+                (Event::Publish, Building) => (at(state, Queued), Effect::Queue),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "publish forgets that it was retired",
+            Violation::NotSticky,
+            |state, event| match (event, state.stage) {
+                (Event::Publish, Doomed) => (at(state, Live), Effect::None),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "a hold begins after it was retired",
+            Violation::NotSticky,
+            |state, event| match (event, state.stage) {
+                (Event::Hold, Queued) => (
+                    State {
+                        holds: state.holds + 1,
+                        ..state
+                    },
+                    Effect::None,
+                ),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "a hold begins before it is published",
+            Violation::EarlyHold,
+            |state, event| match (event, state.stage) {
+                (Event::Hold, Building) => (
+                    State {
+                        holds: state.holds + 1,
+                        ..state
+                    },
+                    Effect::None,
+                ),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "publish leaves it building",
+            Violation::Lost,
+            |state, event| match (event, state.stage) {
+                (Event::Publish, Building) => (state, Effect::None),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "publish refuses what was retired",
+            Violation::Refused,
+            |state, event| match (event, state.stage) {
+                (Event::Publish, Doomed) => (state, Effect::Refused),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "removal releases what is held",
+            Violation::ReleasedHeld,
+            |state, event| match (event, state.stage) {
+                (Event::Remove, Taken) => (at(state, Releasing), Effect::Release),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "the last hold releases what is still being removed",
+            Violation::ReleasedEarly,
+            |state, event| match (event, state.stage) {
+                (Event::Put, Taken) if state.holds == 1 => {
+                    (State { holds: 0, ..state }, Effect::Release)
+                }
+                _ => state.step(event),
+            },
+        ),
+        (
+            "removal is not recorded",
+            Violation::WrongRemoved,
+            |state, event| match (event, state.stage) {
+                (Event::Remove, Taken) if state.holds > 0 => (state, Effect::None),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "the end of the last hold does not release",
+            Violation::Stuck,
+            |state, event| match (event, state.stage) {
+                (Event::Put, Removed) if state.holds == 1 => {
+                    (State { holds: 0, ..state }, Effect::None)
+                }
+                _ => state.step(event),
+            },
+        ),
+        (
+            "removal does not release what nobody holds",
+            Violation::Stuck,
+            |state, event| match (event, state.stage) {
+                (Event::Remove, Taken) if state.holds == 0 => (at(state, Removed), Effect::None),
+                _ => state.step(event),
+            },
+        ),
+    ];
+
+    #[test]
+    fn all_are_found() {
+        for (name, violation, step) in MUTANTS {
+            let trace = explore_all(*step).expect_err(name);
+            assert_eq!(trace.violation, *violation, "{name}: {trace:#?}");
+        }
+        println!("{} mutants", MUTANTS.len());
+    }
+}
