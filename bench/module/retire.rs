@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The library's arm: the callback retires the range, and a work item does the rest.
+
+use super::{
+    arm::Arm,
+    region::Region,
+    BenchModule, //
+};
+use core::convert::Infallible;
+use kernel::{
+    mm::MmWithUser,
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+use odp::{
+    Config,
+    Event,
+    Handled,
+    Invalidation,
+    MayBlock,
+    Mirror,
+    Mirrored,
+    Shared,
+    Span,
+    Until,
+    WorkerContext, //
+};
+
+/// The ranges of a region. Nothing is ever installed in them: what is measured is the notifiers.
+struct Object {
+    region: Arc<Region>,
+}
+
+impl Mirrored for Object {
+    type Module = BenchModule;
+    type Table = ();
+    type Lock = Mutex<()>;
+
+    fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
+        let mut zap = match inv.begin() {
+            Ok(zap) => zap,
+            Err(handled) => return handled,
+        };
+        if zap.event() == Event::Unmap {
+            // Before, because the worker need not wait for us.
+            let now = self.region.now();
+            if zap.retire() == odp::Retire::Queued {
+                self.region.retired(zap.range(), now);
+            }
+        }
+        zap.done()
+    }
+
+    fn zap(&self, _table: &mut (), _dead: Span) {}
+
+    fn released(&self, span: Span, _ctx: &WorkerContext<'_>) {
+        self.region.released(span, self.region.now());
+    }
+}
+
+/// Has the library do it.
+pub(crate) struct Retire {
+    mirror: Mirror<Object>,
+}
+
+impl Retire {
+    /// Makes the arm.
+    pub(crate) fn new(mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result<Self> {
+        Ok(Self {
+            mirror: Mirror::new(mm, Config::default(), p)?,
+        })
+    }
+}
+
+impl Arm for Retire {
+    fn mirror(&mut self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
+        let object = Object {
+            region: region.clone(),
+        };
+        let shared = Arc::pin_init(
+            Shared::new::<Infallible>(object, new_mutex!((), "odp_bench::Object::lock")),
+            GFP_KERNEL,
+        )?;
+        for span in region.ranges() {
+            // Nobody is going to access it, so that nothing holds back its release.
+            drop(self.mirror.insert(span?, shared.clone(), p)?);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, region: &Region, p: &mut MayBlock<'_>) -> Result {
+        self.mirror.flush(Until::Removed, p);
+        region.removed(region.now());
+        self.mirror.flush(Until::Released, p);
+        if self.mirror.ranges() != 0 {
+            return Err(EBUSY);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Percentiles of samples, and how much a ratio of medians can be trusted.
+
+use serde::{Deserialize, Serialize};
+
+/// Percentiles of a set of samples: each is one of the samples.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Summary {
+    pub n: usize,
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub max: u64,
+}
+
+impl Summary {
+    /// Summarises samples; there is nothing to say of none.
+    pub fn of(samples: &[u64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_unstable();
+        Some(Self {
+            n: sorted.len(),
+            p50: percentile(&sorted, 50)?,
+            p90: percentile(&sorted, 90)?,
+            p99: percentile(&sorted, 99)?,
+            max: *sorted.last()?,
+        })
+    }
+}
+
+/// The smallest sample that at least `percent` of 100 samples do not exceed ("nearest rank").
+fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
+}
+
+/// A ratio of medians, and where 95 % of its resampled values lie.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Ratio {
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// How often a ratio is resampled.
+pub const RESAMPLES: usize = 1000;
+
+impl Ratio {
+    /// The median of `samples` over that of `baseline`, with a percentile bootstrap.
+    pub fn of(samples: &[u64], baseline: &[u64], rng: &mut fastrand::Rng) -> Option<Self> {
+        let value = ratio(
+            median(&mut samples.to_vec())?,
+            median(&mut baseline.to_vec())?,
+        )?;
+        let mut above = vec![0; samples.len()];
+        let mut below = vec![0; baseline.len()];
+        let mut values = Vec::with_capacity(RESAMPLES);
+        for _ in 0..RESAMPLES {
+            above.fill_with(|| samples[rng.usize(..samples.len())]);
+            below.fill_with(|| baseline[rng.usize(..baseline.len())]);
+            values.push(ratio(median(&mut above)?, median(&mut below)?)?);
+        }
+        values.sort_unstable_by(f64::total_cmp);
+        Some(Self {
+            value,
+            low: values[RESAMPLES * 25 / 1000],
+            high: values[RESAMPLES * 975 / 1000 - 1],
+        })
+    }
+}
+
+/// The median that [`Summary::of`] gives, too; reorders `samples`.
+fn median(samples: &mut [u64]) -> Option<u64> {
+    let rank = samples.len().div_ceil(2).checked_sub(1)?;
+    Some(*samples.select_nth_unstable(rank).1)
+}
+
+fn ratio(above: u64, below: u64) -> Option<f64> {
+    (below != 0).then(|| above as f64 / below as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(samples: impl IntoIterator<Item = u64>) -> Option<Summary> {
+        Summary::of(&samples.into_iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn nothing_is_said_of_no_samples() {
+        assert_eq!(summary([]), None);
+        let mut rng = fastrand::Rng::with_seed(1);
+        assert_eq!(Ratio::of(&[], &[1], &mut rng), None);
+        assert_eq!(Ratio::of(&[1], &[], &mut rng), None);
+    }
+
+    #[test]
+    fn one_sample_is_all_its_percentiles() {
+        let expected = Summary {
+            n: 1,
+            p50: 7,
+            p90: 7,
+            p99: 7,
+            max: 7,
+        };
+        assert_eq!(summary([7]), Some(expected));
+    }
+
+    #[test]
+    fn percentiles_are_nearest_ranks_whatever_the_order() {
+        let expected = Summary {
+            n: 100,
+            p50: 50,
+            p90: 90,
+            p99: 99,
+            max: 100,
+        };
+        assert_eq!(summary((1..=100).rev()), Some(expected));
+        let expected = Summary {
+            n: 101,
+            p50: 51,
+            p90: 91,
+            p99: 100,
+            max: 101,
+        };
+        assert_eq!(summary(1..=101), Some(expected));
+        let expected = Summary {
+            n: 4,
+            p50: 2,
+            p90: 4,
+            p99: 4,
+            max: 4,
+        };
+        assert_eq!(summary([4, 3, 2, 1]), Some(expected));
+    }
+
+    #[test]
+    fn the_two_medians_are_the_same() {
+        for n in 1..20 {
+            let mut samples: Vec<u64> = (0..n).map(|i| (i * 7) % n).collect();
+            let expected = summary(samples.clone()).map(|summary| summary.p50);
+            assert_eq!(median(&mut samples), expected);
+        }
+    }
+
+    #[test]
+    fn a_ratio_of_constants_is_certain() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let expected = Ratio {
+            value: 1.5,
+            low: 1.5,
+            high: 1.5,
+        };
+        assert_eq!(Ratio::of(&[3; 10], &[2; 20], &mut rng), Some(expected));
+    }
+
+    #[test]
+    fn nothing_is_compared_with_zero() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        assert_eq!(Ratio::of(&[3], &[0], &mut rng), None);
+    }
+
+    #[test]
+    fn the_interval_holds_the_truth_about_as_often_as_it_says() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        // Two uniform distributions with medians of 1500 and 1000.
+        let mut hits = 0;
+        for _ in 0..200 {
+            let above: Vec<u64> = (0..60).map(|_| rng.u64(1000..=2000)).collect();
+            let below: Vec<u64> = (0..60).map(|_| rng.u64(500..=1500)).collect();
+            let ratio = Ratio::of(&above, &below, &mut rng).unwrap();
+            assert!(ratio.low <= ratio.value && ratio.value <= ratio.high);
+            hits += usize::from(ratio.low <= 1.5 && 1.5 <= ratio.high);
+        }
+        assert!((180..=200).contains(&hits), "{hits} of 200");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_interval() {
+        let samples: Vec<u64> = (1..50).map(|i| i * i).collect();
+        let baseline: Vec<u64> = (1..50).collect();
+        let mut once = fastrand::Rng::with_seed(9);
+        let mut again = fastrand::Rng::with_seed(9);
+        assert_eq!(
+            Ratio::of(&samples, &baseline, &mut once),
+            Ratio::of(&samples, &baseline, &mut again)
+        );
+    }
+}
