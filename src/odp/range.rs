@@ -177,6 +177,7 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
 /// A driver's object with its user lock.
 #[pin_data]
 pub struct Shared<T: Mirrored> {
+    #[pin]
     data: T,
     /// The mirror it is used with, from the first range on: compared, never followed. Addresses in
     /// the table mean something in one address space only.
@@ -187,12 +188,12 @@ pub struct Shared<T: Mirrored> {
 
 impl<T: Mirrored> Shared<T> {
     /// Makes one, to be pinned in an [`Arc`]. May sleep.
-    pub fn new<E>(data: T, lock: impl PinInit<T::Lock, E>) -> impl PinInit<Self, E>
+    pub fn new<E>(data: impl PinInit<T, E>, lock: impl PinInit<T::Lock, E>) -> impl PinInit<Self, E>
     where
         E: From<core::convert::Infallible>,
     {
         try_pin_init!(Self {
-            data,
+            data <- data,
             space: Atomic::new(core::ptr::null_mut()),
             lock <- lock,
         }? E)

@@ -442,7 +442,10 @@ unsafe extern "C" fn odp_range_insert(
     // SAFETY: As required here.
     let object = unsafe { Object::new(driver()) };
     let inserted = Span::new(start, len).map_err(Error::from).and_then(|span| {
-        let shared = Arc::pin_init(Shared::new::<Error>(object, Ok(Lock(driver()))), GFP_KERNEL)?;
+        let shared = Arc::pin_init(
+            Shared::new::<Error>(Ok(object), Ok(Lock(driver()))),
+            GFP_KERNEL,
+        )?;
         let hold = MayBlock::assume(|p| mirror.mirror.insert(span, shared, p))?;
         Ok(hold)
     });

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device, which is simulated, and what the driver tells the library about it.
+
+use crate::{
+    gate::Gate,
+    uapi::{
+        EVENTS,
+        RETIRE_EVERY,
+        RETIRE_NEVER, //
+    }, //
+};
+use kernel::{
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+    task::might_sleep, //
+};
+use odp::{
+    Event,
+    Handled,
+    Invalidation,
+    Mirrored,
+    Span,
+    WorkerContext, //
+};
+
+/// An entry of the device's page table. A real one would have a bus address in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Page {
+    pub(crate) writable: bool,
+}
+
+/// The device's page table: the pages that it can reach, by address.
+pub(crate) struct PageTable(RBTree<usize, Page>);
+
+/// Memory for an entry, which must not be allocated with the table locked.
+pub(crate) type Reservation = RBTreeNodeReservation<usize, Page>;
+
+impl PageTable {
+    pub(crate) fn new() -> Self {
+        Self(RBTree::new())
+    }
+
+    /// The entry of the page at `addr`.
+    pub(crate) fn get(&self, addr: usize) -> Option<Page> {
+        self.0.get(&addr).copied()
+    }
+
+    /// Lets the device reach the page at `addr`.
+    pub(crate) fn install(&mut self, addr: usize, page: Page, memory: Reservation) {
+        self.0.insert(memory.into_node(addr, page));
+    }
+
+    /// Takes the pages in `span` from the device, and says how many there were. Allocates nothing.
+    fn clear(&mut self, span: Span) -> u64 {
+        let mut cleared = 0u64;
+        while let Some(cursor) = self.0.cursor_lower_bound_mut(&span.start()) {
+            if !span.contains(*cursor.current().0) {
+                break;
+            }
+            let _ = cursor.remove_current();
+            // A real device must have forgotten the page when this returns, TLB included.
+            cleared = cleared.wrapping_add(1);
+        }
+        cleared
+    }
+}
+
+/// The driver's object: one for each file, shared by all its ranges.
+pub(crate) struct Device {
+    /// Which events make it give up a range.
+    retire: Atomic<u64>,
+    /// Where callbacks wait if a test wants it.
+    callback: Arc<Gate>,
+    pub(crate) counters: Counters,
+}
+
+/// What has happened.
+pub(crate) struct Counters {
+    pub(crate) events: [Atomic<u64>; EVENTS],
+    pub(crate) zapped: Atomic<u64>,
+    pub(crate) told: Atomic<u64>,
+    pub(crate) told_by_worker: Atomic<u64>,
+}
+
+impl Device {
+    pub(crate) fn new(callback: Arc<Gate>) -> Self {
+        Self {
+            retire: Atomic::new(crate::uapi::RETIRE_UNMAP),
+            callback,
+            counters: Counters {
+                events: [const { Atomic::new(0) }; EVENTS],
+                zapped: Atomic::new(0),
+                told: Atomic::new(0),
+                told_by_worker: Atomic::new(0),
+            },
+        }
+    }
+
+    /// Chooses which events make it give up a range.
+    pub(crate) fn retire_on(&self, which: u64) {
+        self.retire.store(which, Relaxed);
+    }
+
+    fn gives_up(&self, event: Event) -> bool {
+        match self.retire.load(Relaxed) {
+            RETIRE_EVERY => true,
+            RETIRE_NEVER => false,
+            _ => event == Event::Unmap,
+        }
+    }
+}
+
+/// The index of an event in the statistics.
+fn index(event: Event) -> usize {
+    match event {
+        Event::Unmap => 0,
+        Event::Clear => 1,
+        Event::ProtectVma => 2,
+        Event::ProtectPage => 3,
+        Event::SoftDirty => 4,
+        Event::Release => 5,
+        Event::Migrate => 6,
+        Event::Exclusive => 7,
+    }
+}
+
+impl Mirrored for Device {
+    type Module = crate::LocalModule;
+    type Table = PageTable;
+    type Lock = Mutex<PageTable>;
+
+    fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
+        // Only for tests: they want to do things while an invalidation is going on. The last one
+        // never waits, for then the process that could end the wait may be gone.
+        if inv.blockable() && inv.event() != Event::Release {
+            let _ = self.callback.pass();
+        }
+
+        let mut zap = match inv.begin() {
+            Ok(zap) => zap,
+            Err(handled) => return handled,
+        };
+        let (event, span) = (zap.event(), zap.span());
+        // Whatever happens to the pages, the device starts over with a fault.
+        let cleared = zap.clear(span);
+        if self.gives_up(event) {
+            zap.retire();
+        }
+        self.counters.zapped.add(cleared, Relaxed);
+        self.counters.events[index(event)].add(1, Relaxed);
+        zap.done()
+    }
+
+    fn zap(&self, table: &mut PageTable, dead: Span) {
+        let cleared = table.clear(dead);
+        self.counters.zapped.add(cleared, Relaxed);
+    }
+
+    fn released(&self, _span: Span, _ctx: &WorkerContext<'_>) {
+        might_sleep();
+        self.counters.told.add(1, Relaxed);
+        // Kernel threads have no address space.
+        if current!().mm().is_none() {
+            self.counters.told_by_worker.add(1, Relaxed);
+        }
+    }
+}

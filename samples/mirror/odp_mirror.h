@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * The interface of the sample device that mirrors a process's address space.
+ *
+ * A file of /dev/odp_mirror mirrors the address space of the process that opened
+ * it, whoever uses the file later. All ioctls return 0 or -1 with errno where
+ * nothing else is said; EINVAL stands for a flag or a value that is not known.
+ */
+
+#ifndef _SAMPLES_ODP_MIRROR_H
+#define _SAMPLES_ODP_MIRROR_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/**
+ * enum odp_mirror_retire - which events make the device give a range up
+ * @ODP_MIRROR_RETIRE_UNMAP: MMU_NOTIFY_UNMAP, which is how a file starts
+ * @ODP_MIRROR_RETIRE_EVERY: every event
+ * @ODP_MIRROR_RETIRE_NEVER: none
+ *
+ * The end of the address space makes it give up all ranges in any case.
+ */
+enum odp_mirror_retire {
+	ODP_MIRROR_RETIRE_UNMAP = 0,
+	ODP_MIRROR_RETIRE_EVERY = 1,
+	ODP_MIRROR_RETIRE_NEVER = 2,
+};
+
+/**
+ * struct odp_mirror_config - how a file behaves from now on
+ * @retire: one of &enum odp_mirror_retire
+ * @flags: %ODP_MIRROR_AUTO: a fault where there is no range makes one around it
+ */
+struct odp_mirror_config {
+	__u64 retire;
+	__u64 flags;
+};
+
+#define ODP_MIRROR_AUTO 1
+
+/**
+ * struct odp_mirror_range - addresses to mirror
+ * @start: the first byte
+ * @len: how many bytes
+ */
+struct odp_mirror_range {
+	__u64 start;
+	__u64 len;
+};
+
+/**
+ * struct odp_mirror_fault - the device accesses a byte that it may have no page for
+ * @addr: the address of the byte
+ * @flags: %ODP_MIRROR_WRITE: a write; otherwise it is a read
+ * @value: the byte that is written or was read
+ * @attempts: returns how often it had to be tried, because of invalidations
+ */
+struct odp_mirror_fault {
+	__u64 addr;
+	__u64 flags;
+	__u64 value;
+	__u64 attempts;
+};
+
+#define ODP_MIRROR_WRITE 1
+
+/**
+ * struct odp_mirror_probe - what the device could do without a fault
+ * @addr: the address asked about
+ * @flags: returns %ODP_MIRROR_MIRRORED if there is a range in service,
+ *	%ODP_MIRROR_PRESENT if the device has the page, and
+ *	%ODP_MIRROR_WRITABLE if it may write there
+ * @start: returns the first byte of the range, or 0
+ * @len: returns the length of the range, or 0
+ */
+struct odp_mirror_probe {
+	__u64 addr;
+	__u64 flags;
+	__u64 start;
+	__u64 len;
+};
+
+#define ODP_MIRROR_MIRRORED 1
+#define ODP_MIRROR_PRESENT 2
+#define ODP_MIRROR_WRITABLE 4
+
+/**
+ * struct odp_mirror_hold - a range that a file holds
+ * @addr: an address in the range
+ * @id: returns the number to refer to the hold by
+ */
+struct odp_mirror_hold {
+	__u64 addr;
+	__u64 id;
+};
+
+/**
+ * enum odp_mirror_until - what to wait for
+ * @ODP_MIRROR_REMOVED: no callback, lookup or access is left
+ * @ODP_MIRROR_RELEASED: no hold, either
+ */
+enum odp_mirror_until {
+	ODP_MIRROR_REMOVED = 0,
+	ODP_MIRROR_RELEASED = 1,
+};
+
+/**
+ * enum odp_mirror_place - where a task can be made to wait
+ * @ODP_MIRROR_IN_CALLBACK: in an invalidation, before it is handled
+ * @ODP_MIRROR_IN_LOCK: with the user lock held
+ * @ODP_MIRROR_IN_LOOKUP: with the result of a lookup
+ */
+enum odp_mirror_place {
+	ODP_MIRROR_IN_CALLBACK = 0,
+	ODP_MIRROR_IN_LOCK = 1,
+	ODP_MIRROR_IN_LOOKUP = 2,
+};
+
+/**
+ * struct odp_mirror_park - where the calling task is to wait
+ * @addr: an address in a range
+ * @place: %ODP_MIRROR_IN_LOCK or %ODP_MIRROR_IN_LOOKUP
+ */
+struct odp_mirror_park {
+	__u64 addr;
+	__u64 place;
+};
+
+/**
+ * struct odp_mirror_wait - wait until tasks wait
+ * @place: one of &enum odp_mirror_place
+ * @tasks: how many tasks there must be at least
+ * @timeout_ms: when to give up; at most a minute
+ */
+struct odp_mirror_wait {
+	__u64 place;
+	__u64 tasks;
+	__u64 timeout_ms;
+};
+
+/**
+ * struct odp_mirror_stats - what has happened
+ * @inserted: ranges inserted
+ * @insert_failed: insertions that failed
+ * @mm_dead: insertions that failed because the address space was gone
+ * @queued: requests accepted
+ * @coalesced: requests for what was retired already
+ * @batches: batches taken
+ * @grace_periods: grace periods waited for
+ * @drained: requests taken by %ODP_MIRROR_DRAIN
+ * @removed: ranges removed
+ * @released: ranges released
+ * @holds: holds begun
+ * @puts: holds ended
+ * @held_back: releases that had to wait for a hold
+ * @kicks: times that the worker was woken up
+ * @would_block: non-blockable invalidations refused
+ * @ranges: ranges that are not released yet
+ * @max_ranges: how many there may be
+ * @events: invalidations by event, as in enum mmu_notifier_event
+ * @zapped: pages taken from the device
+ * @told: how often the driver was told that a range is released
+ * @told_by_worker: how often that was in a kernel thread that may sleep
+ *
+ * From @inserted to @would_block it is what the library counts (odp::Snapshot).
+ */
+struct odp_mirror_stats {
+	__u64 inserted;
+	__u64 insert_failed;
+	__u64 mm_dead;
+	__u64 queued;
+	__u64 coalesced;
+	__u64 batches;
+	__u64 grace_periods;
+	__u64 drained;
+	__u64 removed;
+	__u64 released;
+	__u64 holds;
+	__u64 puts;
+	__u64 held_back;
+	__u64 kicks;
+	__u64 would_block;
+	__u64 ranges;
+	__u64 max_ranges;
+	__u64 events[8];
+	__u64 zapped;
+	__u64 told;
+	__u64 told_by_worker;
+};
+
+#define ODP_MIRROR_EVENT_UNMAP 0
+#define ODP_MIRROR_EVENT_CLEAR 1
+#define ODP_MIRROR_EVENT_PROTECTION_VMA 2
+#define ODP_MIRROR_EVENT_PROTECTION_PAGE 3
+#define ODP_MIRROR_EVENT_SOFT_DIRTY 4
+#define ODP_MIRROR_EVENT_RELEASE 5
+#define ODP_MIRROR_EVENT_MIGRATE 6
+#define ODP_MIRROR_EVENT_EXCLUSIVE 7
+
+#define ODP_MIRROR_MAGIC 'o'
+
+#define ODP_MIRROR_CONFIGURE _IOW(ODP_MIRROR_MAGIC, 0, struct odp_mirror_config)
+
+/*
+ * Mirrors a range from now on. ESRCH: the address space is gone. EEXIST: part of it is mirrored.
+ * ENOSPC: there are too many ranges. ESHUTDOWN: after a shutdown. EINVAL, EOVERFLOW: not a range
+ * of whole pages. EBUSY: another task is inserting there.
+ */
+#define ODP_MIRROR_INSERT _IOW(ODP_MIRROR_MAGIC, 1, struct odp_mirror_range)
+
+/* Asks for the range at an address to be removed. ENOENT: there is none. */
+#define ODP_MIRROR_RETIRE _IOW(ODP_MIRROR_MAGIC, 2, __u64)
+
+/* Removes the range at an address, and waits for that. ENOENT: there is none. */
+#define ODP_MIRROR_REMOVE _IOW(ODP_MIRROR_MAGIC, 3, __u64)
+
+/*
+ * ENOENT: there is no range. EFAULT: the process has no such page, or may not do that with it.
+ * EXDEV: called by a process that the address space is not of. EAGAIN: invalidations kept coming.
+ */
+#define ODP_MIRROR_FAULT _IOWR(ODP_MIRROR_MAGIC, 4, struct odp_mirror_fault)
+#define ODP_MIRROR_PROBE _IOWR(ODP_MIRROR_MAGIC, 5, struct odp_mirror_probe)
+
+/*
+ * Holds the range at an address until PUT. ENOENT: there is none. ENOSPC: there are too many holds.
+ * EBUSY: another task waits for holds to end.
+ */
+#define ODP_MIRROR_HOLD _IOWR(ODP_MIRROR_MAGIC, 6, struct odp_mirror_hold)
+/* ENOENT: there is no such hold. */
+#define ODP_MIRROR_PUT _IOW(ODP_MIRROR_MAGIC, 7, __u64)
+
+/* Like HOLD, and begins a read section. ESTALE: the range was retired meanwhile. */
+#define ODP_MIRROR_BEGIN _IOWR(ODP_MIRROR_MAGIC, 8, struct odp_mirror_hold)
+/*
+ * Gives the device the page that BEGIN named, if nothing has changed since, and ends the hold.
+ * EAGAIN: an invalidation came between. ESTALE: the range was retired. ENOENT: there is no such
+ * section.
+ */
+#define ODP_MIRROR_COMMIT _IOW(ODP_MIRROR_MAGIC, 9, __u64)
+
+/* Removes what the worker has not taken yet; returns how many ranges that was. */
+#define ODP_MIRROR_DRAIN _IO(ODP_MIRROR_MAGIC, 10)
+/*
+ * Waits for what was retired before; see &enum odp_mirror_until. SHUTDOWN retires everything and
+ * waits for the releases. EBUSY: to be waited for are releases, and this file has holds.
+ */
+#define ODP_MIRROR_FLUSH _IOW(ODP_MIRROR_MAGIC, 11, __u64)
+#define ODP_MIRROR_SHUTDOWN _IO(ODP_MIRROR_MAGIC, 12)
+
+#define ODP_MIRROR_STATS _IOR(ODP_MIRROR_MAGIC, 13, struct odp_mirror_stats)
+
+/*
+ * The next so many blockable invalidations wait before they are handled, until UNSTALL, a signal,
+ * or the close of the file, and for 20 s at the longest. RELEASE never waits.
+ */
+#define ODP_MIRROR_STALL _IOW(ODP_MIRROR_MAGIC, 14, __u64)
+#define ODP_MIRROR_UNSTALL _IO(ODP_MIRROR_MAGIC, 15)
+
+/*
+ * Waits as told until UNPARK. EINTR: a signal came. ETIMEDOUT: after 20 s. ENOENT: there is no
+ * range. ESTALE: the range was retired.
+ */
+#define ODP_MIRROR_PARK _IOW(ODP_MIRROR_MAGIC, 16, struct odp_mirror_park)
+/* Ends all waits in a place: %ODP_MIRROR_IN_LOCK or %ODP_MIRROR_IN_LOOKUP. */
+#define ODP_MIRROR_UNPARK _IOW(ODP_MIRROR_MAGIC, 17, __u64)
+
+/* ETIMEDOUT, EINTR. */
+#define ODP_MIRROR_WAIT _IOW(ODP_MIRROR_MAGIC, 18, struct odp_mirror_wait)
+
+#endif /* _SAMPLES_ODP_MIRROR_H */

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests of the sample device have in common: its ioctls as functions,
+ * memory to mirror, and an invalidation that is kept open.
+ *
+ * The functions return what their ioctl returned, or -errno.
+ */
+
+#ifndef _MIRROR_DEVICE_H
+#define _MIRROR_DEVICE_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../samples/mirror/odp_mirror.h"
+
+#include "kselftest_harness.h"
+
+#define MIRROR_DEVICE "/dev/odp_mirror"
+
+/* Longer than anything should take that is waited for, shorter than a test's timeout. */
+#define PATIENCE_MS 15000
+
+static inline int mirror_ioctl(int fd, unsigned long cmd, void *arg)
+{
+	int ret = ioctl(fd, cmd, arg);
+
+	return ret < 0 ? -errno : ret;
+}
+
+static inline int mirror_ioctl_u64(int fd, unsigned long cmd, uint64_t value)
+{
+	return mirror_ioctl(fd, cmd, &value);
+}
+
+static inline int mirror_open(void)
+{
+	int fd = open(MIRROR_DEVICE, O_RDWR);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static inline int mirror_configure(int fd, uint64_t retire, uint64_t flags)
+{
+	struct odp_mirror_config config = { .retire = retire, .flags = flags };
+
+	return mirror_ioctl(fd, ODP_MIRROR_CONFIGURE, &config);
+}
+
+static inline int mirror_insert_at(int fd, uint64_t start, uint64_t len)
+{
+	struct odp_mirror_range range = { .start = start, .len = len };
+
+	return mirror_ioctl(fd, ODP_MIRROR_INSERT, &range);
+}
+
+static inline int mirror_insert(int fd, const void *start, size_t len)
+{
+	return mirror_insert_at(fd, (uintptr_t)start, len);
+}
+
+static inline int mirror_retire(int fd, const void *addr)
+{
+	return mirror_ioctl_u64(fd, ODP_MIRROR_RETIRE, (uintptr_t)addr);
+}
+
+static inline int mirror_remove(int fd, const void *addr)
+{
+	return mirror_ioctl_u64(fd, ODP_MIRROR_REMOVE, (uintptr_t)addr);
+}
+
+/* The device reads a byte: returned as the result. */
+static inline int mirror_read(int fd, const void *addr)
+{
+	struct odp_mirror_fault fault = { .addr = (uintptr_t)addr };
+	int ret = mirror_ioctl(fd, ODP_MIRROR_FAULT, &fault);
+
+	return ret < 0 ? ret : (int)fault.value;
+}
+
+static inline int mirror_write(int fd, const void *addr, uint8_t value)
+{
+	struct odp_mirror_fault fault = {
+		.addr = (uintptr_t)addr,
+		.flags = ODP_MIRROR_WRITE,
+		.value = value,
+	};
+
+	return mirror_ioctl(fd, ODP_MIRROR_FAULT, &fault);
+}
+
+/* What the device can do: a combination of MIRRORED, PRESENT and WRITABLE. */
+static inline int mirror_probe(int fd, const void *addr)
+{
+	struct odp_mirror_probe probe = { .addr = (uintptr_t)addr };
+	int ret = mirror_ioctl(fd, ODP_MIRROR_PROBE, &probe);
+
+	return ret < 0 ? ret : (int)probe.flags;
+}
+
+/* The length of the range that is in service at an address, 0 if none is. */
+static inline long mirror_range_length(int fd, const void *addr)
+{
+	struct odp_mirror_probe probe = { .addr = (uintptr_t)addr };
+	int ret = mirror_ioctl(fd, ODP_MIRROR_PROBE, &probe);
+
+	return ret < 0 ? ret : (long)probe.len;
+}
+
+static inline int mirror_hold(int fd, const void *addr, uint64_t *id)
+{
+	struct odp_mirror_hold hold = { .addr = (uintptr_t)addr };
+	int ret = mirror_ioctl(fd, ODP_MIRROR_HOLD, &hold);
+
+	*id = hold.id;
+	return ret;
+}
+
+static inline int mirror_put(int fd, uint64_t id)
+{
+	return mirror_ioctl_u64(fd, ODP_MIRROR_PUT, id);
+}
+
+static inline int mirror_begin(int fd, const void *addr, uint64_t *id)
+{
+	struct odp_mirror_hold hold = { .addr = (uintptr_t)addr };
+	int ret = mirror_ioctl(fd, ODP_MIRROR_BEGIN, &hold);
+
+	*id = hold.id;
+	return ret;
+}
+
+static inline int mirror_commit(int fd, uint64_t id)
+{
+	return mirror_ioctl_u64(fd, ODP_MIRROR_COMMIT, id);
+}
+
+static inline int mirror_drain(int fd)
+{
+	return mirror_ioctl(fd, ODP_MIRROR_DRAIN, NULL);
+}
+
+static inline int mirror_flush(int fd, enum odp_mirror_until until)
+{
+	return mirror_ioctl_u64(fd, ODP_MIRROR_FLUSH, until);
+}
+
+static inline int mirror_shutdown(int fd)
+{
+	return mirror_ioctl(fd, ODP_MIRROR_SHUTDOWN, NULL);
+}
+
+/* All ones if it fails, which no test expects. */
+static inline struct odp_mirror_stats mirror_stats(int fd)
+{
+	struct odp_mirror_stats stats;
+
+	if (mirror_ioctl(fd, ODP_MIRROR_STATS, &stats))
+		memset(&stats, 0xff, sizeof(stats));
+	return stats;
+}
+
+static inline int mirror_stall(int fd, uint64_t callbacks)
+{
+	return mirror_ioctl_u64(fd, ODP_MIRROR_STALL, callbacks);
+}
+
+static inline int mirror_unstall(int fd)
+{
+	return mirror_ioctl(fd, ODP_MIRROR_UNSTALL, NULL);
+}
+
+static inline int mirror_park(int fd, const void *addr, enum odp_mirror_place place)
+{
+	struct odp_mirror_park park = { .addr = (uintptr_t)addr, .place = place };
+
+	return mirror_ioctl(fd, ODP_MIRROR_PARK, &park);
+}
+
+static inline int mirror_unpark(int fd, enum odp_mirror_place place)
+{
+	return mirror_ioctl_u64(fd, ODP_MIRROR_UNPARK, place);
+}
+
+static inline int mirror_wait(int fd, enum odp_mirror_place place, uint64_t tasks)
+{
+	struct odp_mirror_wait wait = {
+		.place = place,
+		.tasks = tasks,
+		.timeout_ms = PATIENCE_MS,
+	};
+
+	return mirror_ioctl(fd, ODP_MIRROR_WAIT, &wait);
+}
+
+static inline long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000L + now.tv_nsec / 1000000;
+}
+
+/*
+ * Looks at a counter, a member of struct odp_mirror_stats, until it has reached a value: for what
+ * happens in the worker and cannot be waited for otherwise.
+ */
+#define mirror_poll(fd, counter, value) \
+	mirror_poll_at(fd, offsetof(struct odp_mirror_stats, counter), value)
+
+static inline bool mirror_poll_at(int fd, size_t counter, uint64_t value)
+{
+	long deadline = now_ms() + PATIENCE_MS;
+
+	for (;;) {
+		struct odp_mirror_stats stats = mirror_stats(fd);
+
+		if (*(uint64_t *)((char *)&stats + counter) >= value)
+			return true;
+		if (now_ms() >= deadline)
+			return false;
+		sched_yield();
+	}
+}
+
+static inline size_t page_size(void)
+{
+	return sysconf(_SC_PAGESIZE);
+}
+
+/*
+ * Maps that many pages, which have content, and nothing on either side, so that no other mapping
+ * is merged with them. NULL if that fails.
+ */
+static inline char *map_pages(size_t pages)
+{
+	size_t len = pages * page_size();
+	char *start = mmap(NULL, len + 2 * page_size(), PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (start == MAP_FAILED)
+		return NULL;
+	start += page_size();
+	if (mprotect(start, len, PROT_READ | PROT_WRITE))
+		return NULL;
+	memset(start, 0x5a, len);
+	return start;
+}
+
+/* Memory that a child shares, zeroed. NULL if that fails. */
+static inline void *map_shared(size_t size)
+{
+	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+/* Somebody who runs an ioctl that does not return, or an invalidation that does not end. */
+struct sleeper {
+	pthread_t thread;
+	int fd;
+	char *addr;
+	enum odp_mirror_place place;
+	int result;
+};
+
+static inline void *sleeper_park(void *arg)
+{
+	struct sleeper *sleeper = arg;
+
+	sleeper->result = mirror_park(sleeper->fd, sleeper->addr, sleeper->place);
+	return NULL;
+}
+
+static inline void *sleeper_invalidate(void *arg)
+{
+	struct sleeper *sleeper = arg;
+
+	sleeper->result = madvise(sleeper->addr, page_size(), MADV_DONTNEED);
+	return NULL;
+}
+
+/* Has a thread wait in the lock or a lookup; 0 once it does. */
+static inline int sleeper_start(struct sleeper *sleeper, int fd, char *addr,
+				enum odp_mirror_place place)
+{
+	*sleeper = (struct sleeper){ .fd = fd, .addr = addr, .place = place, .result = 1 };
+	if (pthread_create(&sleeper->thread, NULL, sleeper_park, sleeper))
+		return -EAGAIN;
+	return mirror_wait(fd, place, 1);
+}
+
+/* Ends it; returns how its wait ended. */
+static inline int sleeper_end(struct sleeper *sleeper)
+{
+	mirror_unpark(sleeper->fd, sleeper->place);
+	pthread_join(sleeper->thread, NULL);
+	return sleeper->result;
+}
+
+/*
+ * Begins an invalidation that does not end before thaw(): a thread drops a page, and sleeps in the
+ * callback of a range that is made for it. Removals of the address space's notifiers sleep, too.
+ * Other invalidations do not wait, and since only that page's mapping is locked, others can be
+ * changed.
+ */
+static inline int freeze(struct sleeper *sleeper, int fd)
+{
+	int ret;
+
+	*sleeper = (struct sleeper){
+		.fd = fd,
+		.addr = map_pages(1),
+		.place = ODP_MIRROR_IN_CALLBACK,
+		.result = 1,
+	};
+	if (!sleeper->addr)
+		return -ENOMEM;
+	ret = mirror_insert(fd, sleeper->addr, page_size());
+	if (!ret)
+		ret = mirror_stall(fd, 1);
+	if (ret)
+		return ret;
+	if (pthread_create(&sleeper->thread, NULL, sleeper_invalidate, sleeper))
+		return -EAGAIN;
+	return mirror_wait(fd, ODP_MIRROR_IN_CALLBACK, 1);
+}
+
+static inline int thaw(struct sleeper *sleeper)
+{
+	mirror_unstall(sleeper->fd);
+	pthread_join(sleeper->thread, NULL);
+	return sleeper->result;
+}
+
+#endif /* _MIRROR_DEVICE_H */
