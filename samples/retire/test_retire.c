@@ -266,7 +266,7 @@ struct storm {
 static void *storm_reader(void *arg)
 {
 	struct storm *storm = arg;
-	uint64_t value;
+	uint64_t value = 0;
 
 	while (!atomic_load(&storm->stop)) {
 		switch (device_read(storm->fd, storm->at, &value)) {

@@ -174,7 +174,11 @@ fn packing() {
 
 #[test]
 fn packing_mutants() {
-    check_packing(|state| (state.holds << 2) | state.stage as u32, State::unpack).unwrap_err();
+    check_packing(
+        |state| (state.holds << 2) | state.stage as u32,
+        State::unpack,
+    )
+    .unwrap_err();
     check_packing(|state| state.pack() & !(1 << 31), State::unpack).unwrap_err();
 }
 
