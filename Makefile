@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Thin verbs; each says in its own script what it does. Everything that is built goes to
+# the cache (ODP_CACHE), nothing to the checkout.
+#
+#   make            the modules, for the plain kernel
+#   make test       the fast tests
+#   make check      the long ones
+#   make bench      the table of latencies
+#   make doc        rustdoc of the library
+#   make clean      removes what was built from this checkout, not the root and the kernels
+#
+# KDIR=TREE builds the modules for an existing, full kernel build tree on the host.
+
+.PHONY: all test check bench bench-short doc clean
+all:
+	@vm/modules plain
+
+test:
+	@tests/run
+
+check:
+	@tests/run --long
+
+bench:
+	@bench/bench
+
+bench-short:
+	@bench/bench --short
+
+doc:
+	@vm/doc
+
+clean:
+	@vm/clean
