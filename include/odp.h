@@ -22,9 +22,10 @@
  *
  * "May sleep and wait for invalidations" means: not in invalidate(), not under a lock that one
  * takes (the driver's user lock, in particular), not under mmap_lock, and not between
- * odp_read_lock() and odp_read_unlock() of the same retirer. "... and for the worker" means, in
+ * odp_read_lock() and odp_read_unlock() of any retirer. "... and for the worker" means, in
  * addition: not in a callback of the library, and not under a lock that one takes. Lockdep
- * reports all of these the first time that they happen, whether or not they would have hung.
+ * reports these the first time that they happen, whether or not they would have hung; mmap_lock at
+ * the managed level only, because the retire level knows of no address space.
  */
 #ifndef ODP_H
 #define ODP_H
@@ -116,7 +117,7 @@ struct odp_retirer_ops {
  * @puts: holds ended
  * @held_back: releases that had to wait for a hold
  * @kicks: times that the worker was woken up
- * @would_block: non-blockable invalidations given up because the user lock was taken (managed
+ * @would_block: non-blockable invalidations declined because the user lock was taken (managed
  *	level)
  *
  * Each counts from the creation on, and none is ever reset. They are read one after the other, so
@@ -439,7 +440,8 @@ struct odp_mirror_ops {
 	 * Context: invalidate(), with the user lock held and the sequence recorded. Must not sleep
 	 * unless the user lock lets it, and not at all if the device has to be waited for in a call
 	 * that is not blockable; such a driver uses the retire level. No function of this header
-	 * but odp_range_retire(), odp_range_start(), odp_range_end() and odp_range_live(). It
+	 * but odp_range_retire(), odp_range_shared(), odp_range_start(), odp_range_end() and
+	 * odp_range_live(). It
 	 * is called for a range that has been retired, too, until that is removed.
 	 */
 	int (*zap)(void *shared, struct odp_range *range, unsigned long start, unsigned long end,
@@ -449,13 +451,14 @@ struct odp_mirror_ops {
 	 * @zap_dead: stop the device's access to @start..@end, for good: a range that covered it
 	 * was retired, and something may have been installed since it was zapped.
 	 *
-	 * Context: process context, with the user lock held.
+	 * Context: process context, with the user lock and the mirror's index held: no
+	 * insertion. The worker, a caller of odp_mirror_drain() or of odp_range_insert().
 	 */
 	void (*zap_dead)(void *shared, unsigned long start, unsigned long end);
 
 	/**
 	 * @zapped: called after @zap_dead, for the range as a whole, without the user lock: the
-	 * place to wait for the device (optional).
+	 * place to wait for the device (optional). A new range may be in service at part of it.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker.
 	 */
@@ -487,11 +490,12 @@ struct odp_mirror_ops {
 /**
  * struct odp_section - what odp_read_begin() has seen
  *
- * May be copied, and used for any number of commits of the same range.
+ * May be copied, and used for any number of commits of the same range. With another one it has
+ * always collided.
  */
 struct odp_section {
 	/* private: */
-	unsigned long opaque[2];
+	u64 opaque[2];
 };
 
 /**
@@ -621,7 +625,7 @@ bool odp_range_live(const struct odp_range *range);
  * Return:
  * * 0 - this was the first call: the range is on its way out
  * * -EALREADY - it was on its way out before
- * * -ESHUTDOWN - the mirror is being shut down, which retires it
+ * * -ESHUTDOWN - the mirror is being shut down
  */
 int odp_range_retire(struct odp_range *range);
 

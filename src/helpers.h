@@ -16,6 +16,8 @@ void odp_invalidate_enter(bool blockable);
 void odp_invalidate_exit(bool blockable);
 void odp_worker_enter(void);
 void odp_worker_exit(void);
+void odp_release_enter(void);
+void odp_release_exit(void);
 /* Tells lockdep that the caller waits for readers of @srcu, though in another task's name. */
 void odp_may_wait_for_readers(struct srcu_struct *srcu);
 /* Brackets of what lockdep shall take for memory reclaim. */

@@ -4,11 +4,12 @@
 //!
 //! A call that waits for an invalidation to end, or for a worker, deadlocks when it is made from a
 //! callback that the wait is for. Core mm reports that for most events, but `MMU_NOTIFY_RELEASE`
-//! callbacks run under no lockdep map of the core's, and its map is not exported. So there are two
-//! of our own: one is held around every `invalidate()`, the other around every callback of a
-//! worker. Whoever is about to wait touches the map of what it waits for. They have to be two,
-//! because a worker's callback may call `mmu_interval_notifier_remove()`, which waits for
-//! invalidations, while the reverse must never happen.
+//! callbacks run under no lockdep map of the core's, and its map is not exported. So there are maps
+//! of our own: one is held around every `invalidate()`, the others around the callbacks of a
+//! worker. Whoever is about to wait touches the maps of what it waits for. They have to be several:
+//! a worker's callback may call `mmu_interval_notifier_remove()`, which waits for invalidations,
+//! while the reverse must never happen; and who drains runs all callbacks but the releases itself,
+//! with locks held that releases take.
 //!
 //! A deadlock is not undefined behaviour, so [`MayBlock::enter`] is safe; the mistake is found by
 //! lockdep, at the first call, whether or not it would have hung that time.
@@ -36,6 +37,8 @@ mod shim {
         pub(super) safe fn odp_invalidate_exit(blockable: bool);
         pub(super) safe fn odp_worker_enter();
         pub(super) safe fn odp_worker_exit();
+        pub(super) safe fn odp_release_enter();
+        pub(super) safe fn odp_release_exit();
         pub(super) safe fn odp_reclaim_enter();
         pub(super) safe fn odp_reclaim_exit();
         pub(super) fn odp_might_read_lock_mmap(mm: *mut bindings::mm_struct);
@@ -132,7 +135,7 @@ impl Drop for InvalidateScope {
     }
 }
 
-/// The time during which a callback of a worker runs, as lockdep sees it.
+/// The time during which a callback of a worker runs, other than a release, as lockdep sees it.
 pub(crate) struct WorkerScope(NotThreadSafe);
 
 impl WorkerScope {
@@ -145,6 +148,22 @@ impl WorkerScope {
 impl Drop for WorkerScope {
     fn drop(&mut self) {
         shim::odp_worker_exit();
+    }
+}
+
+/// The time during which a release runs, as lockdep sees it.
+pub(crate) struct ReleaseScope(NotThreadSafe);
+
+impl ReleaseScope {
+    pub(crate) fn enter() -> Self {
+        shim::odp_release_enter();
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for ReleaseScope {
+    fn drop(&mut self) {
+        shim::odp_release_exit();
     }
 }
 

@@ -13,8 +13,6 @@
 //! Neither insertion nor removal is possible without sleeping, and a removal from within
 //! `invalidate` waits for itself. Doing something about that is not this file's business.
 //!
-//! The callback is text of the module that defines `T`: a registration must not outlive it.
-//!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
 use super::{
@@ -22,6 +20,7 @@ use super::{
         InvalidateScope,
         MayBlock, //
     },
+    module_ref::ModuleRef,
     span::Span, //
 };
 use core::{
@@ -30,7 +29,8 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    bindings, container_of,
+    bindings,
+    container_of,
     error::to_result,
     ffi::c_ulong,
     mm::{
@@ -51,9 +51,8 @@ use kernel::{
         },
         Arc, //
     },
-    types::{
-        Opaque, //
-    },
+    types::Opaque,
+    ModuleMetadata, //
 };
 
 #[cfg(not(CONFIG_MMU_NOTIFIER))]
@@ -100,6 +99,10 @@ impl Event {
 
 /// What an interval notifier calls.
 pub trait Invalidate: Send + Sync + Sized + 'static {
+    /// The module that this implementation is text of: the crate's own `LocalModule`. It is kept
+    /// loaded while an interval is registered.
+    type Module: ModuleMetadata;
+
     /// Stops every access to what `inv` names.
     ///
     /// Context: a task that may hold `mmap_lock` and locks of reverse mappings and may be
@@ -177,8 +180,8 @@ pub struct Handled<'cb> {
 #[derive(Clone, Copy, Debug)]
 pub struct Sequence {
     sequence: c_ulong,
-    /// The address of the interval: compared, never followed.
-    of: usize,
+    /// The interval's `id`.
+    of: u64,
 }
 
 /// A notifier for a span of a process's addresses, with data of the driver's.
@@ -196,9 +199,14 @@ pub struct Interval<T> {
     mm: ARef<Mm>,
     span: Span,
     phase: Atomic<u32>,
+    /// Never used for another one, as its address and even its sequence numbers may be.
+    id: u64,
     #[pin]
     data: T,
 }
+
+/// How many intervals there have been.
+static INTERVALS: Atomic<u64> = Atomic::new(0);
 
 /// Where an [`Interval`] is between its creation and its end.
 struct Phase;
@@ -269,6 +277,7 @@ impl<T: Invalidate> Interval<T> {
             mm,
             span,
             phase: Atomic::new(Phase::NEW),
+            id: INTERVALS.fetch_add(1, Relaxed),
             data <- data,
         }? E)
     }
@@ -282,12 +291,14 @@ impl<T: Invalidate> Interval<T> {
     /// # Errors
     ///
     /// `ESRCH` if the address space is gone, `EBUSY` if this interval was inserted before, `ENOMEM`
-    /// or `EINTR` for the first notifier of an address space.
+    /// or `EINTR` for the first notifier of an address space, `ENODEV` if the module is about to be
+    /// unloaded.
     pub fn insert(this: Arc<Self>, p: &mut MayBlock<'_>) -> Result<Registration<T>> {
         p.for_invalidate();
         let mm = this.mm.mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here.
         let mm = MmWithUser::into_mmput_async(mm);
+        let module = ModuleRef::of::<T::Module>()?;
 
         this.phase
             .cmpxchg(Phase::NEW, Phase::INSERTING, Full)
@@ -310,7 +321,8 @@ impl<T: Invalidate> Interval<T> {
             Ok(()) => {
                 // INVARIANT: The insertion was successful.
                 this.phase.store(Phase::INSERTED, Release);
-                // INVARIANT: The reference that was leaked belongs to the registration.
+                module.leak();
+                // INVARIANT: The references that were leaked belong to the registration.
                 Ok(Registration(NonNull::from(&**this)))
             }
             Err(error) => {
@@ -341,17 +353,17 @@ impl<T: Invalidate> Interval<T> {
         let sequence = unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
         Ok(Sequence {
             sequence,
-            of: core::ptr::from_ref(self).addr(),
+            of: self.id,
         })
     }
 
     /// Whether what was found since `sequence` must not be installed
     /// (`mmu_interval_read_retry()`).
     ///
-    /// The answer holds as long as the user lock, which the caller has taken before.
+    /// The answer holds as long as the user lock, which the caller has taken before, unless the
+    /// interval is removed meanwhile: against that the caller has to have something of its own.
     pub fn read_retry(&self, sequence: Sequence) -> bool {
-        let here = core::ptr::from_ref(self).addr();
-        if sequence.of != here || self.phase.load(Relaxed) != Phase::INSERTED {
+        if sequence.of != self.id || self.phase.load(Relaxed) != Phase::INSERTED {
             return true;
         }
         // SAFETY: The notifier is part of `self`.
@@ -395,7 +407,7 @@ impl<T: Invalidate> Interval<T> {
 ///
 /// # Invariants
 ///
-/// The interval is inserted, and one reference of its Arc belongs to this.
+/// The interval is inserted, and one reference of its Arc and one of `T::Module` belong to this.
 pub struct Registration<T: Invalidate>(NonNull<Interval<T>>);
 
 // SAFETY: An insertion may be undone from any task.
@@ -409,7 +421,8 @@ impl<T: Invalidate> Registration<T> {
     /// No callback runs any more when this has returned. Sleeps until the invalidations of the address space that are
     /// going on have ended, of whatever addresses.
     ///
-    /// Context: may sleep; not in a callback, and not under a lock that a callback takes.
+    /// Context: may sleep; not in a callback, and not under a lock that a callback takes. The module may
+    /// lose its last reference here, so its exit has to wait for the caller.
     pub fn remove(self, p: &mut MayBlock<'_>) -> Arc<Interval<T>> {
         p.for_invalidate();
         ManuallyDrop::new(self).remove_inner()
@@ -423,7 +436,10 @@ impl<T: Invalidate> Registration<T> {
         // removes it, which it can do once.
         unsafe { bindings::mmu_interval_notifier_remove(interval.notifier.get()) };
         // SAFETY: By the type invariants the reference is ours to give away.
-        unsafe { Arc::from_raw(self.0.as_ptr()) }
+        let interval = unsafe { Arc::from_raw(self.0.as_ptr()) };
+        // SAFETY: By the type invariants a reference was leaked, and this is the end of it.
+        drop(unsafe { ModuleRef::reclaim::<T::Module>() });
+        interval
     }
 
     /// Gives up the ability to remove it, for [`Registration::from_raw`] to restore.

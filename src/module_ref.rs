@@ -4,7 +4,8 @@
 
 use kernel::{
     bindings,
-    prelude::*, //
+    prelude::*,
+    ModuleMetadata, //
 };
 
 /// Keeps a module from being unloaded (`try_module_get()`, `module_put()`).
@@ -41,6 +42,33 @@ impl ModuleRef {
         } else {
             Err(ENODEV)
         }
+    }
+}
+
+impl ModuleRef {
+    /// Takes a reference on the module that `M` is the metadata of.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ModuleRef::get`].
+    pub(crate) fn of<M: ModuleMetadata>() -> Result<Self> {
+        // SAFETY: Whoever names it here has code of it running.
+        unsafe { Self::get(M::THIS_MODULE.as_ptr()) }
+    }
+
+    /// Gives up the value but not the reference.
+    pub(crate) fn leak(self) {
+        core::mem::forget(self);
+    }
+
+    /// Takes over a reference that was leaked.
+    ///
+    /// # Safety
+    ///
+    /// [`ModuleRef::leak`] was called for a reference on the same module, and this is called once for it.
+    pub(crate) unsafe fn reclaim<M: ModuleMetadata>() -> Self {
+        // INVARIANT: By the safety requirements.
+        Self(M::THIS_MODULE.as_ptr())
     }
 }
 

@@ -63,6 +63,8 @@ impl Watcher {
 }
 
 impl Invalidate for Watcher {
+    type Module = crate::LocalModule;
+
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
         let lock = &this.data().lock;
         let (inv, guard) = match lock.try_lock() {

@@ -16,10 +16,7 @@ use super::{
         Request,
         Tickets, //
     },
-    state::{
-        Stage,
-        State, //
-    },
+    state::State,
     stats::Snapshot,
     worker::{
         OwnedWorker,
@@ -320,8 +317,8 @@ unsafe extern "C" fn odp_wait_removed(retirer: *const Retirer, request: *const R
     if !retirer.owns(request) {
         return EXDEV.to_errno();
     }
-    // Nobody might ever retire it.
-    if matches!(request.state().stage, Stage::Building | Stage::Live) {
+    // Nobody might ever retire it, or publish it.
+    if !request.state().is_leaving() {
         return EINVAL.to_errno();
     }
     MayBlock::assume(|p| retirer.worker().wait_removed(request, p));

@@ -6,6 +6,7 @@
 //! Invalidation --begin()--> Zap --done()--> Handled
 //!                |
 //!                '--> Handled     (not blockable, and somebody has the user lock)
+//!             --refuse()--> Handled     (not blockable, and the device would have to be waited for)
 //! ```
 //!
 //! There is no other way to a [`Handled`], so that a driver can neither answer before the sequence
@@ -97,15 +98,16 @@ impl<'cb, T: Mirrored> Invalidation<'cb, T> {
         let Self { interval, inner } = self;
         let lock = interval.data().shared().lock();
 
-        let (inner, table) = match lock.try_lock() {
-            Some(table) => (inner, table),
-            None => match inner.would_block() {
-                Ok(handled) => {
-                    interval.data().worker().stats().would_block.inc();
-                    return Err(handled);
-                }
-                Err(inner) => (inner, lock.lock()),
-            },
+        let (inner, table) = if inner.blockable() {
+            (inner, lock.lock())
+        } else if let Some(table) = lock.try_lock() {
+            (inner, table)
+        } else {
+            match (Self { interval, inner }).refuse() {
+                Ok(handled) => return Err(handled),
+                // It is not blockable, so this cannot be.
+                Err(Self { inner, .. }) => (inner, lock.lock()),
+            }
         };
         Ok(Zap {
             table,

@@ -137,8 +137,10 @@ impl<T: Mirrored> Mirror<T> {
     /// - `EEXIST`: part of the span is mirrored already. A range that is retired does not count; lookups
     ///   find the new one from now on.
     /// - `EBUSY`: somebody else is inserting a range that overlaps.
-    /// - `ENOSPC`: there are as many ranges as there may be. [`Mirror::drain`] may help.
-    /// - `EXDEV`: `shared` is used with another mirror.
+    /// - `ENOSPC`: there are as many ranges as there may be, counting those whose release is
+    ///   outstanding. [`Mirror::flush`] may help.
+    /// - `EXDEV`: `shared` is used with another mirror. It is from the first attempt on, successful or
+    ///   not.
     /// - `ESHUTDOWN`: the mirror has been shut down.
     /// - `ENOMEM`.
     pub fn insert(
@@ -147,6 +149,8 @@ impl<T: Mirrored> Mirror<T> {
         shared: Arc<Shared<T>>,
         p: &mut MayBlock<'_>,
     ) -> Result<Hold<T>, InsertError<T>> {
+        p.for_invalidate();
+        self.worker.may_synchronize(p);
         let stats = self.worker.stats();
         match self.try_insert(span, shared.clone(), p) {
             Ok(hold) => {
@@ -172,6 +176,9 @@ impl<T: Mirrored> Mirror<T> {
         shared: Arc<Shared<T>>,
         p: &mut MayBlock<'_>,
     ) -> Result<Hold<T>> {
+        if self.closed.load(Relaxed) {
+            return Err(ESHUTDOWN);
+        }
         let interval = Range::new(self.space.clone(), span, shared)?;
         let raw = NonNull::from(&*interval);
 
@@ -181,12 +188,9 @@ impl<T: Mirrored> Mirror<T> {
         // SAFETY: The range is kept until a grace period has passed after `erase`: below if the
         // insertion fails, by the worker otherwise.
         unsafe {
-            self.space.index.insert(span, raw, |other, piece| {
-                if self.closed.load(Relaxed) {
-                    return Err(ESHUTDOWN);
-                }
-                self.make_way(other, piece, span)
-            })
+            self.space
+                .index
+                .insert(span, raw, |other, piece| self.make_way(other, piece, span))
         }?;
 
         // `shutdown` looks at the index after it has set this: either it finds the range, or we see
@@ -264,8 +268,10 @@ impl<T: Mirrored> Mirror<T> {
     /// Removes a range: returns when no callback, lookup or access is left of it. What others hold
     /// delays its release, not this.
     ///
-    /// Context: may sleep; not in a lookup, not in a callback, not under a lock that one takes.
+    /// Context: may sleep; not in a lookup of any mirror, not in a callback, not under a lock that one
+    /// takes, nor `mmap_lock`.
     pub fn remove(&self, hold: Hold<T>, p: &mut MayBlock<'_>) {
+        p.for_mmap_lock(self.mm());
         let range = hold.interval().data();
         let _ = hold.retire();
         range.worker().wait_removed(range.request(), p);
@@ -282,13 +288,17 @@ impl<T: Mirrored> Mirror<T> {
         Worker::drain(self.worker.as_arc_borrow(), p)
     }
 
-    /// Waits for everything that was retired before the call. Context: as for [`Mirror::remove`].
+    /// Waits for everything that was retired before the call, and whose insertion had returned.
+    ///
+    /// Context: as for [`Mirror::remove`]; for releases, without a hold on what is retired.
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
         p.for_mmap_lock(self.mm());
         self.worker.flush(until, p);
     }
 
     /// Retires every range that is in service, and does not wait for it.
+    ///
+    /// Context: may sleep; not under the user lock, and not in a callback.
     pub fn retire_all(&self) {
         self.space.index.for_each(|interval| {
             let _ = interval.data().retire();

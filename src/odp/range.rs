@@ -120,7 +120,8 @@ impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> UserLock for lock::L
 /// A value of the implementing type is the driver's object; any number of ranges can be made from
 /// one, and all of them share its table and its lock.
 pub trait Mirrored: Send + Sync + Sized + 'static {
-    /// The module that this implementation is text of.
+    /// The module that this implementation is text of: the crate's own `LocalModule`. That the
+    /// module is not unloaded under its callbacks rests on it.
     type Module: ModuleMetadata;
 
     /// What the device may reach, by absolute address: its page table, or what stands for it.
@@ -155,11 +156,14 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     /// Stops the device's access to `dead` once more: it leaves coverage, and nothing new can be
     /// installed in it through the range that did cover it. Must not fail.
     ///
-    /// Context: the worker, or a caller of drain; may sleep as far as the user lock, which is held,
-    /// allows.
+    /// Context: the worker, or a caller of drain or of insert, with the mirror's index and the user lock
+    /// held; may sleep as far as the latter allows. No insertion, no [`Mirror::retire_all`].
+    ///
+    /// [`Mirror::retire_all`]: super::Mirror::retire_all
     fn zap(&self, table: &mut Self::Table, dead: Span);
 
-    /// The worker has zapped `dead`, and the lock is free again: the place to wait for the device.
+    /// A retired range, at `dead`, has been zapped, and the lock is free again: the place to wait for
+    /// the device. A new range may be in service at part of `dead` by now.
     ///
     /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker.
     fn zapped(&self, dead: Span, ctx: &WorkerContext<'_>) {
@@ -170,7 +174,8 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     ///
     /// Called once for every range that was inserted, and before the range's share of `self` is dropped.
     ///
-    /// Context: the worker; may sleep, but not wait for a worker. `self` must not own the mirror.
+    /// Context: the worker; may sleep, but not wait for a worker. How long it takes delays later
+    /// removals of the same mirror. `self` must not own the mirror.
     fn released(&self, span: Span, ctx: &WorkerContext<'_>);
 }
 
@@ -387,6 +392,8 @@ impl<T: Mirrored> PinnedDrop for Range<T> {
 }
 
 impl<T: Mirrored> Invalidate for Range<T> {
+    type Module = T::Module;
+
     fn invalidate<'cb>(
         this: &'cb Interval<Self>,
         inv: mmu_interval::Invalidation<'cb>,

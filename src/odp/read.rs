@@ -211,7 +211,7 @@ impl<T: Mirrored> Hold<T> {
     /// Begins a read section: what is seen of the process's pages from now on can be committed, unless
     /// an invalidation comes between. Sleeps until those that are going on have ended.
     ///
-    /// Context: may sleep; under neither the user lock nor `mmap_lock`.
+    /// Context: may sleep; not under the user lock.
     ///
     /// # Errors
     ///

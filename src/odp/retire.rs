@@ -83,7 +83,8 @@ macro_rules! impl_has_request {
 
 /// An object that can be retired.
 pub trait Retirable: HasRequest + Send + Sync + Sized + 'static {
-    /// The module that this implementation is text of.
+    /// The module that this implementation is text of: the crate's own `LocalModule`. That the
+    /// module is not unloaded under its callbacks rests on it.
     type Module: ModuleMetadata;
 
     /// Takes the object out of the driver's table, so that no new lookup finds it. If the
@@ -197,8 +198,10 @@ impl<R: Retirable> Retirer<R> {
         // SAFETY: It points to a valid object.
         let request = unsafe { request_of(Arc::as_ptr(&object)) };
         // SAFETY: As above.
-        let held = self.worker.hold(unsafe { request.as_ref() });
-        held.then_some(Held {
+        if !self.worker.hold(unsafe { request.as_ref() }) {
+            return None;
+        }
+        Some(Held {
             retirer: self,
             object,
         })
@@ -221,8 +224,10 @@ impl<R: Retirable> Retirer<R> {
         Worker::drain(self.worker.as_arc_borrow(), p)
     }
 
-    /// Waits for everything retired before the call. Context: as for [`Retirer::drain`]; not while
-    /// holding what it waits for.
+    /// Waits for everything that was retired, and published, before the call.
+    ///
+    /// Context: may sleep; without locks that callbacks of [`Retirable`] take, in none of them, not in
+    /// a read section of any retirer, and for releases, not while holding what is retired.
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
         self.worker.flush(until, p);
     }
@@ -244,6 +249,9 @@ impl<R: Retirable> Retirer<R> {
 pub struct ReadGuard<'g>(#[expect(dead_code)] srcu::Guard<'g>);
 
 /// A long hold on an object of level 1. Its end may be in any process context.
+///
+/// With it may go the last reference to the object, so the destructor of `R` has to be fit for that
+/// context; what is not belongs into [`Retirable::release`].
 pub struct Held<'h, R: Retirable> {
     retirer: &'h Retirer<R>,
     object: Arc<R>,
@@ -254,11 +262,12 @@ impl<R: Retirable> Held<'_, R> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the object has not been retired: nobody knows how long that would take.
+    /// `EINVAL` if the object has not been retired, or not been published since: nobody knows how
+    /// long that would take.
     pub fn wait(&self, p: &mut MayBlock<'_>) -> Result {
         // SAFETY: The hold keeps the object.
         let request = unsafe { request_of::<R>(Arc::as_ptr(&self.object)).as_ref() };
-        if request.state().is_live() {
+        if !request.state().is_leaving() {
             return Err(EINVAL);
         }
         self.retirer.worker.wait_removed(request, p);
@@ -279,7 +288,7 @@ impl<R: Retirable> Drop for Held<'_, R> {
         // SAFETY: It points to a valid object.
         let request = unsafe { request_of(Arc::as_ptr(&self.object)) };
         // SAFETY: The hold was taken when this was made, and it ends here. The reference to the
-        // object is dropped after this; it may be the last, which `Retirable::release` allows for.
+        // object is dropped after this.
         unsafe { Worker::put(self.retirer.worker.as_arc_borrow(), request) };
     }
 }

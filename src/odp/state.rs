@@ -123,6 +123,11 @@ impl State {
         matches!(self.stage, Stage::Live)
     }
 
+    /// Whether it is on its way out and nothing but the worker is needed for that.
+    pub(super) const fn is_leaving(self) -> bool {
+        !matches!(self.stage, Stage::Building | Stage::Live | Stage::Doomed)
+    }
+
     /// Whether no callback, lookup or access is left.
     pub(super) const fn is_removed(self) -> bool {
         matches!(self.stage, Stage::Removed | Stage::Releasing)

@@ -93,6 +93,6 @@ counters! {
     held_back,
     /// Times that the worker was woken up.
     kicks,
-    /// Non-blockable invalidations given up because the user lock was taken.
+    /// Non-blockable invalidations declined: the user lock was taken, or the driver refused.
     would_block,
 }

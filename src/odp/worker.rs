@@ -38,6 +38,7 @@ use super::{
 use crate::{
     may_block::{
         MayBlock,
+        ReleaseScope,
         WorkerScope, //
     },
     module_ref::ModuleRef, //
@@ -124,7 +125,8 @@ pub enum Retire {
     Queued,
     /// It was on its way out already.
     Already,
-    /// The worker is being shut down and takes nothing; the object is as it was.
+    /// The worker is being shut down and takes nothing; the object is as it was. A driver that keeps to
+    /// the rules does not see this.
     Closed,
     /// The object belongs to another worker and is as it was.
     Foreign,
@@ -134,7 +136,8 @@ pub enum Retire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// No callback, lookup or access is left. Takes as long as the address space is being
-    /// invalidated and lookups last.
+    /// invalidated and lookups last; and as the driver's releases do, which are not waited for, but
+    /// may be in the way.
     Removed,
     /// Released, too. Takes as long as the slowest hold: user space can make that long.
     Released,
@@ -497,9 +500,8 @@ impl Worker {
             }
         }
         // The order is what makes this safe: after the last object was unpublished.
-        self.srcu.synchronize();
+        self.synchronize();
         self.stats.batches.inc();
-        self.stats.grace_periods.inc();
     }
 
     /// Removes what there is to remove, until nothing is left.
@@ -537,13 +539,14 @@ impl Worker {
         self.stats.removed.inc();
         // SAFETY: It has not been released.
         let effect = unsafe { request.as_ref() }.apply(Event::Remove);
-        self.progress_made(|lists| lists.removed.exit(removed));
-        if effect == Effect::Release {
-            return true;
+        let ours = effect == Effect::Release;
+        if !ours {
+            kernel::warn_on!(effect != Effect::None);
+            self.stats.held_back.inc();
         }
-        kernel::warn_on!(effect != Effect::None);
-        self.stats.held_back.inc();
-        false
+        // After all counters: who flushes looks at them.
+        self.progress_made(|lists| lists.removed.exit(removed));
+        ours
     }
 
     /// Gives an object back to the driver.
@@ -555,7 +558,7 @@ impl Worker {
         // SAFETY: By the safety requirements the link is ours.
         let Tickets { released, .. } = unsafe { (*request.as_ref().link.get()).tickets };
         if let Some(release) = self.ops.release {
-            let _scope = WorkerScope::enter();
+            let _scope = ReleaseScope::enter();
             // SAFETY: It is a request of this worker's, and this is its turn, its last.
             unsafe { release(request.as_ptr()) };
         }
@@ -612,7 +615,7 @@ impl Worker {
         drained
     }
 
-    /// Waits for everything that was retired before the call.
+    /// Waits for everything that was retired, and published, before the call.
     pub(crate) fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
         p.for_worker();
         p.for_readers(&self.srcu);
@@ -630,9 +633,15 @@ impl Worker {
         }
     }
 
+    /// Tells lockdep that [`Worker::synchronize`] may be about to be called.
+    pub(crate) fn may_synchronize(&self, p: &mut MayBlock<'_>) {
+        p.for_readers(&self.srcu);
+    }
+
     /// Waits until nothing that was in a read section before the call is any more.
     pub(crate) fn synchronize(&self) {
         self.srcu.synchronize();
+        self.stats.grace_periods.inc();
     }
 
     /// Waits until no callback, lookup or access is left of one object that the caller holds.

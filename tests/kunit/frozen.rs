@@ -31,6 +31,8 @@ struct Stall {
 }
 
 impl Invalidate for Stall {
+    type Module = crate::LocalModule;
+
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
         let stall = this.data();
         stall.entered.inc();

@@ -160,6 +160,8 @@ mod tests {
             retirer.retire(child.as_arc_borrow());
             check_eq!(retirer.is_live(child.as_arc_borrow()), false);
             check_eq!(retirer.hold(child.as_arc_borrow()).is_none(), true);
+            // What was refused has not ended anybody's hold.
+            check_eq!(retirer.stats().puts, 0);
             held.wait(p)?;
             check_eq!(parent.removed.get(), 1);
             drop(held);
@@ -182,6 +184,7 @@ mod tests {
             let child = child(&parent)?;
             let held = one.hold(child.as_arc_borrow()).ok_or(ESTALE)?;
             check_eq!(two.hold(child.as_arc_borrow()).is_none(), true);
+            check_eq!(two.stats().puts, 0);
             check_eq!(two.retire(child.as_arc_borrow()), Retire::Foreign);
             check_eq!(one.retire(child.as_arc_borrow()), Retire::Queued);
             drop(held);

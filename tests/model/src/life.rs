@@ -265,7 +265,9 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
         (false, true) => return Err(Violation::Lost),
         _ => {}
     }
-    if next.state.is_removed() != (next.removed > 0) {
+    // Who waits for its removal asks first whether it is going to come without him.
+    if next.state.is_removed() != (next.removed > 0) || next.state.is_leaving() != (next.queued > 0)
+    {
         return Err(Violation::WrongRemoved);
     }
     Ok(next)
