@@ -58,7 +58,9 @@ macro_rules! counters {
             /// Writes a line for each counter.
             pub(super) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 $(writeln!(f, "{} {}", stringify!($name), self.$name.get())?;)*
-                Ok(())
+                // Read one after the other, so that it may seem that more have ended than begun.
+                let outstanding = self.holds.get().saturating_sub(self.puts.get());
+                writeln!(f, "holds_outstanding {outstanding}")
             }
         }
     };

@@ -14,6 +14,7 @@ mod tests {
             Probe,
             Record, //
         },
+        reader::Reader,
         tally::Tally, //
     };
     use kernel::{
@@ -285,20 +286,7 @@ mod tests {
             let mirror = Arc::new(s.mirror, GFP_KERNEL)?;
             drop(mirror.insert(span, s.shared.clone(), p)?);
 
-            let looking = Tally::new("looking")?;
-            let enough = Tally::new("enough")?;
-            let done = s.space.thread({
-                let (mirror, looking, enough) = (mirror.clone(), looking.clone(), enough.clone());
-                move || {
-                    MayBlock::enter(|p| {
-                        let lookup = mirror.lookup(span.start(), p);
-                        looking.inc();
-                        let _ = enough.wait_for(1);
-                        drop(lookup);
-                    })
-                }
-            })?;
-            looking.wait_for(1)?;
+            let reader = Reader::begin(&s.space, &mirror, span.start())?;
             AddressSpace::unmap(span)?;
             s.record.zapped.wait_for(1)?;
 
@@ -313,8 +301,7 @@ mod tests {
             check_eq!(mirror.stats().grace_periods, 0);
             check_eq!(mirror.stats().removed, 0);
 
-            enough.inc();
-            done.wait_for(1)?;
+            reader.end()?;
             mirror.flush(Until::Released, p);
             check_eq!(s.record.released.get(), 1);
             check_eq!(mirror.stats().grace_periods, 1);
@@ -364,14 +351,15 @@ mod tests {
             }
             let frozen = Frozen::begin(&s.space, p)?;
             s.mirror.retire_all();
-            s.record.zapped.wait_for(N)?;
+            // The worker may have begun before the last one was retired: then there are two batches.
+            s.record.zapped.wait_for(1)?;
             check_eq!(s.mirror.stats().removed, 0);
             // Meanwhile lookups go on, and find nothing.
             check_eq!(s.mirror.lookup(span.start(), p).is_none(), true);
             frozen.thaw(p)?;
             s.mirror.flush(Until::Released, p);
             check_eq!(s.record.released.get(), N);
-            check_eq!(s.mirror.stats().grace_periods, 1);
+            check_eq!(s.mirror.stats().grace_periods <= 2, true);
             Ok(())
         })
     }
@@ -406,20 +394,7 @@ mod tests {
             }
             let mirror = Arc::new(s.mirror, GFP_KERNEL)?;
             // The worker is kept busy by a lookup, which its grace period waits for ...
-            let looking = Tally::new("looking")?;
-            let enough = Tally::new("enough")?;
-            let looked = s.space.thread({
-                let (mirror, looking, enough) = (mirror.clone(), looking.clone(), enough.clone());
-                move || {
-                    MayBlock::enter(|p| {
-                        let lookup = mirror.lookup(span.start(), p);
-                        looking.inc();
-                        let _ = enough.wait_for(1);
-                        drop(lookup);
-                    })
-                }
-            })?;
-            looking.wait_for(1)?;
+            let reader = Reader::begin(&s.space, &mirror, span.start())?;
             holds[0].retire();
             s.record.zapped.wait_for(1)?;
             // ... so that what is retired now is nobody's, until it is drained.
@@ -438,8 +413,7 @@ mod tests {
             })?;
             s.record.zapped.wait_for(MORE + 1)?;
             // The one who drains waits for the reader too, but not for the worker.
-            enough.inc();
-            looked.wait_for(1)?;
+            reader.end()?;
             done.wait_for(1)?;
             check_eq!(drained.get(), MORE);
             mirror.flush(Until::Released, p);

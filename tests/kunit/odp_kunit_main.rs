@@ -15,6 +15,7 @@ mod insert;
 mod managed;
 mod probe;
 mod race;
+mod reader;
 mod retire;
 mod tally;
 

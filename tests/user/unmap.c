@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Ranges go when what they mirror is unmapped, or when somebody says so. */
 
+#include <glob.h>
+#include <stdio.h>
+
 #include "mirror_fixture.h"
 
 #define IN_USE (ODP_MIRROR_MIRRORED | ODP_MIRROR_PRESENT | ODP_MIRROR_WRITABLE)
@@ -38,6 +41,34 @@ TEST_F(mirror, munmap_retires)
 	EXPECT_EQ(1, stats.told_by_worker);
 	EXPECT_EQ(0, stats.ranges);
 	EXPECT_EQ(stats.holds, stats.puts);
+}
+
+TEST_F(mirror, counters_are_in_debugfs)
+{
+	char *mem = map_pages(1), text[1024] = "";
+	uint64_t id;
+	glob_t found;
+	FILE *file;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, mirror_insert(self->fd, mem, self->page));
+	ASSERT_EQ(0, mirror_hold(self->fd, mem, &id));
+	ASSERT_EQ(0, munmap(mem, self->page));
+	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+
+	/* There is no other mirror. */
+	ASSERT_EQ(0, glob("/sys/kernel/debug/odp/mirror-*", 0, NULL, &found));
+	ASSERT_EQ(1, found.gl_pathc);
+	file = fopen(found.gl_pathv[0], "r");
+	ASSERT_NE(NULL, file);
+	ASSERT_LT(0, fread(text, 1, sizeof(text) - 1, file));
+	EXPECT_NE(NULL, strstr(text, "\nqueued 1\n"));
+	EXPECT_NE(NULL, strstr(text, "\nremoved 1\n"));
+	EXPECT_NE(NULL, strstr(text, "\nreleased 0\n"));
+	EXPECT_NE(NULL, strstr(text, "\nholds_outstanding 1\n"));
+	fclose(file);
+	globfree(&found);
+	ASSERT_EQ(0, mirror_put(self->fd, id));
 }
 
 TEST_F(mirror, partial_munmap_retires_the_whole)

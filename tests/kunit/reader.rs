@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A lookup that lasts, in another thread: what a grace period waits for.
+
+use crate::{
+    address_space::AddressSpace,
+    probe::Probe,
+    tally::Tally, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+use odp::{
+    MayBlock,
+    Mirror, //
+};
+
+/// A thread that is in a lookup until it is told to leave it.
+pub(crate) struct Reader {
+    enough: Arc<Tally>,
+    done: Arc<Tally>,
+}
+
+impl Reader {
+    /// Begins a lookup at `addr`.
+    pub(crate) fn begin(
+        space: &AddressSpace,
+        mirror: &Arc<Mirror<Probe>>,
+        addr: usize,
+    ) -> Result<Self> {
+        let looking = Tally::new("looking")?;
+        let enough = Tally::new("enough")?;
+        let done = space.thread({
+            let (mirror, looking, enough) = (mirror.clone(), looking.clone(), enough.clone());
+            move || {
+                MayBlock::enter(|p| {
+                    let lookup = mirror.lookup(addr, p);
+                    looking.inc();
+                    let _ = enough.wait_for(1);
+                    drop(lookup);
+                })
+            }
+        })?;
+        looking.wait_for(1)?;
+        Ok(Self { enough, done })
+    }
+
+    /// Ends it, and returns when the thread has.
+    pub(crate) fn end(self) -> Result {
+        self.enough.inc();
+        self.done.wait_for(1)
+    }
+}
