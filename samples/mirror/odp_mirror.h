@@ -18,6 +18,7 @@
  * @ODP_MIRROR_RETIRE_UNMAP: MMU_NOTIFY_UNMAP, which is how a file starts
  * @ODP_MIRROR_RETIRE_EVERY: every event
  * @ODP_MIRROR_RETIRE_NEVER: none
+ * @ODP_MIRROR_PUNCH_UNMAP: none, but MMU_NOTIFY_UNMAP punches out what is unmapped
  *
  * The end of the address space makes it give up all ranges in any case.
  */
@@ -25,6 +26,7 @@ enum odp_mirror_retire {
 	ODP_MIRROR_RETIRE_UNMAP = 0,
 	ODP_MIRROR_RETIRE_EVERY = 1,
 	ODP_MIRROR_RETIRE_NEVER = 2,
+	ODP_MIRROR_PUNCH_UNMAP = 3,
 };
 
 /**
@@ -64,6 +66,61 @@ struct odp_mirror_fault {
 };
 
 #define ODP_MIRROR_WRITE 1
+
+/**
+ * struct odp_mirror_access - the device loads or stores an aligned word of 8 bytes
+ * @addr: the address of the word, a multiple of 8
+ * @flags: %ODP_MIRROR_WRITE: a store; otherwise it is a load. %ODP_MIRROR_CACHED: only with what
+ *	the device has a page for already, without a fault
+ * @value: the word that is stored or was loaded
+ * @faults: returns how many faults that took; 0 if the device had the page
+ */
+struct odp_mirror_access {
+	__u64 addr;
+	__u64 flags;
+	__u64 value;
+	__u64 faults;
+};
+
+#define ODP_MIRROR_CACHED 2
+
+/**
+ * struct odp_mirror_part - part of the range at an address
+ * @addr: an address in the range
+ * @start: the first byte of the part
+ * @len: how many bytes
+ */
+struct odp_mirror_part {
+	__u64 addr;
+	__u64 start;
+	__u64 len;
+};
+
+/**
+ * struct odp_mirror_page - a page that the device has
+ * @addr: where the process has it
+ * @pfn: its frame
+ * @flags: %ODP_MIRROR_WRITABLE if the device may write there
+ */
+struct odp_mirror_page {
+	__u64 addr;
+	__u64 pfn;
+	__u64 flags;
+};
+
+/**
+ * struct odp_mirror_pages - what pages the device has
+ * @start: the first address to look at
+ * @end: the first address not to look at any more
+ * @pages: the address of an array of &struct odp_mirror_page, filled in order of address
+ * @count: how many elements it has; returns how many have been filled
+ */
+struct odp_mirror_pages {
+	__u64 start;
+	__u64 end;
+	__u64 pages;
+	__u64 count;
+};
 
 /**
  * struct odp_mirror_probe - what the device could do without a fault
@@ -110,11 +167,14 @@ enum odp_mirror_until {
  * @ODP_MIRROR_IN_CALLBACK: in an invalidation, before it is handled
  * @ODP_MIRROR_IN_LOCK: with the user lock held
  * @ODP_MIRROR_IN_LOOKUP: with the result of a lookup
+ * @ODP_MIRROR_IN_WORKER: in the worker, which has taken a range out of service, before it waits
+ *	for a grace period
  */
 enum odp_mirror_place {
 	ODP_MIRROR_IN_CALLBACK = 0,
 	ODP_MIRROR_IN_LOCK = 1,
 	ODP_MIRROR_IN_LOOKUP = 2,
+	ODP_MIRROR_IN_WORKER = 3,
 };
 
 /**
@@ -156,6 +216,11 @@ struct odp_mirror_wait {
  * @held_back: releases that had to wait for a hold
  * @kicks: times that the worker was woken up
  * @would_block: non-blockable invalidations refused
+ * @changes: requests to resize or punch that were accepted
+ * @unchanged: of these, how many times there was nothing to do after all
+ * @replaced: ranges replaced by smaller ones
+ * @pieces: the ranges that they were replaced by
+ * @replace_failed: times that a range was kept as it was because replacing it failed
  * @ranges: ranges that are not released yet
  * @max_ranges: how many there may be
  * @events: invalidations by event, as in enum mmu_notifier_event
@@ -163,7 +228,7 @@ struct odp_mirror_wait {
  * @told: how often the driver was told that a range is released
  * @told_by_worker: how often that was in a kernel thread that may sleep
  *
- * From @inserted to @would_block it is what the library counts (odp::Snapshot).
+ * From @inserted to @replace_failed it is what the library counts (odp::Snapshot).
  */
 struct odp_mirror_stats {
 	__u64 inserted;
@@ -181,6 +246,11 @@ struct odp_mirror_stats {
 	__u64 held_back;
 	__u64 kicks;
 	__u64 would_block;
+	__u64 changes;
+	__u64 unchanged;
+	__u64 replaced;
+	__u64 pieces;
+	__u64 replace_failed;
 	__u64 ranges;
 	__u64 max_ranges;
 	__u64 events[8];
@@ -267,5 +337,27 @@ struct odp_mirror_stats {
 
 /* ETIMEDOUT, EINTR. */
 #define ODP_MIRROR_WAIT _IOW(ODP_MIRROR_MAGIC, 18, struct odp_mirror_wait)
+
+/*
+ * The device accesses a word: with the page that it has, or else after a fault, for which a range
+ * is made if the file is configured so. ENODATA: ODP_MIRROR_CACHED, and the device has no such
+ * page. EINVAL: unaligned. Otherwise as for FAULT.
+ */
+#define ODP_MIRROR_ACCESS _IOWR(ODP_MIRROR_MAGIC, 19, struct odp_mirror_access)
+
+/* Keeps only a part of a range. ENOENT: no range. EINVAL: not a part of it. ESTALE: retired. */
+#define ODP_MIRROR_RESIZE _IOW(ODP_MIRROR_MAGIC, 20, struct odp_mirror_part)
+/* Says that a part of a range is unmapped, as an invalidation does. Errors as for RESIZE. */
+#define ODP_MIRROR_PUNCH _IOW(ODP_MIRROR_MAGIC, 21, struct odp_mirror_part)
+
+/* Lists the pages that the device has. ENOMEM; EINVAL: more than 65536 elements at once. */
+#define ODP_MIRROR_PAGES _IOWR(ODP_MIRROR_MAGIC, 22, struct odp_mirror_pages)
+
+/*
+ * The next so many ranges that the worker takes out of service make it wait, until
+ * RELEASE_WORKER or the close of the file, and for 20 s at the longest.
+ */
+#define ODP_MIRROR_HOLD_WORKER _IOW(ODP_MIRROR_MAGIC, 23, __u64)
+#define ODP_MIRROR_RELEASE_WORKER _IO(ODP_MIRROR_MAGIC, 24)
 
 #endif /* _SAMPLES_ODP_MIRROR_H */
