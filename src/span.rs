@@ -23,7 +23,7 @@ pub enum SpanError {
 /// # Invariants
 ///
 /// `start < end`, and both are multiples of [`PAGE_SIZE`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
     start: usize,
     end: usize,
@@ -115,5 +115,36 @@ impl Span {
             start: first - first % PAGE_SIZE,
             end: behind.next_multiple_of(PAGE_SIZE),
         })
+    }
+
+    /// The smallest span that covers both.
+    pub fn hull(&self, other: &Span) -> Span {
+        // INVARIANT: Bounds of spans, and the start is no greater, the end no smaller than before.
+        Span {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
+    }
+
+    /// The span with its ends moved outward to multiples of `grain`, as far as `limit` goes, which
+    /// covers the span.
+    ///
+    /// `grain` is a power of two and no smaller than a page; for anything else the answer covers the
+    /// span and lies within `limit` all the same.
+    pub fn round_out(&self, grain: usize, limit: &Span) -> Span {
+        let mask = grain.wrapping_sub(1);
+        let start = (self.start & !mask).clamp(limit.start.min(self.start), self.start);
+        // What would wrap lies beyond every limit.
+        let end = self
+            .end
+            .checked_add(mask)
+            .map_or(usize::MAX, |end| end & !mask);
+        let end = end.clamp(self.end, limit.end.max(self.end));
+        // INVARIANT: `start <= self.start < self.end <= end`. A multiple of a grain that is a
+        // multiple of the page size is one of that; other grains are rounded below.
+        Span {
+            start: start - start % PAGE_SIZE,
+            end: end - end % PAGE_SIZE,
+        }
     }
 }

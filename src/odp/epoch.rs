@@ -23,12 +23,20 @@ impl Epochs {
 
     /// Hands out a ticket of the current epoch.
     pub(super) fn enter(&mut self) -> u8 {
-        // OVERFLOW: There cannot be as many requests as there are bytes.
-        self.out[usize::from(self.current)] += 1;
-        self.current
+        self.join(self.current)
     }
 
-    /// Takes back a ticket that [`Epochs::enter`] handed out.
+    /// Hands out one more ticket of the kind of one that is out.
+    ///
+    /// For what comes of something else: who waits for the one waits for both.
+    pub(super) fn join(&mut self, ticket: u8) -> u8 {
+        let ticket = ticket & 1;
+        // OVERFLOW: There cannot be as many requests as there are bytes.
+        self.out[usize::from(ticket)] += 1;
+        ticket
+    }
+
+    /// Takes back a ticket that was handed out.
     pub(super) fn exit(&mut self, ticket: u8) {
         let out = &mut self.out[usize::from(ticket & 1)];
         *out = out.saturating_sub(1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state machine of a removal request.
+//! The state machine of a request.
 //!
 //! A pure function, state × event → state × effect, and nothing else: no kernel types, no
 //! locking. [`Request`](super::request::Request) applies it under its spinlock; the host-side
@@ -18,7 +18,7 @@ pub(super) enum Stage {
     Building = 0,
     /// In service.
     Live = 1,
-    /// Retired before its insertion had returned; whoever inserts it hands it over.
+    /// Retired while somebody has it (who inserts it, or the worker), who hands it over.
     Doomed = 2,
     /// Retired: lookups, holds and commits fail from here on. Waits for the worker.
     Queued = 3,
@@ -30,15 +30,45 @@ pub(super) enum Stage {
     Releasing = 6,
 }
 
+/// How far a wish to shrink or split a range has come.
+///
+/// What exactly is wished for is not the state machine's business: wishes add up, in whatever
+/// order they come (see [`Wish`](super::wish::Wish)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub(super) enum Change {
+    /// There is none.
+    None = 0,
+    /// Asked for before the insertion has returned; whoever inserts it queues it.
+    Asked = 1,
+    /// Waits for the worker.
+    Queued = 2,
+    /// Somebody (the worker, or the caller of drain) works on it.
+    Taken = 3,
+    /// The same, and more has been asked for since.
+    Again = 4,
+    /// Done: smaller ranges are in the place of this one. Final.
+    Replaced = 5,
+}
+
 /// Something that happens to a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Event {
     /// The insertion of the notifier has returned.
     Publish,
+    /// It is a piece of another range, and whoever puts it in that one's place has it until
+    /// [`Event::Settle`].
+    Adopt,
     /// Somebody wants it gone.
     Retire,
-    /// Somebody begins to take it out.
+    /// Somebody wants part of it gone.
+    Change,
+    /// Somebody begins to take it out, or to change it.
     Take,
+    /// Whoever took it to change it leaves it as it is.
+    Settle,
+    /// Smaller ranges have taken its place.
+    Replace,
     /// Its grace period and its blocking removal are over.
     Remove,
     /// A long hold begins.
@@ -54,35 +84,50 @@ pub(super) enum Effect {
     None,
     /// Queue the request for the worker: it is the caller's until then.
     Queue,
-    /// Nothing: it had been retired before.
+    /// Nothing: it waits for the worker already, which will see that this is wanted, too.
+    Joined,
+    /// Nothing: the same had been asked for before.
     Already,
-    /// Nothing: it will be queued by whoever inserts it.
+    /// Nothing: it will be queued by whoever has it.
     Deferred,
+    /// Nothing can be done: it is on its way out, or others are in its place.
+    Gone,
+    /// It is to be changed: build what takes its place, then [`Event::Replace`] or
+    /// [`Event::Settle`] it.
+    Build,
+    /// Others are in its place. What has been asked for meanwhile is theirs: the wish.
+    HandOver,
+    /// The same, and it has been retired meanwhile: so are they to be.
+    HandOverRetire,
     /// Release it: the caller now owns it, nobody else can reach it.
     Release,
     /// The event makes no sense in this state, or the number of holds would not fit.
     Refused,
 }
 
-/// The state of a request: a stage and a number of holds.
+/// The state of a request: two stages and a number of holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct State {
     /// How far it has come.
     pub(super) stage: Stage,
+    /// Whether it is to be smaller.
+    pub(super) change: Change,
     /// How many long holds there are; at most [`State::MAX_HOLDS`].
     pub(super) holds: u32,
 }
 
 impl State {
     const STAGE_BITS: u32 = 3;
+    const CHANGE_BITS: u32 = 3;
 
     /// The largest number of holds a state can have.
-    pub(super) const MAX_HOLDS: u32 = u32::MAX >> Self::STAGE_BITS;
+    pub(super) const MAX_HOLDS: u32 = u32::MAX >> (Self::STAGE_BITS + Self::CHANGE_BITS);
 
     /// The state of a range whose notifier is about to be inserted, held `holds` times.
     pub(super) const fn building(holds: u32) -> Self {
         Self {
             stage: Stage::Building,
+            change: Change::None,
             holds,
         }
     }
@@ -91,14 +136,17 @@ impl State {
     pub(super) const fn live() -> Self {
         Self {
             stage: Stage::Live,
+            change: Change::None,
             holds: 0,
         }
     }
 
     /// The state as one word.
     pub(super) const fn pack(self) -> u32 {
-        // CAST: The enum is `repr(u32)` with seven values, which fit in three bits.
-        (self.holds << Self::STAGE_BITS) | self.stage as u32
+        // CAST: The enums are `repr(u32)` with at most eight values, which fit in three bits.
+        (self.holds << (Self::STAGE_BITS + Self::CHANGE_BITS))
+            | (self.change as u32) << Self::STAGE_BITS
+            | self.stage as u32
     }
 
     /// The state that [`State::pack`] made `word` from.
@@ -112,9 +160,18 @@ impl State {
             5 => Stage::Removed,
             _ => Stage::Releasing,
         };
+        let change = match (word >> Self::STAGE_BITS) & ((1 << Self::CHANGE_BITS) - 1) {
+            0 => Change::None,
+            1 => Change::Asked,
+            2 => Change::Queued,
+            3 => Change::Taken,
+            4 => Change::Again,
+            _ => Change::Replaced,
+        };
         Self {
             stage,
-            holds: word >> Self::STAGE_BITS,
+            change,
+            holds: word >> (Self::STAGE_BITS + Self::CHANGE_BITS),
         }
     }
 
@@ -138,22 +195,64 @@ impl State {
     pub(super) const fn step(self, event: Event) -> (Self, Effect) {
         use Stage::*;
 
-        let (stage, effect) = match (event, self.stage) {
-            (Event::Publish, Building) => (Live, Effect::None),
-            (Event::Publish, Doomed) => (Queued, Effect::Queue),
-
-            (Event::Retire, Building) => (Doomed, Effect::Deferred),
-            (Event::Retire, Live) => (Queued, Effect::Queue),
-            (Event::Retire, Doomed | Queued | Taken | Removed | Releasing) => {
-                (self.stage, Effect::Already)
+        let (stage, change, effect) = match (event, self.stage, self.change) {
+            (Event::Publish, Building, Change::None) => (Live, Change::None, Effect::None),
+            (Event::Publish, Building, Change::Asked) => (Live, Change::Queued, Effect::Queue),
+            (Event::Publish, Doomed, Change::None | Change::Asked) => {
+                (Queued, Change::None, Effect::Queue)
             }
 
-            (Event::Take, Queued) => (Taken, Effect::None),
+            (Event::Adopt, Building, Change::None) => (Live, Change::Taken, Effect::None),
+            (Event::Adopt, Building, Change::Asked) => (Live, Change::Again, Effect::None),
+            (Event::Adopt, Doomed, Change::None | Change::Asked) => {
+                (Doomed, Change::Taken, Effect::None)
+            }
 
-            (Event::Remove, Taken) if self.holds == 0 => (Releasing, Effect::Release),
-            (Event::Remove, Taken) => (Removed, Effect::None),
+            (Event::Retire, Building, change) => (Doomed, change, Effect::Deferred),
+            (Event::Retire, Live, Change::None) => (Queued, Change::None, Effect::Queue),
+            (Event::Retire, Live, Change::Queued) => (Queued, Change::None, Effect::Joined),
+            (Event::Retire, Live, Change::Taken | Change::Again) => {
+                (Doomed, self.change, Effect::Deferred)
+            }
+            (Event::Retire, stage, Change::Replaced) => (stage, Change::Replaced, Effect::Gone),
+            (Event::Retire, stage @ (Doomed | Queued | Taken | Removed | Releasing), change) => {
+                (stage, change, Effect::Already)
+            }
 
-            (Event::Hold, Live) if self.holds < Self::MAX_HOLDS => {
+            (Event::Change, Building, Change::None) => (Building, Change::Asked, Effect::Deferred),
+            (Event::Change, Live, Change::None) => (Live, Change::Queued, Effect::Queue),
+            (Event::Change, Live, Change::Taken) => (Live, Change::Again, Effect::Deferred),
+            (
+                Event::Change,
+                stage @ (Building | Live),
+                change @ (Change::Asked | Change::Queued | Change::Again),
+            ) => (stage, change, Effect::Already),
+            (Event::Change, stage @ (Doomed | Queued | Taken | Removed | Releasing), change) => {
+                (stage, change, Effect::Gone)
+            }
+
+            (Event::Take, Queued, change) => (Taken, change, Effect::None),
+            (Event::Take, Live, Change::Queued) => (Live, Change::Taken, Effect::Build),
+
+            (Event::Settle, Live, Change::Taken) => (Live, Change::None, Effect::None),
+            (Event::Settle, Live, Change::Again) => (Live, Change::Queued, Effect::Queue),
+            (Event::Settle, Doomed, Change::Taken | Change::Again) => {
+                (Queued, Change::None, Effect::Queue)
+            }
+
+            (Event::Replace, Live, Change::Taken | Change::Again) => {
+                (Taken, Change::Replaced, Effect::HandOver)
+            }
+            (Event::Replace, Doomed, Change::Taken | Change::Again) => {
+                (Taken, Change::Replaced, Effect::HandOverRetire)
+            }
+
+            (Event::Remove, Taken, change) if self.holds == 0 => {
+                (Releasing, change, Effect::Release)
+            }
+            (Event::Remove, Taken, change) => (Removed, change, Effect::None),
+
+            (Event::Hold, Live, _) if self.holds < Self::MAX_HOLDS => {
                 return (
                     Self {
                         // OVERFLOW: Less than `MAX_HOLDS`.
@@ -164,7 +263,7 @@ impl State {
                 );
             }
 
-            (Event::Put, stage) if self.holds > 0 => {
+            (Event::Put, stage, _) if self.holds > 0 => {
                 // OVERFLOW: Greater than zero.
                 let holds = self.holds - 1;
                 return match (stage, holds) {
@@ -172,6 +271,7 @@ impl State {
                         Self {
                             stage: Releasing,
                             holds,
+                            ..self
                         },
                         Effect::Release,
                     ),
@@ -179,8 +279,15 @@ impl State {
                 };
             }
 
-            _ => (self.stage, Effect::Refused),
+            _ => (self.stage, self.change, Effect::Refused),
         };
-        (Self { stage, ..self }, effect)
+        (
+            Self {
+                stage,
+                change,
+                ..self
+            },
+            effect,
+        )
     }
 }
