@@ -416,6 +416,12 @@ unsafe impl<T: Invalidate> Send for Registration<T> {}
 unsafe impl<T: Invalidate> Sync for Registration<T> {}
 
 impl<T: Invalidate> Registration<T> {
+    /// The interval that is being watched.
+    pub fn interval(&self) -> &Interval<T> {
+        // SAFETY: By the type invariants we have a reference, so that it is valid.
+        unsafe { self.0.as_ref() }
+    }
+
     /// Ends watching (`mmu_interval_notifier_remove()`) and returns the registration's reference.
     ///
     /// No callback runs any more when this has returned. Sleeps until the invalidations of the address space that are
@@ -429,8 +435,7 @@ impl<T: Invalidate> Registration<T> {
     }
 
     fn remove_inner(&self) -> Arc<Interval<T>> {
-        // SAFETY: By the type invariants we have a reference, so that it is valid.
-        let interval = unsafe { self.0.as_ref() };
+        let interval = self.interval();
         interval.phase.store(Phase::REMOVED, Release);
         // SAFETY: By the type invariants it is inserted, and only the owner of the registration
         // removes it, which it can do once.

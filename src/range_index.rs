@@ -122,6 +122,48 @@ impl<T> RangeIndex<T> {
         )
     }
 
+    /// Puts `pieces` in the place of `object`, all or none. May sleep, but not for memory.
+    ///
+    /// Lookups find one or the other at any time. Where there are no pieces `object` stays.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if anything else is in the place of a piece, `ENOMEM`; the index is as it was, though
+    /// lookups may have found pieces.
+    ///
+    /// # Safety
+    ///
+    /// As for [`RangeIndex::insert`], for each piece.
+    pub unsafe fn replace(
+        &self,
+        object: NonNull<T>,
+        pieces: impl Iterator<Item = (Span, NonNull<T>)> + Clone,
+    ) -> Result {
+        let _writers = self.writers.lock();
+
+        for (span, _) in pieces.clone() {
+            let mut there = self.pieces(span.start(), span.last());
+            if !there.all(|(other, _)| other == object) {
+                return Err(EEXIST);
+            }
+        }
+        for (stored, (span, piece)) in pieces.clone().enumerate() {
+            let (first, last) = (span.start(), span.last());
+            let piece = piece.as_ptr().cast();
+            let Err(error) = self.store(first, last, piece, bindings::GFP_NOWAIT) else {
+                continue;
+            };
+            for (span, _) in pieces.take(stored) {
+                let object = object.as_ptr().cast();
+                // An entry that takes exactly the place of another needs no memory.
+                let restored = self.store(span.start(), span.last(), object, bindings::GFP_NOWAIT);
+                kernel::warn_on!(restored.is_err());
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
     /// Takes `object` out, wherever in `span` nothing has overwritten it, and says where that was.
     /// May sleep.
     ///
