@@ -119,6 +119,11 @@ struct odp_retirer_ops {
  * @kicks: times that the worker was woken up
  * @would_block: non-blockable invalidations declined because the user lock was taken (managed
  *	level)
+ * @changes: requests to change a range that were accepted (managed level, as are the next four)
+ * @unchanged: times that a change came to nothing, because the range was right as it was
+ * @replaced: ranges replaced by smaller ones
+ * @pieces: the ranges that they were replaced by
+ * @replace_failed: times that a range was kept as it was because it could not be replaced
  *
  * Each counts from the creation on, and none is ever reset. They are read one after the other, so
  * that they fit together only while nothing happens.
@@ -139,6 +144,11 @@ struct odp_stats {
 	u64 held_back;
 	u64 kicks;
 	u64 would_block;
+	u64 changes;
+	u64 unchanged;
+	u64 replaced;
+	u64 pieces;
+	u64 replace_failed;
 };
 
 /**

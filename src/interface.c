@@ -110,4 +110,9 @@ static void __used odp_layout(void)
 	ODP_MEMBER(odp_stats, held_back);
 	ODP_MEMBER(odp_stats, kicks);
 	ODP_MEMBER(odp_stats, would_block);
+	ODP_MEMBER(odp_stats, changes);
+	ODP_MEMBER(odp_stats, unchanged);
+	ODP_MEMBER(odp_stats, replaced);
+	ODP_MEMBER(odp_stats, pieces);
+	ODP_MEMBER(odp_stats, replace_failed);
 }

@@ -146,6 +146,7 @@ impl MiscDevice for OpenFile {
         let config = odp::Config {
             // CAST: `usize` has at least 32 bits.
             max_ranges: module_parameters::max_ranges.value() as usize,
+            ..odp::Config::default()
         };
         let mirror = MayBlock::enter(|p| Mirror::new(mm, config, p))?;
 

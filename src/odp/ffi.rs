@@ -96,6 +96,11 @@ layout! {
     "odp_stats.held_back" = offset_of!(Snapshot, held_back),
     "odp_stats.kicks" = offset_of!(Snapshot, kicks),
     "odp_stats.would_block" = offset_of!(Snapshot, would_block),
+    "odp_stats.changes" = offset_of!(Snapshot, changes),
+    "odp_stats.unchanged" = offset_of!(Snapshot, unchanged),
+    "odp_stats.replaced" = offset_of!(Snapshot, replaced),
+    "odp_stats.pieces" = offset_of!(Snapshot, pieces),
+    "odp_stats.replace_failed" = offset_of!(Snapshot, replace_failed),
 }
 
 use layout;
@@ -123,6 +128,7 @@ fn retire_result(retire: Retire) -> Result {
         Retire::Already => Err(EALREADY),
         Retire::Closed => Err(ESHUTDOWN),
         Retire::Foreign => Err(EXDEV),
+        Retire::Replaced => Err(ESTALE),
     }
 }
 
@@ -156,7 +162,7 @@ unsafe extern "C" fn odp_retirer_create(
     // for ever: nothing but the worker gets this reference.
     let ops: &'static RequestOps = unsafe { &*ops };
 
-    let retirer = OwnedWorker::new(name, ops)
+    let retirer = OwnedWorker::new(name, ops, None)
         .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL)?));
     match retirer {
         Ok(retirer) => KBox::into_raw(retirer),

@@ -18,7 +18,10 @@ use super::{
         Range,
         UserLock, //
     },
-    worker::Retire, //
+    worker::{
+        Changed,
+        Retire, //
+    }, //
 };
 use crate::{
     mmu_interval::{
@@ -32,6 +35,8 @@ use core::ops::{
     Deref,
     DerefMut, //
 };
+
+use kernel::prelude::*;
 
 pub use crate::mmu_interval::Handled;
 
@@ -157,6 +162,32 @@ impl<'cb, T: Mirrored> Zap<'cb, T> {
     /// Allocates nothing and does not sleep.
     pub fn retire(&mut self) -> Retire {
         self.interval.data().retire()
+    }
+
+    /// Says that what happens leaves nothing mapped there: part of the range need not be mirrored any
+    /// more. The worker looks what the process has mapped by then, so that it does no harm to say it
+    /// of what is still there, or there again.
+    ///
+    /// The range stays in service until smaller ones are in its place. Allocates nothing and does not
+    /// sleep.
+    pub fn punch(&mut self) -> Changed {
+        let range = self.interval.data();
+        range
+            .punch(self.interval.span(), self.span)
+            .unwrap_or(Changed::Gone)
+    }
+
+    /// Asks for nothing but `keep` to be mirrored from now on, in bytes, which is part of the range;
+    /// of several such requests, what is common to all. Where that is nothing the range is retired.
+    ///
+    /// The range stays in service until smaller ones are in its place. Allocates nothing and does not
+    /// sleep.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `keep` is not part of [`Zap::range`]. See also [`Changed::accepted`].
+    pub fn resize(&mut self, keep: Span) -> Result<Changed> {
+        self.interval.data().resize(self.interval.span(), keep)
     }
 
     /// Access has stopped: lets go of the user lock and answers.

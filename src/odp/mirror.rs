@@ -17,6 +17,7 @@ use super::{
     stats::Snapshot,
     worker::{
         OwnedWorker,
+        Retire,
         Until,
         Worker, //
     }, //
@@ -35,6 +36,7 @@ use kernel::{
         Mm,
         MmWithUser, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     str::CString,
     sync::{
@@ -52,12 +54,17 @@ use kernel::{
 pub struct Config {
     /// How many ranges there may be, counting those that are retired but not released.
     pub max_ranges: usize,
+    /// What the ends of pieces of a range are rounded to, in bytes: a power of two, and no less than a
+    /// page. A device with huge pages wants the size of those. Pieces reach as far as this says, but
+    /// never beyond the range that they are pieces of.
+    pub grain: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             max_ranges: usize::MAX,
+            grain: PAGE_SIZE,
         }
     }
 }
@@ -100,16 +107,25 @@ impl<T: Mirrored> Mirror<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EINTR` if a signal arrived, `ENODEV` if the driver's module is about to be unloaded.
+    /// `ENOMEM`, `EINTR` if a signal arrived, `ENODEV` if the driver's module is about to be unloaded,
+    /// `EINVAL` if the grain is not what it has to be.
     pub fn new(mm: &MmWithUser, config: Config, p: &mut MayBlock<'_>) -> Result<Self> {
+        if !config.grain.is_power_of_two() || config.grain < PAGE_SIZE {
+            return Err(EINVAL);
+        }
         mmu_interval::prepare(mm, p)?;
 
         let id = MIRRORS.fetch_add(1, Relaxed);
         let name = CString::try_from_fmt(fmt!("mirror-{id}"))?;
-        let worker = OwnedWorker::new(&name, &Range::<T>::OPS)?;
+        let worker = OwnedWorker::new(&name, &Range::<T>::OPS, Some(&Range::<T>::CHANGE_OPS))?;
         let mm: &Mm = mm;
         let space = Arc::pin_init(
-            Space::new((*worker).clone(), ARef::from(mm), config.max_ranges),
+            Space::new(
+                (*worker).clone(),
+                ARef::from(mm),
+                config.max_ranges,
+                config.grain,
+            ),
             GFP_KERNEL,
         )?;
         Ok(Self {
@@ -179,7 +195,7 @@ impl<T: Mirrored> Mirror<T> {
         if self.closed.load(Relaxed) {
             return Err(ESHUTDOWN);
         }
-        let interval = Range::new(self.space.clone(), span, shared)?;
+        let interval = Range::new(self.space.clone(), span, shared, 1, GFP_KERNEL)?;
         let raw = NonNull::from(&*interval);
 
         // Memory for the index is had before anything is registered. Until it is published lookups
@@ -268,16 +284,23 @@ impl<T: Mirrored> Mirror<T> {
     /// Removes a range: returns when no callback, lookup or access is left of it. What others hold
     /// delays its release, not this.
     ///
+    /// Where the range has been replaced by smaller ones, those stay, and [`Retire::Replaced`] says so.
+    ///
     /// Context: may sleep; not in a lookup of any mirror, not in a callback, not under a lock that one
     /// takes, nor `mmap_lock`.
-    pub fn remove(&self, hold: Hold<T>, p: &mut MayBlock<'_>) {
+    pub fn remove(&self, hold: Hold<T>, p: &mut MayBlock<'_>) -> Retire {
         p.for_mmap_lock(self.mm());
         let range = hold.interval().data();
-        let _ = hold.retire();
+        let retire = hold.retire();
         range.worker().wait_removed(range.request(), p);
+        if range.is_replaced() {
+            Retire::Replaced
+        } else {
+            retire
+        }
     }
 
-    /// Removes here what the worker has not begun to remove; returns how many ranges that was.
+    /// Removes and changes here what the worker has not begun to; returns how many ranges that was.
     ///
     /// Never waits for the worker, and leaves releases to it. A fault path does this first: it
     /// bounds the number of ranges, because it makes who creates them pay.
@@ -285,14 +308,18 @@ impl<T: Mirrored> Mirror<T> {
     /// Context: may sleep; not in a lookup, not in a callback, not under the user lock.
     pub fn drain(&self, p: &mut MayBlock<'_>) -> usize {
         p.for_mmap_lock(self.mm());
+        self.space.retry_changes();
         Worker::drain(self.worker.as_arc_borrow(), p)
     }
 
-    /// Waits for everything that was retired before the call, and whose insertion had returned.
+    /// Waits for everything that was retired before the call, and whose insertion had returned; and for
+    /// everything that was asked to change, whether or not there was memory for that. What had failed
+    /// for want of memory is tried once more.
     ///
     /// Context: as for [`Mirror::remove`]; for releases, without a hold on what is retired.
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
         p.for_mmap_lock(self.mm());
+        self.space.retry_changes();
         self.worker.flush(until, p);
     }
 

@@ -17,7 +17,11 @@ mod request;
 mod retire;
 mod state;
 mod stats;
+mod swap;
+mod wish;
 mod worker;
+
+use crate::span::Span;
 
 pub use self::{
     invalidation::{
@@ -53,6 +57,7 @@ pub use self::{
     },
     stats::Snapshot,
     worker::{
+        Changed,
         Retire,
         Until,
         WorkerContext, //

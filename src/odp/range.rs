@@ -25,8 +25,16 @@
 use super::{
     invalidation::Invalidation,
     request::Request,
-    state::State,
+    state::{
+        Change,
+        Effect,
+        Event as Step,
+        State, //
+    },
+    swap::Swap,
+    wish::Wish,
     worker::{
+        Changed,
         RequestOps,
         Retire,
         Worker,
@@ -50,11 +58,13 @@ use crate::{
     span::Span, //
 };
 use core::{
+    cell::UnsafeCell,
     ffi::c_void,
     ops::DerefMut,
     ptr::NonNull, //
 };
 use kernel::{
+    alloc::Flags,
     container_of,
     mm::Mm,
     prelude::*,
@@ -66,7 +76,8 @@ use kernel::{
             Relaxed, //
         },
         lock,
-        Arc, //
+        Arc,
+        ArcBorrow, //
     },
     types::ScopeGuard,
     ModuleMetadata, //
@@ -170,9 +181,19 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
         let (_, _) = (dead, ctx);
     }
 
+    /// Smaller ranges are in service in the place of the one at `old`: at `pieces`, in order of address.
+    /// Nothing has to be done; the table and the lock are theirs as they were the old one's.
+    ///
+    /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker. The old range has
+    /// yet to leave: what is not covered any more is zapped after this.
+    fn replaced(&self, old: Span, pieces: &[Span], ctx: &WorkerContext<'_>) {
+        let (_, _, _) = (old, pieces, ctx);
+    }
+
     /// A range is gone: no callback, no access and no hold is left of it.
     ///
-    /// Called once for every range that was inserted, and before the range's share of `self` is dropped.
+    /// Called once for every range that was in service, also for one that smaller ones are in the place of, and
+    /// before the range's share of `self` is dropped.
     ///
     /// Context: the worker; may sleep, but not wait for a worker. How long it takes delays later
     /// removals of the same mirror. `self` must not own the mirror.
@@ -238,17 +259,37 @@ pub(super) struct Space<T: Mirrored> {
     /// How many ranges there are, retired ones included.
     ranges: Atomic<usize>,
     limit: usize,
+    /// What the ends of pieces are rounded to, in bytes: a power of two, a page or more.
+    pub(super) grain: usize,
+    /// Whether there may be ranges that could not be changed as they should.
+    stalled: Atomic<bool>,
 }
 
 impl<T: Mirrored> Space<T> {
-    pub(super) fn new(worker: Arc<Worker>, mm: ARef<Mm>, limit: usize) -> impl PinInit<Self> {
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        mm: ARef<Mm>,
+        limit: usize,
+        grain: usize,
+    ) -> impl PinInit<Self> {
         pin_init!(Self {
             worker,
             index <- RangeIndex::new(),
             mm,
             ranges: Atomic::new(0),
             limit,
+            grain,
+            stalled: Atomic::new(false),
         })
+    }
+
+    /// Has another try made for changes that could not be made. May sleep.
+    pub(super) fn retry_changes(&self) {
+        if !self.stalled.load(Relaxed) {
+            return;
+        }
+        self.stalled.store(false, Relaxed);
+        self.index.for_each(|interval| interval.data().retry());
     }
 
     /// How many ranges there are that have not been released.
@@ -270,13 +311,26 @@ impl<T: Mirrored> Space<T> {
 }
 
 /// A range of addresses that a driver mirrors.
+///
+/// # Invariants
+///
+/// - `wish` is accessed with the request locked.
+/// - `swap` is accessed by whoever has taken the request to change the range.
 #[pin_data(PinnedDrop)]
 pub struct Range<T: Mirrored> {
     #[pin]
     request: Request,
+    wish: UnsafeCell<Wish>,
+    swap: UnsafeCell<Option<KBox<Swap<T>>>>,
     space: Arc<Space<T>>,
     shared: Arc<Shared<T>>,
 }
+
+// SAFETY: By the type invariants the cells are accessed by one task at a time, in the course of its life
+// by several, and all that is in them and the other fields may be.
+unsafe impl<T: Mirrored> Send for Range<T> {}
+// SAFETY: As above.
+unsafe impl<T: Mirrored> Sync for Range<T> {}
 
 impl<T: Mirrored> Range<T> {
     /// What a worker calls for a range.
@@ -287,7 +341,7 @@ impl<T: Mirrored> Range<T> {
         release: Some(release::<T>),
     };
 
-    /// Makes a range that is about to be inserted, and held by whoever does that.
+    /// Makes a range that is about to be inserted, and held `holds` times by whoever does that.
     ///
     /// # Errors
     ///
@@ -297,6 +351,8 @@ impl<T: Mirrored> Range<T> {
         space: Arc<Space<T>>,
         span: Span,
         shared: Arc<Shared<T>>,
+        holds: u32,
+        memory: Flags,
     ) -> Result<Arc<Interval<Self>>> {
         // The notifier, the request, what the two belong to, and the reference count.
         #[cfg(not(CONFIG_DEBUG_SPINLOCK))]
@@ -316,12 +372,14 @@ impl<T: Mirrored> Range<T> {
                 mm,
                 span,
                 try_pin_init!(Self {
-                    request <- Request::in_state(State::building(1)),
+                    request <- Request::in_state(State::building(holds)),
+                    wish: UnsafeCell::new(Wish::NONE),
+                    swap: UnsafeCell::new(None),
                     space,
                     shared,
                 }),
             ),
-            GFP_KERNEL,
+            memory,
         )
         // From here on its destructor counts.
         .inspect(|_| drop(counted.dismiss()))
@@ -346,6 +404,11 @@ impl<T: Mirrored> Range<T> {
         self.request.state().is_live()
     }
 
+    /// Whether smaller ranges are in its place.
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self.request.state().change, Change::Replaced)
+    }
+
     /// Takes back what may have been installed through the range, which is retired, in `dead`.
     ///
     /// A commit that saw the range live has finished when the lock is ours, and what it installed is
@@ -367,12 +430,121 @@ impl<T: Mirrored> Range<T> {
         }
     }
 
+    /// Asks for the range to be changed. Context: any process context. `self` must be a range that was
+    /// inserted.
+    fn change(&self, wish: Wish) -> Changed {
+        // SAFETY: As for `retire`, and the workers of mirrors have `ChangeOps`.
+        unsafe {
+            Worker::change(
+                self.space.worker.as_arc_borrow(),
+                NonNull::from(&self.request),
+                || self.add_wish(wish),
+            )
+        }
+    }
+
+    /// Asks for no more than `keep`, which is part of `of`, to be mirrored.
+    pub(super) fn resize(&self, of: Span, keep: Span) -> Result<Changed> {
+        if !of.covers(&keep) {
+            return Err(EINVAL);
+        }
+        Ok(self.change(Wish::keep(keep)))
+    }
+
+    /// Says that `unmapped`, which is part of `of`, is not mapped any more.
+    pub(super) fn punch(&self, of: Span, unmapped: Span) -> Result<Changed> {
+        if !of.covers(&unmapped) {
+            return Err(EINVAL);
+        }
+        Ok(self.change(Wish::unmapped(unmapped)))
+    }
+
+    /// Adds to what has been asked for. The request is locked.
+    fn add_wish(&self, wish: Wish) {
+        // SAFETY: By the type invariants nobody else accesses it while the request is locked.
+        let pending = unsafe { &mut *self.wish.get() };
+        *pending = pending.and(wish);
+    }
+
+    /// Takes over what has been asked for.
+    pub(super) fn take_wish(&self) -> Wish {
+        // SAFETY: By the type invariants nobody else accesses it while the request is locked.
+        self.request
+            .locked(|| unsafe { self.wish.get().replace(Wish::NONE) })
+    }
+
+    /// Keeps a wish that could not be granted for another try.
+    pub(super) fn give_up(&self, wish: Wish) {
+        self.request.locked(|| self.add_wish(wish));
+        self.worker().stats().replace_failed.inc();
+        self.space.stalled.store(true, Relaxed);
+    }
+
+    /// Makes another try of a wish that could not be granted, if there is one.
+    fn retry(&self) {
+        // SAFETY: By the type invariants nobody else accesses it while the request is locked.
+        let wish = self.request.locked(|| unsafe { *self.wish.get() });
+        if wish != Wish::NONE {
+            let _ = self.change(Wish::NONE);
+        }
+    }
+
+    /// A wish that another range, of which this is a piece, was asked for.
+    ///
+    /// The caller has adopted the range.
+    pub(super) fn inherit(&self, wish: Wish) {
+        let effect = self.request.apply_with(Step::Change, |effect| {
+            if effect != Effect::Gone {
+                self.add_wish(wish);
+            }
+            effect
+        });
+        kernel::warn_on!(effect == Effect::Queue);
+    }
+
+    /// Marks the range replaced, and returns what has been asked for since it was taken.
+    pub(super) fn replaced(&self) -> (Effect, Wish) {
+        self.request.apply_with(Step::Replace, |effect| {
+            // SAFETY: By the type invariants nobody else accesses it while the request is locked.
+            (effect, unsafe { self.wish.get().replace(Wish::NONE) })
+        })
+    }
+
+    /// Keeps what is to take the range's place.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken the range to change it.
+    pub(super) unsafe fn set_swap(&self, swap: Option<KBox<Swap<T>>>) {
+        // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
+        unsafe { *self.swap.get() = swap };
+    }
+
+    /// Takes back what [`Range::set_swap`] kept.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub(super) unsafe fn take_swap(&self) -> Option<KBox<Swap<T>>> {
+        // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
+        unsafe { (*self.swap.get()).take() }
+    }
+
+    /// What it has in common with others: of its mirror, and of the driver's object.
+    pub(super) fn parts(&self) -> (&Arc<Space<T>>, &Arc<Shared<T>>) {
+        (&self.space, &self.shared)
+    }
+
+    pub(super) fn worker_borrow(&self) -> ArcBorrow<'_, Worker> {
+        self.space.worker.as_arc_borrow()
+    }
+
     /// The range and the interval around it that a request belongs to.
     ///
     /// # Safety
     ///
     /// `request` is that of a range of this type, in an interval, and valid for `'a`.
-    unsafe fn of_request<'a>(request: *mut Request) -> &'a Interval<Self> {
+    pub(super) unsafe fn of_request<'a>(request: *mut Request) -> &'a Interval<Self> {
         // SAFETY: By the safety requirements.
         let range = unsafe { container_of!(request, Self, request) };
         // SAFETY: A field's container is not at address null.

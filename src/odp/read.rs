@@ -18,6 +18,7 @@ use super::{
         UserLock, //
     },
     worker::{
+        Changed,
         Retire,
         Worker, //
     }, //
@@ -43,7 +44,7 @@ use kernel::{
     }, //
 };
 
-/// The range is retired. Look the address up again.
+/// The range is retired, or smaller ones are in its place. Look the address up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
@@ -58,7 +59,7 @@ impl From<Gone> for Error {
 pub enum Retry {
     /// An invalidation came between. Begin a new section.
     Collided,
-    /// The range is retired. Look the address up again.
+    /// The range is retired, or smaller ones are in its place. Look the address up again.
     Gone,
 }
 
@@ -150,6 +151,28 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
     pub fn retire(&self) -> Retire {
         self.interval().data().retire()
     }
+
+    /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests, what
+    /// is common to all. Where that is nothing the range is retired.
+    ///
+    /// Context: as for [`Zap::resize`](super::Zap::resize).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `keep` is not part of the range; it is as it was. See also [`Changed::accepted`].
+    pub fn resize(&self, keep: Span) -> Result<Changed> {
+        self.interval().data().resize(self.span(), keep)
+    }
+
+    /// Says that the process has nothing at `unmapped` any more, in bytes; see
+    /// [`Zap::punch`](super::Zap::punch), also for the context.
+    ///
+    /// # Errors
+    ///
+    /// As for `resize`.
+    pub fn punch(&self, unmapped: Span) -> Result<Changed> {
+        self.interval().data().punch(self.span(), unmapped)
+    }
 }
 
 /// A range that stays for as long as this lives, whatever becomes of it.
@@ -206,6 +229,28 @@ impl<T: Mirrored> Hold<T> {
     /// Retires the range. Context: as for [`Zap::retire`](super::Zap::retire).
     pub fn retire(&self) -> Retire {
         self.interval().data().retire()
+    }
+
+    /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests, what
+    /// is common to all. Where that is nothing the range is retired.
+    ///
+    /// Context: as for [`Zap::resize`](super::Zap::resize).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if `keep` is not part of the range; it is as it was. See also [`Changed::accepted`].
+    pub fn resize(&self, keep: Span) -> Result<Changed> {
+        self.interval().data().resize(self.span(), keep)
+    }
+
+    /// Says that the process has nothing at `unmapped` any more, in bytes; see
+    /// [`Zap::punch`](super::Zap::punch), also for the context.
+    ///
+    /// # Errors
+    ///
+    /// As for `resize`.
+    pub fn punch(&self, unmapped: Span) -> Result<Changed> {
+        self.interval().data().punch(self.span(), unmapped)
     }
 
     /// Begins a read section: what is seen of the process's pages from now on can be committed, unless

@@ -124,10 +124,23 @@ impl Request {
     /// Applies `event`. The caller does what the effect asks for.
     #[must_use]
     pub(super) fn apply(&self, event: Event) -> Effect {
+        self.apply_with(event, |effect| effect)
+    }
+
+    /// Applies `event`, and `f` to the effect in the same step: with the lock held.
+    ///
+    /// `f` takes no lock.
+    pub(super) fn apply_with<R>(&self, event: Event, f: impl FnOnce(Effect) -> R) -> R {
         let _lock = self.lock.lock();
         let (state, effect) = State::unpack(self.word.load(Relaxed)).step(event);
         // INVARIANT: The lock is held, and this is a packed state.
         self.word.store(state.pack(), Release);
-        effect
+        f(effect)
+    }
+
+    /// Runs `f` with the lock held: between two events. `f` takes no lock.
+    pub(super) fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _lock = self.lock.lock();
+        f()
     }
 }

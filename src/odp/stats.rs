@@ -97,4 +97,14 @@ counters! {
     kicks,
     /// Non-blockable invalidations declined: the user lock was taken, or the driver refused.
     would_block,
+    /// Requests to change a range that were accepted.
+    changes,
+    /// Times that a change came to nothing, because the range was right as it was.
+    unchanged,
+    /// Ranges replaced by smaller ones.
+    replaced,
+    /// The ranges that they were replaced by.
+    pieces,
+    /// Times that a range was kept as it was because it could not be replaced.
+    replace_failed,
 }

@@ -4,12 +4,14 @@
 //!
 //! One for each mirror. It takes what has been queued as one batch and, for the whole batch,
 //!
-//! 1. *unpublishes*: from then on no new lookup finds the objects;
-//! 2. waits for *one* grace period of its SRCU domain, for lookups that had found them;
-//! 3. *removes*: the blocking part. Several lanes do this at the same time, because a removal
+//! 1. *replaces* what is not to go but to change, see [`ChangeOps`]; what has been replaced goes
+//!    on like what is retired;
+//! 2. *unpublishes*: from then on no new lookup finds the objects;
+//! 3. waits for *one* grace period of its SRCU domain, for lookups that had found them;
+//! 4. *removes*: the blocking part. Several lanes do this at the same time, because a removal
 //!    sleeps until the invalidations of the address space have ended, and all that sleep in the
 //!    same phase wake up together;
-//! 4. *releases* each object once its last hold is gone. Nothing ever waits for a hold: where one
+//! 5. *releases* each object once its last hold is gone. Nothing ever waits for a hold: where one
 //!    is left, its end queues the release.
 //!
 //! While a batch is on its way, what comes in meanwhile waits and makes the next one. Nothing here
@@ -96,6 +98,19 @@ pub(crate) struct RequestOps {
 // SAFETY: A table of functions and the address of a module, none of which changes.
 unsafe impl Sync for RequestOps {}
 
+/// What the worker calls, before all that, for requests to change an object.
+///
+/// First `prepare` for all of a batch, then `replace`: the latter sleeps until the invalidations that
+/// are going on have ended, which what has been prepared then waits for together.
+pub(crate) struct ChangeOps {
+    /// Builds what is to take the object's place, if anything is. It is the caller's to change until
+    /// `replace` has returned.
+    pub prepare: unsafe fn(NonNull<Request>),
+    /// Puts it there, and applies [`Event::Replace`]; says whether it did. If not, the object is as it
+    /// was.
+    pub replace: unsafe fn(NonNull<Request>) -> bool,
+}
+
 /// Evidence that a worker's callback is running: the task may sleep, but not wait for a worker.
 ///
 /// It cannot be made into [`MayBlock`].
@@ -130,6 +145,37 @@ pub enum Retire {
     Closed,
     /// The object belongs to another worker and is as it was.
     Foreign,
+    /// Smaller ranges are in the object's place, and they are as they were. An invalidation reaches them
+    /// itself; anybody else has to look them up.
+    Replaced,
+}
+
+/// What became of a request to change a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Accepted; the worker will see to it.
+    Queued,
+    /// Accepted, and part of a request that is waiting already.
+    Joined,
+    /// Not accepted: the range is retired, or smaller ones are in its place. It is as it was.
+    Gone,
+    /// Not accepted: the mirror is being shut down. The range is as it was.
+    Closed,
+}
+
+impl Changed {
+    /// Whether the worker will see to it.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE`: [`Changed::Gone`]. `ESHUTDOWN`: [`Changed::Closed`].
+    pub fn accepted(self) -> Result {
+        match self {
+            Changed::Queued | Changed::Joined => Ok(()),
+            Changed::Gone => Err(ESTALE),
+            Changed::Closed => Err(ESHUTDOWN),
+        }
+    }
 }
 
 /// What to wait for.
@@ -167,6 +213,7 @@ pub(crate) struct Worker {
     #[pin]
     stats: File<Stats>,
     ops: &'static RequestOps,
+    changes: Option<&'static ChangeOps>,
 }
 
 /// What the worker has to do.
@@ -269,10 +316,16 @@ impl WorkItem<BATCH> for Worker {
 
     fn run(this: Arc<Self>) {
         while let Some(batch) = this.take_batch() {
-            // OVERFLOW: A batch is not empty.
-            let more = batch.len() - 1;
-            this.expire(&batch);
-            this.lists.lock().removing.append(batch);
+            let taken = batch.len();
+            let batch = Self::expire(this.as_arc_borrow(), batch);
+            let more = batch.len().saturating_sub(1);
+            {
+                let mut lists = this.lists.lock();
+                // What has been left as it is will not come to a lane.
+                let left = taken.saturating_sub(batch.len());
+                lists.in_flight = lists.in_flight.saturating_sub(left);
+                lists.removing.append(batch);
+            }
             Self::kick_lanes(this.as_arc_borrow(), more);
             this.lane();
         }
@@ -309,7 +362,11 @@ where
 }
 
 impl Worker {
-    fn new(name: &CStr, ops: &'static RequestOps) -> Result<Arc<Self>> {
+    fn new(
+        name: &CStr,
+        ops: &'static RequestOps,
+        changes: Option<&'static ChangeOps>,
+    ) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 lists <- new_spinlock!(Lists::new(), "odp::Worker::lists"),
@@ -326,6 +383,7 @@ impl Worker {
                     &|stats: &Stats, f: &mut kernel::fmt::Formatter<'_>| stats.write(f),
                 ),
                 ops,
+                changes,
             }),
             GFP_KERNEL,
         )
@@ -370,17 +428,18 @@ impl Worker {
         if lists.closed && request_ref.state().is_live() {
             return Retire::Closed;
         }
-        match request_ref.apply(Event::Retire) {
-            Effect::Queue => {}
+        let kick = match request_ref.apply(Event::Retire) {
+            // SAFETY: By the answer the link is ours; it is valid until it is released.
+            Effect::Queue => unsafe { lists.queue(request) },
+            Effect::Joined => false,
             Effect::Deferred => return Retire::Queued,
+            Effect::Gone => return Retire::Replaced,
             _ => {
                 drop(lists);
                 this.stats.coalesced.inc();
                 return Retire::Already;
             }
-        }
-        // SAFETY: By the answer the link is ours; it is valid until it is released.
-        let kick = unsafe { lists.queue(request) };
+        };
         drop(lists);
 
         this.stats.queued.inc();
@@ -388,6 +447,112 @@ impl Worker {
             Self::kick_batch(this);
         }
         Retire::Queued
+    }
+
+    /// Asks for an object to be changed; `note` writes down how, with the request's lock held, if the
+    /// request is accepted.
+    ///
+    /// Context: as for [`Worker::retire`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Worker::retire`], and the worker has [`ChangeOps`].
+    pub(crate) unsafe fn change(
+        this: ArcBorrow<'_, Self>,
+        request: NonNull<Request>,
+        note: impl FnOnce(),
+    ) -> Changed {
+        // SAFETY: By the safety requirements it is valid.
+        let request_ref = unsafe { request.as_ref() };
+        let mut lists = this.lists.lock();
+        if lists.closed {
+            return Changed::Closed;
+        }
+        let effect = request_ref.apply_with(Event::Change, |effect| {
+            if effect != Effect::Gone {
+                note();
+            }
+            effect
+        });
+        let (changed, kick) = match effect {
+            // SAFETY: By the answer the link is ours; it is valid until it is released.
+            Effect::Queue => (Changed::Queued, unsafe { lists.queue(request) }),
+            Effect::Deferred => (Changed::Queued, false),
+            Effect::Gone => return Changed::Gone,
+            _ => (Changed::Joined, false),
+        };
+        drop(lists);
+
+        this.stats.changes.inc();
+        if kick {
+            Self::kick_batch(this);
+        }
+        changed
+    }
+
+    /// Ends the work on a change of `request`, which is left as it is: if anything has been asked for
+    /// meanwhile, it is queued.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken it to change it, or adopted it.
+    unsafe fn settle(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
+        let mut lists = this.lists.lock();
+        // SAFETY: By the safety requirements it is valid and the link is the caller's, until:
+        let tickets = unsafe { (*request.as_ref().link.get()).tickets };
+        // SAFETY: As above.
+        if unsafe { request.as_ref() }.apply(Event::Settle) != Effect::Queue {
+            lists.removed.exit(tickets.removed);
+            lists.released.exit(tickets.released);
+            if lists.waiters > 0 {
+                this.progress.notify_all();
+            }
+            return;
+        }
+        // SAFETY: Nobody takes it before it is on the list.
+        if unsafe { request.as_ref() }.state().is_leaving() {
+            this.stats.queued.inc();
+        }
+        // The tickets stay: who waits for what was asked for before waits for this.
+        //
+        // SAFETY: By the answer the link is ours; it is valid until it is released.
+        unsafe { lists.pending.push(request) };
+        let kick = lists.should_batch();
+        drop(lists);
+        if kick {
+            Self::kick_batch(this);
+        }
+    }
+
+    /// Ends the work on `piece`, which is in service in the place of `old` from now on.
+    ///
+    /// What it was asked for meanwhile is queued, and who waits for what was asked of `old` waits
+    /// for that.
+    ///
+    /// # Safety
+    ///
+    /// The caller has adopted `piece` and taken `old`, and as for [`Worker::retire`].
+    pub(crate) unsafe fn settle_piece(
+        this: ArcBorrow<'_, Self>,
+        piece: NonNull<Request>,
+        old: NonNull<Request>,
+    ) {
+        // SAFETY: By the safety requirements it is valid.
+        let owned = this.owns(unsafe { piece.as_ref() });
+        kernel::warn_on!(!owned);
+        {
+            let mut lists = this.lists.lock();
+            // SAFETY: By the safety requirements it is valid, and its link the caller's.
+            let of = unsafe { (*old.as_ref().link.get()).tickets };
+            let tickets = Tickets {
+                removed: lists.removed.join(of.removed),
+                released: lists.released.join(of.released),
+            };
+            // SAFETY: As above.
+            unsafe { (*piece.as_ref().link.get()).tickets = tickets };
+        }
+        // SAFETY: By the safety requirements.
+        unsafe { Self::settle(this, piece) };
     }
 
     /// Whether `request` belongs to this worker; one that belongs to none does from now on.
@@ -487,21 +652,68 @@ impl Worker {
         Some(batch)
     }
 
-    /// Sees to it that nobody can reach the objects of a batch.
-    fn expire(&self, batch: &Fifo) {
-        for request in batch.iter() {
+    /// Sees to it that nobody can reach the objects of a batch that are to go, and returns those.
+    /// What is to change is replaced, and the old object goes, or left as it is.
+    fn expire(this: ArcBorrow<'_, Self>, mut batch: Fifo) -> Fifo {
+        let mut leaving = Fifo::new();
+        let mut changing = Fifo::new();
+        while let Some(request) = batch.pop() {
             // SAFETY: Requests on a list are valid.
-            let effect = unsafe { request.as_ref() }.apply(Event::Take);
-            kernel::warn_on!(effect != Effect::None);
-            if let Some(unpublish) = self.ops.unpublish {
+            let list = match unsafe { request.as_ref() }.apply(Event::Take) {
+                Effect::Build => &mut changing,
+                effect => {
+                    kernel::warn_on!(effect != Effect::None);
+                    this.unpublish(request);
+                    &mut leaving
+                }
+            };
+            // SAFETY: It has just been taken from a list.
+            unsafe { list.push(request) };
+        }
+        if let Some(ops) = this.changes {
+            leaving.append(Self::replace(this, ops, changing));
+        }
+        if !leaving.is_empty() {
+            // The order is what makes this safe: after the last object was unpublished.
+            this.synchronize();
+        }
+        this.stats.batches.inc();
+        leaving
+    }
+
+    /// Has nobody find an object any more that was retired or replaced.
+    fn unpublish(&self, request: NonNull<Request>) {
+        if let Some(unpublish) = self.ops.unpublish {
+            let _scope = WorkerScope::enter();
+            // SAFETY: It is a request of this worker's, and this is its turn.
+            unsafe { unpublish(request.as_ptr()) };
+        }
+    }
+
+    /// Changes objects, and returns those that others are in the place of, unpublished.
+    fn replace(this: ArcBorrow<'_, Self>, ops: &ChangeOps, mut changing: Fifo) -> Fifo {
+        let mut replaced = Fifo::new();
+        for request in changing.iter() {
+            let _scope = WorkerScope::enter();
+            // SAFETY: It is a request of this worker's, and has been taken to be changed.
+            unsafe { (ops.prepare)(request) };
+        }
+        while let Some(request) = changing.pop() {
+            let done = {
                 let _scope = WorkerScope::enter();
-                // SAFETY: It is a request of this worker's, and this is its turn.
-                unsafe { unpublish(request.as_ptr()) };
+                // SAFETY: As above, and it has been prepared.
+                unsafe { (ops.replace)(request) }
+            };
+            if done {
+                this.unpublish(request);
+                // SAFETY: It has just been taken from a list.
+                unsafe { replaced.push(request) };
+            } else {
+                // SAFETY: It has been taken to be changed.
+                unsafe { Self::settle(this, request) };
             }
         }
-        // The order is what makes this safe: after the last object was unpublished.
-        self.synchronize();
-        self.stats.batches.inc();
+        replaced
     }
 
     /// Removes what there is to remove, until nothing is left.
@@ -598,13 +810,13 @@ impl Worker {
     pub(crate) fn drain(this: ArcBorrow<'_, Self>, p: &mut MayBlock<'_>) -> usize {
         p.for_invalidate();
         p.for_readers(&this.srcu);
-        let mut batch = this.lists.lock().pending.take();
+        let batch = this.lists.lock().pending.take();
         if batch.is_empty() {
             return 0;
         }
         let drained = batch.len();
         this.stats.drained.add(drained);
-        this.expire(&batch);
+        let mut batch = Self::expire(this, batch);
         while let Some(request) = batch.pop() {
             // SAFETY: It has been taken and unpublished, and a grace period has passed.
             if unsafe { this.remove(request) } {
@@ -714,7 +926,11 @@ impl OwnedWorker {
     /// # Errors
     ///
     /// `ENOMEM`, `ENODEV` if the module is about to go.
-    pub(crate) fn new(name: &CStr, ops: &'static RequestOps) -> Result<Self> {
+    pub(crate) fn new(
+        name: &CStr,
+        ops: &'static RequestOps,
+        changes: Option<&'static ChangeOps>,
+    ) -> Result<Self> {
         let module = if ops.owner.is_null() {
             None
         } else {
@@ -722,7 +938,7 @@ impl OwnedWorker {
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
         Ok(Self {
-            worker: Worker::new(name, ops)?,
+            worker: Worker::new(name, ops, changes)?,
             _module: module,
         })
     }

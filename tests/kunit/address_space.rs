@@ -30,6 +30,7 @@ const PROT_READ: usize = 0x1;
 const PROT_WRITE: usize = 0x2;
 const MAP_PRIVATE: usize = 0x02;
 const MAP_ANONYMOUS: usize = 0x20;
+const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 
 /// The address space of a test's thread, empty at first.
 ///
@@ -54,14 +55,28 @@ impl AddressSpace {
     /// Maps `pages` pages of anonymous memory somewhere.
     pub(crate) fn map(&self, pages: usize) -> Result<Span> {
         let size = pages.checked_mul(PAGE_SIZE).ok_or(EOVERFLOW)?;
+        self.mmap(0, size, 0)
+    }
+
+    /// Maps anonymous memory at `span`, where nothing is mapped.
+    pub(crate) fn map_at(&self, span: Span) -> Result {
+        let mapped = self.mmap(span.start(), span.size(), MAP_FIXED_NOREPLACE)?;
+        if mapped == span {
+            Ok(())
+        } else {
+            Err(EEXIST)
+        }
+    }
+
+    fn mmap(&self, addr: usize, size: usize, flags: usize) -> Result<Span> {
         // SAFETY: The thread has an address space, and no file is passed.
         let addr = unsafe {
             bindings::vm_mmap(
                 core::ptr::null_mut(),
-                0,
+                addr,
                 size,
                 PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS,
+                MAP_PRIVATE | MAP_ANONYMOUS | flags,
                 0,
             )
         };

@@ -145,7 +145,10 @@ mod tests {
     fn there_is_a_limit() -> Result {
         MayBlock::enter(|p| {
             let space = AddressSpace::attach()?;
-            let config = Config { max_ranges: 2 };
+            let config = Config {
+                max_ranges: 2,
+                ..Config::default()
+            };
             let mirror = Mirror::<Probe>::new(&*space.user()?, config, p)?;
             let (shared, _) = Probe::new(None)?;
             let span = space.map(3)?;

@@ -9,18 +9,15 @@ mod tests {
     use crate::{
         address_space::AddressSpace,
         check::check_eq,
+        fixture::setup,
         frozen::Frozen,
-        probe::{
-            Probe,
-            Record, //
-        },
+        probe::Probe,
         reader::Reader,
         tally::Tally, //
     };
     use kernel::{
         page::PAGE_SIZE,
-        prelude::*,
-        sync::Arc, //
+        prelude::*, //
     };
     use odp::{
         Config,
@@ -30,30 +27,8 @@ mod tests {
         Mirror,
         Retire,
         Retry,
-        Shared,
         Until, //
     };
-
-    /// An address space, a mirror of it, and a driver's object whose ranges retire at munmap().
-    struct Setup {
-        space: AddressSpace,
-        mirror: Mirror<Probe>,
-        shared: Arc<Shared<Probe>>,
-        record: Arc<Record>,
-    }
-
-    fn setup(retire_on: Option<Event>, p: &mut MayBlock<'_>) -> Result<Setup> {
-        let space = AddressSpace::attach()?;
-        let user = space.user()?;
-        let mirror = Mirror::<Probe>::new(&user, Config::default(), p)?;
-        let (shared, record) = Probe::new(retire_on)?;
-        Ok(Setup {
-            space,
-            mirror,
-            shared,
-            record,
-        })
-    }
 
     #[test]
     fn munmap_retires_and_releases_once() -> Result {
@@ -283,7 +258,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(Some(Event::Unmap), p)?;
             let span = s.space.map(1)?;
-            let mirror = Arc::new(s.mirror, GFP_KERNEL)?;
+            let mirror = s.mirror.clone();
             drop(mirror.insert(span, s.shared.clone(), p)?);
 
             let reader = Reader::begin(&s.space, &mirror, span.start())?;
@@ -392,7 +367,7 @@ mod tests {
                 let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
                 holds.push(s.mirror.insert(page, s.shared.clone(), p)?, GFP_KERNEL)?;
             }
-            let mirror = Arc::new(s.mirror, GFP_KERNEL)?;
+            let mirror = s.mirror.clone();
             // The worker is kept busy by a lookup, which its grace period waits for ...
             let reader = Reader::begin(&s.space, &mirror, span.start())?;
             holds[0].retire();
@@ -431,7 +406,7 @@ mod tests {
             let span = s.space.map(2)?;
             let left = odp::Span::new(span.start(), PAGE_SIZE)?;
             let right = odp::Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
-            let mirror = Arc::new(s.mirror, GFP_KERNEL)?;
+            let mirror = s.mirror.clone();
             let left = mirror.insert(left, s.shared.clone(), p)?;
             let right = mirror.insert(right, s.shared.clone(), p)?;
             left.retire();

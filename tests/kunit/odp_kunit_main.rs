@@ -10,6 +10,8 @@
 
 mod address_space;
 mod check;
+mod eventually;
+mod fixture;
 mod frozen;
 mod insert;
 mod managed;
@@ -17,6 +19,7 @@ mod probe;
 mod race;
 mod reader;
 mod retire;
+mod swap;
 mod tally;
 
 use kernel::prelude::*;

@@ -30,6 +30,9 @@ pub(crate) struct Record {
     pub(crate) releases: Arc<Tally>,
     /// Ranges that the worker has zapped, after it unpublished them.
     pub(crate) zapped: Arc<Tally>,
+    /// Ranges replaced by smaller ones, and how many those were.
+    pub(crate) replaced: Arc<Tally>,
+    pub(crate) pieces: Arc<Tally>,
     pub(crate) released: Arc<Tally>,
     /// How often `released` ran where it must not: while an address space was being changed by the
     /// same task, or in atomic context.
@@ -59,6 +62,8 @@ pub(crate) struct Probe {
     record: Arc<Record>,
     /// Which event retires the range in the callback.
     retire_on: Option<Event>,
+    /// Whether munmap() punches out what is unmapped.
+    punch: bool,
 }
 
 /// How many pages a probe has room for.
@@ -67,12 +72,23 @@ const ROOM: usize = 256;
 impl Probe {
     /// Makes a driver's object; ranges made from it retire themselves at `retire_on`.
     pub(crate) fn new(retire_on: Option<Event>) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
+        Self::with(retire_on, false)
+    }
+
+    /// Makes one whose ranges lose what is unmapped.
+    pub(crate) fn punching() -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
+        Self::with(None, true)
+    }
+
+    fn with(retire_on: Option<Event>, punch: bool) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
         let record = Arc::new(
             Record {
                 unmaps: Tally::new("unmaps")?,
                 clears: Tally::new("clears")?,
                 releases: Tally::new("releases")?,
                 zapped: Tally::new("zapped")?,
+                replaced: Tally::new("replaced")?,
+                pieces: Tally::new("pieces")?,
                 released: Tally::new("released")?,
                 misplaced: Tally::new("misplaced")?,
                 dropped: Tally::new("dropped")?,
@@ -82,6 +98,7 @@ impl Probe {
         let probe = Self {
             record: record.clone(),
             retire_on,
+            punch,
         };
         let pages = Pages(KVec::with_capacity(ROOM, GFP_KERNEL)?);
         let shared = Arc::pin_init(
@@ -112,6 +129,9 @@ impl Mirrored for Probe {
         if Some(zap.event()) == self.retire_on {
             let _ = zap.retire();
         }
+        if self.punch && zap.event() == Event::Unmap {
+            let _ = zap.punch();
+        }
         zap.done()
     }
 
@@ -121,6 +141,17 @@ impl Mirrored for Probe {
 
     fn zapped(&self, _dead: Span, _ctx: &WorkerContext<'_>) {
         self.record.zapped.inc();
+    }
+
+    fn replaced(&self, old: Span, pieces: &[Span], _ctx: &WorkerContext<'_>) {
+        kernel::task::might_sleep();
+        self.record.replaced.inc();
+        for piece in pieces {
+            if !old.covers(piece) {
+                self.record.misplaced.inc();
+            }
+            self.record.pieces.inc();
+        }
     }
 
     fn released(&self, _span: Span, _ctx: &WorkerContext<'_>) {

@@ -395,7 +395,10 @@ fn create(mm: &MmWithUser, ops: &MirrorOps, max_ranges: usize) -> Result<KBox<CM
     let module = unsafe { ModuleRef::get(ops.owner) }?;
     let config = match max_ranges {
         0 => Config::default(),
-        max_ranges => Config { max_ranges },
+        max_ranges => Config {
+            max_ranges,
+            ..Config::default()
+        },
     };
     let mirror = MayBlock::assume(|p| Mirror::new(mm, config, p))?;
     Ok(KBox::new(

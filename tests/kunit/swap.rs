@@ -1,0 +1,544 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A managed range of which a part goes.
+
+use kernel::prelude::*;
+
+#[kunit_tests(odp_swap)]
+mod tests {
+    use crate::{
+        address_space::AddressSpace,
+        check::check_eq,
+        eventually::eventually,
+        fixture::{
+            punching,
+            Setup, //
+        },
+        frozen::Frozen,
+        probe::Probe,
+        reader::Reader, //
+    };
+    use kernel::{
+        page::PAGE_SIZE,
+        prelude::*,
+        sync::Arc, //
+    };
+    use odp::{
+        Changed,
+        Config,
+        Gone,
+        Hold,
+        MayBlock,
+        Mirror,
+        Retire,
+        Retry,
+        Span,
+        Until, //
+    };
+
+    fn page(of: Span, n: usize) -> Result<Span> {
+        pages(of, n, 1)
+    }
+
+    fn pages(of: Span, first: usize, count: usize) -> Result<Span> {
+        Ok(Span::new(
+            of.start() + first * PAGE_SIZE,
+            count * PAGE_SIZE,
+        )?)
+    }
+
+    /// Maps and mirrors some pages, and has the device reach each of them.
+    fn mirrored(s: &Setup, count: usize, p: &mut MayBlock<'_>) -> Result<(Span, Hold<Probe>)> {
+        let span = s.space.map(count)?;
+        let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+        let section = hold.begin(p).map_err(Error::from)?;
+        for n in 0..count {
+            let addr = page(span, n)?.start();
+            hold.commit(section, |pages| pages.install(addr))??;
+        }
+        Ok((span, hold))
+    }
+
+    /// The range in service at a page, if any.
+    fn range_at(mirror: &Mirror<Probe>, page: Span, p: &mut MayBlock<'_>) -> Option<Span> {
+        mirror.lookup(page.start(), p).map(|range| range.span())
+    }
+
+    fn reaches(mirror: &Mirror<Probe>, page: Span, p: &mut MayBlock<'_>) -> bool {
+        let Some(range) = mirror.lookup(page.start(), p) else {
+            return false;
+        };
+        range.access(|pages| pages.has(page.start())) == Ok(true)
+    }
+
+    #[test]
+    fn a_hole_leaves_two_ranges() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 5, p)?;
+            let section = hold.begin(p).map_err(Error::from)?;
+            AddressSpace::unmap(page(span, 2)?)?;
+            // Before any flush.
+            check_eq!(reaches(&s.mirror, page(span, 2)?, p), false);
+            s.mirror.flush(Until::Removed, p);
+
+            let (left, right) = (pages(span, 0, 2)?, pages(span, 3, 2)?);
+            check_eq!(range_at(&s.mirror, page(span, 0)?, p), Some(left));
+            check_eq!(range_at(&s.mirror, page(span, 1)?, p), Some(left));
+            check_eq!(range_at(&s.mirror, page(span, 2)?, p), None);
+            check_eq!(range_at(&s.mirror, page(span, 3)?, p), Some(right));
+            check_eq!(range_at(&s.mirror, page(span, 4)?, p), Some(right));
+            // What lives has not been touched.
+            check_eq!(reaches(&s.mirror, page(span, 1)?, p), true);
+            check_eq!(reaches(&s.mirror, page(span, 3)?, p), true);
+
+            // The old range is good for nothing any more, the piece for everything.
+            check_eq!(hold.is_live(), false);
+            check_eq!(hold.access(|_| ()), Err(Gone));
+            check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
+            check_eq!(hold.begin(p).map(|_| ()), Err(Gone));
+            check_eq!(hold.retire(), Retire::Replaced);
+            check_eq!(hold.punch(page(span, 0)?), Ok(Changed::Gone));
+            check_eq!(hold.resize(page(span, 0)?), Ok(Changed::Gone));
+            let piece = s.mirror.get(span.start(), p).ok_or(ENOENT)?;
+            check_eq!(piece.commit(section, |_| ()), Err(Retry::Collided));
+            let section = piece.begin(p).map_err(Error::from)?;
+            check_eq!(piece.commit(section, |_| ()), Ok(()));
+            drop(piece);
+
+            check_eq!(s.record.replaced.get(), 1);
+            check_eq!(s.record.pieces.get(), 2);
+            check_eq!(s.record.released.get(), 0);
+            check_eq!(s.mirror.ranges(), 3);
+            drop(hold);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.record.released.get(), 1);
+            check_eq!(s.mirror.ranges(), 2);
+            check_eq!(s.record.misplaced.get(), 0);
+
+            // One insert for each piece, one removal, one grace period.
+            let stats = s.mirror.stats();
+            check_eq!(stats.changes, 1);
+            check_eq!(stats.replaced, 1);
+            check_eq!(stats.pieces, 2);
+            check_eq!(stats.inserted, 3);
+            check_eq!(stats.removed, 1);
+            check_eq!(stats.grace_periods, 1);
+            check_eq!(stats.queued, 0);
+
+            // The pieces hear of what happens to them.
+            AddressSpace::unmap(span)?;
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.mirror.ranges(), 0);
+            check_eq!(s.record.released.get(), 3);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn both_ends_at_once_leave_the_middle() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 6, p)?;
+            drop(hold);
+            let mirror = held(&s, p, |_| {
+                AddressSpace::unmap(page(span, 0)?)?;
+                AddressSpace::unmap(pages(span, 4, 2)?)
+            })?;
+            let middle = pages(span, 1, 3)?;
+            check_eq!(range_at(&mirror, page(span, 0)?, p), None);
+            for n in 1..4 {
+                check_eq!(range_at(&mirror, page(span, n)?, p), Some(middle));
+                // The hull of the two holes covers all of it: nothing was zapped for that.
+                check_eq!(reaches(&mirror, page(span, n)?, p), true);
+            }
+            check_eq!(range_at(&mirror, page(span, 4)?, p), None);
+            check_eq!(mirror.stats().pieces, 1);
+            Ok(())
+        })
+    }
+
+    /// Calls `f` while the worker is busy with something else, and returns when the worker has done
+    /// what `f` has asked for.
+    fn held(
+        s: &Setup,
+        p: &mut MayBlock<'_>,
+        f: impl FnOnce(&mut MayBlock<'_>) -> Result,
+    ) -> Result<Arc<Mirror<Probe>>> {
+        let mirror = s.mirror.clone();
+        let other = s.space.map(1)?;
+        let (bystander, record) = Probe::new(None)?;
+        let hold = mirror.insert(other, bystander, p)?;
+        let reader = Reader::begin(&s.space, &mirror, other.start())?;
+        check_eq!(hold.retire(), Retire::Queued);
+        drop(hold);
+        // It has been taken, and waits for the reader.
+        record.zapped.wait_for(1)?;
+        let result = f(p);
+        reader.end()?;
+        // What the caller holds is not waited for.
+        mirror.flush(Until::Removed, p);
+        result?;
+        Ok(mirror)
+    }
+
+    #[test]
+    fn many_holes_cost_one_swap() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 33, p)?;
+            drop(hold);
+            let before = s.mirror.stats();
+            let mirror = held(&s, p, |_| {
+                for n in (1..33).step_by(2) {
+                    AddressSpace::unmap(page(span, n)?)?;
+                }
+                Ok(())
+            })?;
+            let stats = mirror.stats();
+            check_eq!(s.record.unmaps.get(), 16);
+            check_eq!(stats.changes - before.changes, 16);
+            check_eq!(stats.replaced, 1);
+            check_eq!(stats.pieces, 17);
+            // The bystander, and the swap.
+            check_eq!(stats.inserted - before.inserted, 18);
+            check_eq!(stats.removed, 2);
+            check_eq!(stats.grace_periods, 2);
+            for n in 0..33 {
+                let there = (n % 2 == 0).then_some(page(span, n)?);
+                check_eq!(range_at(&mirror, page(span, n)?, p), there);
+                check_eq!(reaches(&mirror, page(span, n)?, p), there.is_some());
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_is_mapped_again_costs_nothing() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 3, p)?;
+            let mirror = held(&s, p, |_| {
+                AddressSpace::unmap(page(span, 1)?)?;
+                s.space.map_at(page(span, 1)?)
+            })?;
+            check_eq!(hold.is_live(), true);
+            check_eq!(range_at(&mirror, page(span, 1)?, p), Some(span));
+            // But the device has to ask for the new page.
+            check_eq!(reaches(&mirror, page(span, 1)?, p), false);
+            check_eq!(reaches(&mirror, page(span, 2)?, p), true);
+            let stats = mirror.stats();
+            check_eq!(stats.unchanged, 1);
+            check_eq!(stats.replaced, 0);
+            // It has not been forgotten how.
+            AddressSpace::unmap(page(span, 1)?)?;
+            mirror.flush(Until::Removed, p);
+            check_eq!(mirror.stats().replaced, 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_range_of_which_nothing_is_left_goes() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 4, p)?;
+            drop(hold);
+            AddressSpace::unmap(span)?;
+            s.mirror.flush(Until::Released, p);
+            let stats = s.mirror.stats();
+            check_eq!(stats.replaced, 0);
+            check_eq!(stats.queued, 1);
+            check_eq!(stats.released, 1);
+            check_eq!(s.mirror.ranges(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_retire_wins_over_a_punch() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 3, p)?;
+            let mirror = held(&s, p, |_| {
+                AddressSpace::unmap(page(span, 1)?)?;
+                check_eq!(hold.is_live(), true);
+                check_eq!(hold.retire(), Retire::Queued);
+                check_eq!(hold.retire(), Retire::Already);
+                check_eq!(hold.punch(page(span, 0)?), Ok(Changed::Gone));
+                drop(hold);
+                Ok(())
+            })?;
+            mirror.flush(Until::Released, p);
+            let stats = mirror.stats();
+            check_eq!(stats.replaced, 0);
+            check_eq!(stats.queued, 2);
+            check_eq!(stats.released, 2);
+            check_eq!(mirror.ranges(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn resizes_add_up() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 6, p)?;
+            let mirror = held(&s, p, |_| {
+                check_eq!(hold.resize(pages(span, 1, 5)?), Ok(Changed::Queued));
+                check_eq!(hold.resize(pages(span, 0, 4)?), Ok(Changed::Joined));
+                // In service until then.
+                check_eq!(hold.access(|pages| pages.has(span.start())), Ok(true));
+                Ok(())
+            })?;
+            let keep = pages(span, 1, 3)?;
+            check_eq!(range_at(&mirror, page(span, 0)?, p), None);
+            check_eq!(range_at(&mirror, page(span, 1)?, p), Some(keep));
+            check_eq!(range_at(&mirror, page(span, 3)?, p), Some(keep));
+            check_eq!(range_at(&mirror, page(span, 4)?, p), None);
+            // What is not covered any more is not reached any more, though it is mapped.
+            let piece = mirror.get(keep.start(), p).ok_or(ENOENT)?;
+            check_eq!(piece.access(|pages| pages.has(span.start())), Ok(false));
+            check_eq!(piece.access(|pages| pages.has(keep.start())), Ok(true));
+
+            // Nothing in common: nothing is left.
+            drop(hold);
+            let mirror = held(&s, p, |_| {
+                check_eq!(piece.resize(page(span, 1)?), Ok(Changed::Queued));
+                check_eq!(piece.resize(page(span, 3)?), Ok(Changed::Joined));
+                drop(piece);
+                Ok(())
+            })?;
+            mirror.flush(Until::Released, p);
+            check_eq!(mirror.ranges(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_changes_nothing() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let span = s.space.map(4)?;
+            let part = pages(span, 1, 2)?;
+            let hold = s.mirror.insert(part, s.shared.clone(), p)?;
+            for outside in [
+                page(span, 0)?,
+                page(span, 3)?,
+                pages(span, 0, 2)?,
+                pages(span, 2, 2)?,
+                span,
+            ] {
+                check_eq!(hold.resize(outside), Err(EINVAL));
+                check_eq!(hold.punch(outside), Err(EINVAL));
+            }
+            check_eq!(s.mirror.stats().changes, 0);
+            // All of it is no change, and nothing but a look at it.
+            check_eq!(hold.resize(part), Ok(Changed::Queued));
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(s.mirror.stats().unchanged, 1);
+            check_eq!(hold.is_live(), true);
+            hold.retire();
+            check_eq!(hold.resize(part)?.accepted(), Err(ESTALE));
+            check_eq!(hold.punch(part)?.accepted(), Err(ESTALE));
+
+            for grain in [0, 1, PAGE_SIZE / 2, PAGE_SIZE + 1, 3 * PAGE_SIZE] {
+                let config = Config {
+                    grain,
+                    ..Config::default()
+                };
+                let mirror = Mirror::<Probe>::new(&*s.space.user()?, config, p);
+                check_eq!(mirror.map(|_| ()), Err(EINVAL));
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn pieces_are_rounded_to_the_grain() -> Result {
+        MayBlock::enter(|p| {
+            let grain = 4 * PAGE_SIZE;
+            let config = Config {
+                grain,
+                ..Config::default()
+            };
+            let s = punching(config, p)?;
+            let room = s.space.map(20)?;
+            let first = room.start().next_multiple_of(grain);
+            // From one page before to one behind three grains.
+            let span = Span::new(first + 3 * PAGE_SIZE, 14 * PAGE_SIZE)?;
+            if !room.covers(&span) {
+                return Err(EINVAL);
+            }
+            drop(s.mirror.insert(span, s.shared.clone(), p)?);
+            // Less than a grain: nothing changes.
+            AddressSpace::unmap(Span::new(first + 5 * PAGE_SIZE, 2 * PAGE_SIZE)?)?;
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(s.mirror.stats().unchanged, 1);
+            // One and a half: one goes.
+            AddressSpace::unmap(Span::new(first + 8 * PAGE_SIZE, 6 * PAGE_SIZE)?)?;
+            s.mirror.flush(Until::Removed, p);
+            let left = Span::from_bounds(span.start(), first + 8 * PAGE_SIZE)?;
+            let right = Span::from_bounds(first + 12 * PAGE_SIZE, span.end())?;
+            let at = |addr, p: &mut MayBlock<'_>| s.mirror.lookup(addr, p).map(|r| r.span());
+            check_eq!(at(first + 5 * PAGE_SIZE, p), Some(left));
+            check_eq!(at(first + 8 * PAGE_SIZE, p), None);
+            check_eq!(at(first + 12 * PAGE_SIZE, p), Some(right));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_swap_spans_a_frozen_phase() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 4, p)?;
+            let frozen = Frozen::begin(&s.space, p)?;
+            check_eq!(hold.resize(pages(span, 0, 3)?), Ok(Changed::Queued));
+            // The piece is there, but not in the tree; the old range is in service until it is.
+            eventually("the piece is there", || s.mirror.ranges() == 2)?;
+            let section = hold.begin(p).map_err(Error::from)?;
+            check_eq!(hold.commit(section, |_| ()), Ok(()));
+            check_eq!(range_at(&s.mirror, page(span, 1)?, p), Some(span));
+            // What is asked for now reaches the piece.
+            check_eq!(hold.resize(pages(span, 1, 3)?), Ok(Changed::Queued));
+            frozen.thaw(p)?;
+            s.mirror.flush(Until::Removed, p);
+            let keep = pages(span, 1, 2)?;
+            check_eq!(range_at(&s.mirror, page(span, 0)?, p), None);
+            check_eq!(range_at(&s.mirror, page(span, 1)?, p), Some(keep));
+            check_eq!(range_at(&s.mirror, page(span, 2)?, p), Some(keep));
+            check_eq!(range_at(&s.mirror, page(span, 3)?, p), None);
+            check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
+            check_eq!(s.mirror.stats().replaced, 2);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_retire_during_the_swap_wins() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 4, p)?;
+            let frozen = Frozen::begin(&s.space, p)?;
+            check_eq!(hold.resize(pages(span, 0, 3)?), Ok(Changed::Queued));
+            eventually("the piece is there", || s.mirror.ranges() == 2)?;
+            check_eq!(hold.retire(), Retire::Queued);
+            check_eq!(hold.is_live(), false);
+            frozen.thaw(p)?;
+            drop(hold);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.mirror.ranges(), 0);
+            check_eq!(range_at(&s.mirror, page(span, 1)?, p), None);
+            check_eq!(s.mirror.stats().replaced, 0);
+            check_eq!(s.record.released.get(), 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_range_stays() -> Result {
+        MayBlock::enter(|p| {
+            let config = Config {
+                max_ranges: 2,
+                ..Config::default()
+            };
+            let s = punching(config, p)?;
+            let (span, hold) = mirrored(&s, 3, p)?;
+            AddressSpace::unmap(page(span, 1)?)?;
+            s.mirror.flush(Until::Removed, p);
+            let stats = s.mirror.stats();
+            check_eq!(stats.replaced, 0);
+            check_eq!(stats.replace_failed > 0, true);
+            check_eq!(hold.is_live(), true);
+            check_eq!(s.mirror.ranges(), 1);
+            check_eq!(range_at(&s.mirror, page(span, 1)?, p), Some(span));
+            check_eq!(reaches(&s.mirror, page(span, 0)?, p), true);
+            check_eq!(reaches(&s.mirror, page(span, 1)?, p), false);
+
+            // What is left to do fits: the next request does all of it.
+            AddressSpace::unmap(page(span, 0)?)?;
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(s.mirror.stats().replaced, 1);
+            check_eq!(range_at(&s.mirror, page(span, 2)?, p), Some(page(span, 2)?));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_flush_tries_again() -> Result {
+        MayBlock::enter(|p| {
+            let config = Config {
+                max_ranges: 3,
+                ..Config::default()
+            };
+            let s = punching(config, p)?;
+            let (span, _hold) = mirrored(&s, 3, p)?;
+            let other = s.space.map(1)?;
+            let other = s.mirror.insert(other, s.shared.clone(), p)?;
+            AddressSpace::unmap(page(span, 1)?)?;
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(s.mirror.stats().replaced, 0);
+            // Room is made by something else.
+            other.retire();
+            drop(other);
+            eventually("the other range is gone", || s.mirror.ranges() == 1)?;
+            check_eq!(s.mirror.stats().replaced, 0);
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(s.mirror.stats().replaced, 1);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn exit_takes_what_waits_to_be_changed() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 3, p)?;
+            drop(hold);
+            AddressSpace::unmap(page(span, 1)?)?;
+            s.space.exit();
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.mirror.ranges(), 0);
+            let stats = s.mirror.stats();
+            check_eq!(stats.inserted, stats.released);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn shutdown_takes_what_waits_to_be_changed() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 3, p)?;
+            drop(hold);
+            AddressSpace::unmap(page(span, 1)?)?;
+            let stats = s.mirror.shutdown(p);
+            check_eq!(s.mirror.ranges(), 0);
+            check_eq!(stats.inserted, stats.released);
+            check_eq!(s.record.released.get() as u64, stats.released);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn an_address_may_be_mirrored_again_after_a_punch() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 3, p)?;
+            let hole = page(span, 1)?;
+            AddressSpace::unmap(hole)?;
+            s.mirror.flush(Until::Removed, p);
+            // The old range is held, and gone from lookups.
+            s.space.map_at(hole)?;
+            let new = s.mirror.insert(hole, s.shared.clone(), p)?;
+            check_eq!(range_at(&s.mirror, hole, p), Some(hole));
+            let section = new.begin(p).map_err(Error::from)?;
+            new.commit(section, |pages| pages.install(hole.start()))??;
+            drop(hold);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(reaches(&s.mirror, hole, p), true);
+            Ok(())
+        })
+    }
+}
