@@ -44,8 +44,8 @@ const NOTHING_HERE: *mut c_void = ptr::without_provenance_mut(1);
 /// # Invariants
 ///
 /// - `tree` is an initialised maple tree in RCU mode.
-/// - An entry is [`NOTHING_HERE`] or was passed to [`RangeIndex::insert`] and not yet to
-///   [`RangeIndex::erase`].
+/// - An entry is [`NOTHING_HERE`] or was passed to [`RangeIndex::insert`] or [`RangeIndex::replace`] and not
+///   yet to [`RangeIndex::erase`], or to the latter as a piece in vain.
 /// - Entries are only changed with `writers` locked.
 #[pin_data(PinnedDrop)]
 pub struct RangeIndex<T> {
@@ -99,7 +99,8 @@ impl<T> RangeIndex<T> {
     ///
     /// # Safety
     ///
-    /// `object` must stay valid until [`RangeIndex::erase`] has returned for it and after that
+    /// `object` must stay valid until [`RangeIndex::erase`] has returned for it, and is not passed to
+    /// [`RangeIndex::replace`] from then on, and after that
     /// every read-side section in which it may have been looked up has ended.
     pub unsafe fn insert(
         &self,
@@ -122,14 +123,17 @@ impl<T> RangeIndex<T> {
         )
     }
 
-    /// Puts `pieces` in the place of `object`, all or none. May sleep, but not for memory.
+    /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are there. May
+    /// sleep, but not for memory.
     ///
+    /// `wanted` is asked first, and if it says no, nothing is done and the answer is `ESTALE`. Both are called
+    /// with the index locked, so that other changes of the index come before all of this or after all of it.
     /// Lookups find one or the other at any time. Where there are no pieces `object` stays.
     ///
     /// # Errors
     ///
-    /// `EEXIST` if anything else is in the place of a piece, `ENOMEM`; the index is as it was, though
-    /// lookups may have found pieces.
+    /// `ESTALE`, `EEXIST` if anything else is in the place of a piece: `done` has not been called. `ENOMEM`:
+    /// the index is as it was, though lookups may have found pieces.
     ///
     /// # Safety
     ///
@@ -138,9 +142,14 @@ impl<T> RangeIndex<T> {
         &self,
         object: NonNull<T>,
         pieces: impl Iterator<Item = (Span, NonNull<T>)> + Clone,
+        wanted: impl FnOnce() -> bool,
+        done: impl FnOnce(bool),
     ) -> Result {
         let _writers = self.writers.lock();
 
+        if !wanted() {
+            return Err(ESTALE);
+        }
         for (span, _) in pieces.clone() {
             let mut there = self.pieces(span.start(), span.last());
             if !there.all(|(other, _)| other == object) {
@@ -159,8 +168,10 @@ impl<T> RangeIndex<T> {
                 let restored = self.store(span.start(), span.last(), object, bindings::GFP_NOWAIT);
                 kernel::warn_on!(restored.is_err());
             }
+            done(false);
             return Err(error);
         }
+        done(true);
         Ok(())
     }
 

@@ -7,6 +7,9 @@
 //! waits for the tickets of the old one. Two kinds of ticket are enough as long as flushes take
 //! turns. Free of kernel types; host-side tests compile this very file.
 
+/// Part of a ticket: work on all that it stands for began after the flush did that waits for it.
+const RENEWABLE: u8 = 2;
+
 /// Counts of tickets that are out, for the current epoch and the one before.
 pub(super) struct Epochs {
     current: u8,
@@ -34,6 +37,29 @@ impl Epochs {
         // OVERFLOW: There cannot be as many requests as there are bytes.
         self.out[usize::from(ticket)] += 1;
         ticket
+    }
+
+    /// Work begins on all that a ticket stands for so far: returns the ticket to go on with.
+    pub(super) fn begin(&self, ticket: u8) -> u8 {
+        let ticket = ticket & 1;
+        // If a flush waits for it, what is asked for from here on came after that.
+        if ticket == self.current {
+            ticket
+        } else {
+            ticket | RENEWABLE
+        }
+    }
+
+    /// More has been asked for since [`Epochs::begin`]: returns the ticket to go on with.
+    ///
+    /// Of the current epoch, if that is right for all of it; so that what is asked for again and again
+    /// does not keep a flush waiting for ever. Not for what is left to do of the same work.
+    pub(super) fn renew(&mut self, ticket: u8) -> u8 {
+        if ticket & RENEWABLE == 0 {
+            return ticket;
+        }
+        self.exit(ticket);
+        self.enter()
     }
 
     /// Takes back a ticket that was handed out.

@@ -6,6 +6,7 @@ use super::{
     range::{
         Mirrored,
         Range,
+        Room,
         Shared,
         Space, //
     },
@@ -52,7 +53,8 @@ use kernel::{
 /// What can be chosen when a mirror is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How many ranges there may be, counting those that are retired but not released.
+    /// How many ranges there may be, counting those that are retired but not released. A range that
+    /// shrinks may be one more for a moment; one that would have to be split beyond this stays as it is.
     pub max_ranges: usize,
     /// What the ends of pieces of a range are rounded to, in bytes: a power of two, and no less than a
     /// page. A device with huge pages wants the size of those. Pieces reach as far as this says, but
@@ -195,7 +197,14 @@ impl<T: Mirrored> Mirror<T> {
         if self.closed.load(Relaxed) {
             return Err(ESHUTDOWN);
         }
-        let interval = Range::new(self.space.clone(), span, shared, 1, GFP_KERNEL)?;
+        let interval = Range::new(
+            self.space.clone(),
+            span,
+            shared,
+            1,
+            Room::Limited,
+            GFP_KERNEL,
+        )?;
         let raw = NonNull::from(&*interval);
 
         // Memory for the index is had before anything is registered. Until it is published lookups
@@ -260,6 +269,7 @@ impl<T: Mirrored> Mirror<T> {
     /// Context: process context; may sleep while it has the answer, but not for long.
     pub fn lookup<'g>(&'g self, addr: usize, _p: &'g mut MayBlock<'_>) -> Option<Lookup<'g, T>> {
         let section = self.worker.read_lock();
+        let mut replaced = None;
         loop {
             let raw = self.space.index.load(addr)?;
             // SAFETY: It was found in the section, whose grace period its release waits for.
@@ -268,23 +278,33 @@ impl<T: Mirrored> Mirror<T> {
                 // The index was being changed just there; what it says now is something else.
                 continue;
             }
-            if !interval.data().is_live() {
+            if interval.data().is_live() {
+                // SAFETY: As above.
+                return Some(unsafe { Lookup::new(raw, section) });
+            }
+            // What is in its place was in the index before it was marked. If nothing is, that part of
+            // it has gone.
+            if replaced == Some(raw) || !interval.data().is_replaced() {
                 return None;
             }
-            // SAFETY: As above.
-            return Some(unsafe { Lookup::new(raw, section) });
+            replaced = Some(raw);
         }
     }
 
     /// Finds the range in service at `addr` and holds it.
     pub fn get(&self, addr: usize, p: &mut MayBlock<'_>) -> Option<Hold<T>> {
-        self.lookup(addr, p)?.hold().ok()
+        loop {
+            // Between the two it may go, or be replaced.
+            if let Ok(hold) = self.lookup(addr, p)?.hold() {
+                return Some(hold);
+            }
+        }
     }
 
     /// Removes a range: returns when no callback, lookup or access is left of it. What others hold
     /// delays its release, not this.
     ///
-    /// Where the range has been replaced by smaller ones, those stay, and [`Retire::Replaced`] says so.
+    /// Where the range had been replaced by smaller ones before, those stay, and [`Retire::Replaced`] says so.
     ///
     /// Context: may sleep; not in a lookup of any mirror, not in a callback, not under a lock that one
     /// takes, nor `mmap_lock`.
@@ -293,11 +313,11 @@ impl<T: Mirrored> Mirror<T> {
         let range = hold.interval().data();
         let retire = hold.retire();
         range.worker().wait_removed(range.request(), p);
-        if range.is_replaced() {
-            Retire::Replaced
-        } else {
-            retire
+        if range.is_replaced() && retire != Retire::Replaced {
+            // That had begun, so that it is the pieces that have been retired.
+            self.worker.flush(Until::Removed, p);
         }
+        retire
     }
 
     /// Removes and changes here what the worker has not begun to; returns how many ranges that was.
@@ -305,7 +325,7 @@ impl<T: Mirrored> Mirror<T> {
     /// Never waits for the worker, and leaves releases to it. A fault path does this first: it
     /// bounds the number of ranges, because it makes who creates them pay.
     ///
-    /// Context: may sleep; not in a lookup, not in a callback, not under the user lock.
+    /// Context: may sleep; not in a lookup, not in a callback, not under the user lock, nor `mmap_lock`.
     pub fn drain(&self, p: &mut MayBlock<'_>) -> usize {
         p.for_mmap_lock(self.mm());
         self.space.retry_changes();

@@ -24,11 +24,15 @@
 
 use super::{
     invalidation::Invalidation,
-    request::Request,
+    request::{
+        Guarded,
+        Request, //
+    },
     state::{
         Change,
         Effect,
         Event as Step,
+        Stage,
         State, //
     },
     swap::Swap,
@@ -58,7 +62,6 @@ use crate::{
     span::Span, //
 };
 use core::{
-    cell::UnsafeCell,
     ffi::c_void,
     ops::DerefMut,
     ptr::NonNull, //
@@ -173,8 +176,9 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     /// [`Mirror::retire_all`]: super::Mirror::retire_all
     fn zap(&self, table: &mut Self::Table, dead: Span);
 
-    /// A retired range, at `dead`, has been zapped, and the lock is free again: the place to wait for
-    /// the device. A new range may be in service at part of `dead` by now.
+    /// A range at `dead` that has been retired or replaced has been zapped, and the lock is free again: the
+    /// place to wait for the device, not to take anything apart: other ranges may be in service at part of
+    /// `dead` by now, and smaller ones are where it has been replaced.
     ///
     /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker.
     fn zapped(&self, dead: Span, ctx: &WorkerContext<'_>) {
@@ -183,6 +187,8 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
 
     /// Smaller ranges are in service in the place of the one at `old`: at `pieces`, in order of address.
     /// Nothing has to be done; the table and the lock are theirs as they were the old one's.
+    ///
+    /// Called before anything else of the pieces is, apart from [`Mirrored::invalidate`].
     ///
     /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker. The old range has
     /// yet to leave: what is not covered any more is zapped after this.
@@ -289,7 +295,8 @@ impl<T: Mirrored> Space<T> {
             return;
         }
         self.stalled.store(false, Relaxed);
-        self.index.for_each(|interval| interval.data().retry());
+        self.index
+            .for_each(|interval| interval.data().retry(interval.span()));
     }
 
     /// How many ranges there are that have not been released.
@@ -297,8 +304,8 @@ impl<T: Mirrored> Space<T> {
         self.ranges.load(Relaxed)
     }
 
-    fn count(&self) -> Result {
-        if self.ranges.fetch_add(1, Full) >= self.limit {
+    fn count(&self, room: Room) -> Result {
+        if self.ranges.fetch_add(1, Full) >= self.limit && room == Room::Limited {
             self.uncount();
             return Err(ENOSPC);
         }
@@ -308,6 +315,15 @@ impl<T: Mirrored> Space<T> {
     fn uncount(&self) {
         let _ = self.ranges.fetch_sub(1, Full);
     }
+}
+
+/// Whether there must be room for another range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// In the number of ranges that a mirror may have.
+    Limited,
+    /// There is: that of a range which is about to leave.
+    Taken,
 }
 
 /// A range of addresses that a driver mirrors.
@@ -320,17 +336,11 @@ impl<T: Mirrored> Space<T> {
 pub struct Range<T: Mirrored> {
     #[pin]
     request: Request,
-    wish: UnsafeCell<Wish>,
-    swap: UnsafeCell<Option<KBox<Swap<T>>>>,
+    wish: Guarded<Wish>,
+    swap: Guarded<Option<KBox<Swap<T>>>>,
     space: Arc<Space<T>>,
     shared: Arc<Shared<T>>,
 }
-
-// SAFETY: By the type invariants the cells are accessed by one task at a time, in the course of its life
-// by several, and all that is in them and the other fields may be.
-unsafe impl<T: Mirrored> Send for Range<T> {}
-// SAFETY: As above.
-unsafe impl<T: Mirrored> Sync for Range<T> {}
 
 impl<T: Mirrored> Range<T> {
     /// What a worker calls for a range.
@@ -352,6 +362,7 @@ impl<T: Mirrored> Range<T> {
         span: Span,
         shared: Arc<Shared<T>>,
         holds: u32,
+        room: Room,
         memory: Flags,
     ) -> Result<Arc<Interval<Self>>> {
         // The notifier, the request, what the two belong to, and the reference count.
@@ -363,7 +374,7 @@ impl<T: Mirrored> Range<T> {
         if !shared.bind(Arc::as_ptr(&space).cast_mut().cast()) {
             return Err(EXDEV);
         }
-        space.count()?;
+        space.count(room)?;
         let counted = ScopeGuard::new_with_data(space, |space| space.uncount());
         let space = (*counted).clone();
         let mm = space.mm.clone();
@@ -373,8 +384,8 @@ impl<T: Mirrored> Range<T> {
                 span,
                 try_pin_init!(Self {
                     request <- Request::in_state(State::building(holds)),
-                    wish: UnsafeCell::new(Wish::NONE),
-                    swap: UnsafeCell::new(None),
+                    wish: Guarded::new(Wish::NONE),
+                    swap: Guarded::new(None),
                     space,
                     shared,
                 }),
@@ -404,6 +415,11 @@ impl<T: Mirrored> Range<T> {
         self.request.state().is_live()
     }
 
+    /// Whether nobody has asked for it to go.
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(self.request.state().stage, Stage::Building | Stage::Live)
+    }
+
     /// Whether smaller ranges are in its place.
     pub(super) fn is_replaced(&self) -> bool {
         matches!(self.request.state().change, Change::Replaced)
@@ -420,8 +436,8 @@ impl<T: Mirrored> Range<T> {
 
     /// Retires it. Context: any process context. `self` must be a range that was inserted.
     pub(super) fn retire(&self) -> Retire {
-        // SAFETY: `self` is valid, and will be until `release` is called, which is what ends the
-        // registration's reference.
+        // SAFETY: `self` is valid. Once it is in service it will be until `release` is called, which
+        // is what ends the registration's reference; until then nobody queues it.
         unsafe {
             Worker::retire(
                 self.space.worker.as_arc_borrow(),
@@ -459,32 +475,40 @@ impl<T: Mirrored> Range<T> {
         Ok(self.change(Wish::unmapped(unmapped)))
     }
 
+    /// What has been asked for. The request is locked.
+    fn wish(&self) -> &mut Wish {
+        // SAFETY: By the type invariants nobody else accesses it while the request is locked.
+        unsafe { self.wish.get() }
+    }
+
     /// Adds to what has been asked for. The request is locked.
     fn add_wish(&self, wish: Wish) {
-        // SAFETY: By the type invariants nobody else accesses it while the request is locked.
-        let pending = unsafe { &mut *self.wish.get() };
+        let pending = self.wish();
         *pending = pending.and(wish);
     }
 
     /// Takes over what has been asked for.
     pub(super) fn take_wish(&self) -> Wish {
-        // SAFETY: By the type invariants nobody else accesses it while the request is locked.
         self.request
-            .locked(|| unsafe { self.wish.get().replace(Wish::NONE) })
+            .locked(|| core::mem::replace(self.wish(), Wish::NONE))
+    }
+
+    /// Adds to what has been asked for, but does not have it done.
+    pub(super) fn remember(&self, wish: Wish) {
+        self.request.locked(|| self.add_wish(wish));
     }
 
     /// Keeps a wish that could not be granted for another try.
     pub(super) fn give_up(&self, wish: Wish) {
-        self.request.locked(|| self.add_wish(wish));
+        self.remember(wish);
         self.worker().stats().replace_failed.inc();
         self.space.stalled.store(true, Relaxed);
     }
 
-    /// Makes another try of a wish that could not be granted, if there is one.
-    fn retry(&self) {
-        // SAFETY: By the type invariants nobody else accesses it while the request is locked.
-        let wish = self.request.locked(|| unsafe { *self.wish.get() });
-        if wish != Wish::NONE {
+    /// Makes another try of a wish that could not be granted, if there is one and nobody is about to.
+    fn retry(&self, span: Span) {
+        let wish = self.request.locked(|| *self.wish());
+        if wish.concerns(span) && self.request.state().change == Change::None {
             let _ = self.change(Wish::NONE);
         }
     }
@@ -505,8 +529,7 @@ impl<T: Mirrored> Range<T> {
     /// Marks the range replaced, and returns what has been asked for since it was taken.
     pub(super) fn replaced(&self) -> (Effect, Wish) {
         self.request.apply_with(Step::Replace, |effect| {
-            // SAFETY: By the type invariants nobody else accesses it while the request is locked.
-            (effect, unsafe { self.wish.get().replace(Wish::NONE) })
+            (effect, core::mem::replace(self.wish(), Wish::NONE))
         })
     }
 
@@ -517,7 +540,7 @@ impl<T: Mirrored> Range<T> {
     /// The caller has taken the range to change it.
     pub(super) unsafe fn set_swap(&self, swap: Option<KBox<Swap<T>>>) {
         // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
-        unsafe { *self.swap.get() = swap };
+        *unsafe { self.swap.get() } = swap;
     }
 
     /// Takes back what [`Range::set_swap`] kept.
@@ -527,7 +550,7 @@ impl<T: Mirrored> Range<T> {
     /// As there.
     pub(super) unsafe fn take_swap(&self) -> Option<KBox<Swap<T>>> {
         // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
-        unsafe { (*self.swap.get()).take() }
+        unsafe { self.swap.get() }.take()
     }
 
     /// What it has in common with others: of its mirror, and of the driver's object.
@@ -608,7 +631,7 @@ unsafe extern "C" fn unpublish<T: Mirrored>(request: *mut Request) {
 unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
     // SAFETY: As above.
     let interval = unsafe { Range::<T>::of_request(request) };
-    // SAFETY: `Mirror::insert` called `into_raw`, and the worker calls this once for a range.
+    // SAFETY: Who put the range in service called `into_raw`, and the worker calls this once for a range.
     let registration = unsafe { Registration::from_raw(NonNull::from(interval)) };
     // The reference stays with whoever is going to call `release`.
     let _ = MayBlock::assume(|p| Arc::into_raw(registration.remove(p)));

@@ -54,6 +54,30 @@ pub struct odp_request {
 
 pub use odp_request as Request;
 
+/// A value that its owner's invariants give to one task at a time.
+pub(super) struct Guarded<V>(UnsafeCell<V>);
+
+// SAFETY: Shared access to it is nothing but a pointer; who uses that has the value to itself, and hands
+// it to others in turn.
+unsafe impl<V: Send> Sync for Guarded<V> {}
+
+impl<V> Guarded<V> {
+    pub(super) const fn new(value: V) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// The value.
+    ///
+    /// # Safety
+    ///
+    /// By the invariants of its owner nobody else accesses it while the answer is used.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn get(&self) -> &mut V {
+        // SAFETY: By the safety requirements.
+        unsafe { &mut *self.0.get() }
+    }
+}
+
 /// A request's place in a list, and the flushes that wait for it.
 #[repr(C)]
 pub(super) struct Link {

@@ -11,12 +11,18 @@
 //!           insert the pieces                                     deferred by core mm during an invalidation
 //! replace   read_begin(piece): until that invalidation has ended  what reaches the old range from here on
 //!                                                                 reaches the pieces, too
-//!           adopt the pieces, index them over the old range       lookups find the pieces
-//!           mark the old range replaced                           commits through it fail from here on;
-//!           hand over what was asked of it meanwhile              what is asked of it later is theirs to be asked
+//!           with the index locked:
+//!             adopt the pieces, index them over the old range     lookups find the pieces
+//!             mark the old range replaced                         commits through it fail from here on;
+//!             hand over what was asked of it meanwhile            what is asked of it later is theirs to be asked
+//!           tell the driver, let go of the pieces
 //! and as for any range that leaves: take the rest of it out of the index, zap what is not covered any
 //! more, grace period, blocking removal, release.
 //! ```
+//!
+//! The index is locked because who inserts a range looks there for what is in the way: it must not
+//! find a piece that is retired in the place of a range that is not, through which something could
+//! still be installed.
 //!
 //! Whatever fails on the way, the old range stays as it is: too large, which costs callbacks, and
 //! is tried again when somebody asks for a change of it, drains or flushes.
@@ -28,6 +34,7 @@ use super::{
     range::{
         Mirrored,
         Range,
+        Room,
         Shared,
         Space, //
     },
@@ -66,10 +73,17 @@ use kernel::{
     sync::Arc, //
 };
 
+/// How many pieces there are at most at a time.
+///
+/// Where more are needed the last one is too large, and changed again.
+const MAX_PIECES: usize = 128;
+
 /// What is to take the place of a range: inserted, but in nobody's way yet.
 pub(super) struct Swap<T: Mirrored> {
     wish: Wish,
     spans: KVec<Span>,
+    /// Whether the last piece is larger than it should be.
+    unfinished: bool,
     pieces: KVec<Registration<Range<T>>>,
 }
 
@@ -113,40 +127,42 @@ impl<T: Mirrored> Range<T> {
 }
 
 /// Builds what is to take the place of a range.
-fn prepare<T: Mirrored>(request: NonNull<Request>) {
-    // SAFETY: The worker calls this for requests of ranges of its mirror, which are valid.
+///
+/// # Safety
+///
+/// Called by a worker with [`Range::CHANGE_OPS`], for the request of a range that it has taken to change.
+unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) {
+    // SAFETY: By the safety requirements it is that of a range, which is valid until it is released.
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
     let range = interval.data();
     let wish = range.take_wish();
-    let outcome = match Swap::build(interval, wish) {
-        Ok(swap) => {
-            // SAFETY: The worker has taken the range to change it.
-            unsafe { range.set_swap(Some(swap)) };
-            return;
+    match Swap::build(interval, wish) {
+        // SAFETY: By the safety requirements the range is the caller's to change.
+        Ok(swap) => unsafe { range.set_swap(Some(swap)) },
+        Err(Outcome::Unchanged) => {
+            // What is wanted may matter when more goes.
+            range.remember(wish.only_keep());
+            range.worker().stats().unchanged.inc();
         }
-        Err(outcome) => outcome,
-    };
-    let stats = range.worker().stats();
-    match outcome {
-        Outcome::Unchanged => stats.unchanged.inc(),
-        Outcome::Retire => {
-            // The worker has it, and is going to queue it.
-            let _ = range.request().apply(Event::Retire);
-        }
-        Outcome::Failed => range.give_up(wish),
+        // The worker has it, and is going to queue it.
+        Err(Outcome::Retire) => drop(range.request().apply(Event::Retire)),
+        Err(Outcome::Failed) => range.give_up(wish),
     }
 }
 
 /// Puts what [`prepare`] has built in the place of a range.
-fn replace<T: Mirrored>(request: NonNull<Request>) -> bool {
-    // SAFETY: As above.
+///
+/// # Safety
+///
+/// As for [`prepare`], after that.
+unsafe fn replace<T: Mirrored>(request: NonNull<Request>) -> bool {
+    // SAFETY: By the safety requirements it is that of a range, which is valid until it is released.
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
-    let range = interval.data();
-    // SAFETY: The worker has taken the range to change it.
-    let Some(swap) = (unsafe { range.take_swap() }) else {
-        return false;
-    };
-    swap.put(interval)
+    // SAFETY: By the safety requirements the range is the caller's to change.
+    match unsafe { interval.data().take_swap() } {
+        Some(swap) => swap.put(interval),
+        None => false,
+    }
 }
 
 impl<T: Mirrored> Swap<T> {
@@ -157,14 +173,13 @@ impl<T: Mirrored> Swap<T> {
             Self {
                 wish,
                 spans: KVec::new(),
+                unfinished: false,
                 pieces: KVec::new(),
             },
             memory(),
         )?;
         let (space, shared) = range.parts();
-        let verdict = plan(interval.span(), space, wish, |piece| {
-            swap.spans.push(piece, memory())
-        })?;
+        let verdict = plan(interval.span(), space, wish, |piece| swap.note(piece))?;
         match verdict {
             Verdict::Unchanged => return Err(Outcome::Unchanged),
             Verdict::Nothing => return Err(Outcome::Retire),
@@ -179,23 +194,58 @@ impl<T: Mirrored> Swap<T> {
         }
     }
 
+    /// Notes where a piece is to be.
+    fn note(&mut self, piece: Span) -> Result<(), AllocError> {
+        if self.spans.len() < MAX_PIECES {
+            return self.spans.push(piece, memory());
+        }
+        if let Some(last) = self.spans.last_mut() {
+            *last = last.hull(&piece);
+            self.unfinished = true;
+        }
+        Ok(())
+    }
+
     fn insert(&mut self, space: &Arc<Space<T>>, shared: &Arc<Shared<T>>) -> Result {
         self.pieces.reserve(self.spans.len(), memory())?;
         for span in self.spans.iter() {
-            let piece = Range::new(space.clone(), *span, shared.clone(), 0, memory())?;
+            // The first replaces the old range, which is about to leave, in the number of ranges.
+            let room = if self.pieces.is_empty() {
+                Room::Taken
+            } else {
+                Room::Limited
+            };
+            let piece = Range::new(space.clone(), *span, shared.clone(), 0, room, memory())?;
             let piece = MayBlock::assume(|p| Interval::insert(piece, p))?;
             self.pieces.push(piece, memory())?;
         }
         Ok(())
     }
 
+    /// The requests of the pieces.
+    fn requests(&self) -> impl Iterator<Item = &Request> + '_ {
+        self.pieces
+            .iter()
+            .map(|piece| piece.interval().data().request())
+    }
+
     /// Takes back what has been inserted. Nobody has seen it but callbacks.
     ///
     /// Sleeps until the invalidations that are going on have ended.
     fn abandon(self: KBox<Self>, interval: &Interval<Range<T>>) {
+        let range = interval.data();
+        for piece in self.pieces.iter() {
+            let (span, piece) = (piece.interval().span(), piece.interval().data());
+            // What callbacks asked of it, its driver has asked of the old range, too, unless it
+            // looked at the size.
+            range.remember(piece.take_wish());
+            if !piece.is_wanted() {
+                range.remember(Wish::unmapped(span));
+            }
+        }
         drop(self);
         // Somebody may wait for the number of ranges to drop.
-        interval.data().worker().notify();
+        range.worker().notify();
     }
 
     /// Puts the pieces in the place of the range that they were built for, unless that is not to be
@@ -205,85 +255,97 @@ impl<T: Mirrored> Swap<T> {
         let (space, _) = range.parts();
 
         // An insertion during an invalidation takes effect at its end, and until then the old range
-        // alone hears of it: what that is asked for meanwhile is handed over below.
-        for piece in self.pieces.iter() {
+        // alone hears of it: what that is asked for meanwhile is handed over below. All insertions
+        // that come before another take effect no later than that.
+        if let Some(last) = self.pieces.last() {
             // It cannot fail for what is inserted, and its answer is of no interest.
-            let _ = MayBlock::assume(|p| piece.interval().read_begin(p));
-        }
-        if !range.is_live() {
-            // Retired meanwhile, and others may be in its place. What is asked for by then is done
-            // by retiring it.
-            self.abandon(interval);
-            return false;
+            let _ = MayBlock::assume(|p| last.interval().read_begin(p));
         }
 
-        for piece in self.pieces.iter() {
-            let effect = piece.interval().data().request().apply(Event::Adopt);
-            kernel::warn_on!(effect != Effect::None);
-        }
-        // SAFETY: They are ranges like any other from here on, and kept until a grace period has
-        // passed after their `unpublish`, or the end of a retired range.
+        let mut handed = Wish::NONE;
+        // SAFETY: If it succeeds the pieces are ranges like any other from here on, kept until a grace
+        // period has passed after their `unpublish`. If pieces may have been seen in vain, `disown` has them
+        // retired, which has the same effect.
         let indexed = unsafe {
             space.index.replace(
                 NonNull::from(interval),
                 self.pieces
                     .iter()
                     .map(|piece| (piece.interval().span(), NonNull::from(piece.interval()))),
+                || range.is_live() && self.adopt(),
+                |there| handed = self.settle_old(interval, there),
             )
         };
-        if indexed.is_err() {
-            self.disown(interval);
-            return false;
+        match indexed {
+            Ok(()) => {
+                self.take_over(interval, handed);
+                true
+            }
+            Err(error) if error == ENOMEM => {
+                self.disown(interval);
+                false
+            }
+            Err(_) => {
+                // Retired meanwhile, and others may be in its place. What is asked for by then is
+                // done by retiring it.
+                self.abandon(interval);
+                false
+            }
         }
-        self.take_over(interval);
+    }
+
+    /// Has the pieces be in service, for whoever finds them.
+    fn adopt(&self) -> bool {
+        for request in self.requests() {
+            let effect = request.apply(Event::Adopt);
+            kernel::warn_on!(effect != Effect::None);
+        }
         true
     }
 
-    /// Gives up pieces that lookups may have found: they leave as any range does.
-    fn disown(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
-        let range = interval.data();
-        range.give_up(self.wish);
-        while let Some(piece) = self.pieces.pop() {
-            let piece = piece.into_raw();
-            // SAFETY: It is inserted, and nobody takes it out before it is settled.
-            let request = NonNull::from(unsafe { piece.as_ref() }.data().request());
-            // SAFETY: As above.
-            let _ = unsafe { request.as_ref() }.apply(Event::Retire);
-            range.worker().stats().inserted.inc();
-            // SAFETY: We have adopted it, and taken the old one; both are of this worker.
-            unsafe { Worker::settle_piece(range.worker_borrow(), request, range.request().into()) };
+    /// Marks the old range as replaced if the pieces are in its place, or else the pieces as retired.
+    /// Returns what was asked of it meanwhile. The index is locked.
+    fn settle_old(&self, interval: &Interval<Range<T>>, there: bool) -> Wish {
+        let (effect, wish) = if there {
+            interval.data().replaced()
+        } else {
+            (Effect::HandOverRetire, Wish::NONE)
+        };
+        kernel::warn_on!(!matches!(effect, Effect::HandOver | Effect::HandOverRetire));
+        if effect == Effect::HandOverRetire {
+            for request in self.requests() {
+                let _ = request.apply(Event::Retire);
+            }
         }
+        wish
     }
 
-    /// Marks the range replaced, and gives what was asked of it meanwhile to the pieces, which are
-    /// on their own from here on.
-    fn take_over(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
+    /// Gives up pieces that lookups may have found, and that are retired: they leave as any range does.
+    fn disown(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
+        interval.data().give_up(self.wish);
+        self.let_go(interval);
+    }
+
+    /// Gives what was asked of the old range to the pieces, tells the driver of them, and lets go of them.
+    fn take_over(mut self: KBox<Self>, interval: &Interval<Range<T>>, handed: Wish) {
         let range = interval.data();
         let stats = range.worker().stats();
-        let (effect, wish) = range.replaced();
-        kernel::warn_on!(!matches!(effect, Effect::HandOver | Effect::HandOverRetire));
-
-        for piece in self.pieces.drain_all() {
-            let raw = piece.into_raw();
-            // SAFETY: It is inserted, and nobody takes it out before it is settled.
-            let piece = unsafe { raw.as_ref() };
-            if effect == Effect::HandOverRetire {
-                let _ = piece.data().request().apply(Event::Retire);
-            } else if wish.concerns(piece.span()) {
-                piece.data().inherit(wish);
+        let kept = self.wish.only_keep();
+        for piece in self.pieces.iter() {
+            let (span, piece) = (piece.interval().span(), piece.interval().data());
+            if handed.concerns(span) {
+                piece.inherit(handed);
             }
-            stats.inserted.inc();
-            stats.pieces.inc();
-            // SAFETY: We have adopted it, and taken the old one; both are of this worker.
-            unsafe {
-                Worker::settle_piece(
-                    range.worker_borrow(),
-                    piece.data().request().into(),
-                    range.request().into(),
-                )
-            };
+            // Its ends are rounded, so it may reach beyond what is wanted.
+            if kept.concerns(span) {
+                piece.remember(kept);
+            }
+        }
+        if let Some(last) = self.pieces.last().filter(|_| self.unfinished) {
+            last.interval().data().inherit(self.wish);
         }
         stats.replaced.inc();
+        stats.pieces.add(self.pieces.len());
         // SAFETY: A function of a `ChangeOps` is running.
         unsafe {
             WorkerContext::enter(|ctx| {
@@ -293,6 +355,21 @@ impl<T: Mirrored> Swap<T> {
                     .replaced(interval.span(), &self.spans, ctx)
             })
         };
+        self.let_go(interval);
+    }
+
+    /// Lets go of the pieces, which are on their own from here on.
+    fn let_go(&mut self, interval: &Interval<Range<T>>) {
+        let old = interval.data();
+        for piece in self.pieces.drain_all() {
+            let piece = piece.into_raw();
+            // SAFETY: It is inserted; and having adopted it we have it, so that nobody takes it out before
+            // it is settled.
+            let request = NonNull::from(unsafe { piece.as_ref() }.data().request());
+            old.worker().stats().inserted.inc();
+            // SAFETY: We have adopted it, and taken the old one; both are of this worker.
+            unsafe { Worker::settle_piece(old.worker_borrow(), request, old.request().into()) };
+        }
     }
 }
 
@@ -307,7 +384,7 @@ fn plan<T: Mirrored>(
     wish: Wish,
     piece: impl FnMut(Span) -> Result<(), AllocError>,
 ) -> Result<Verdict> {
-    let Some(doubtful) = wish.doubtful(span) else {
+    let Some(doubtful) = wish.doubtful(span, space.grain) else {
         return Ok(wish.plan(span, space.grain, [], piece)?);
     };
     let mm = space.mm.mmget_not_zero().ok_or(ESRCH)?;

@@ -77,11 +77,22 @@ impl Wish {
             || span.clip(self.unmapped.0, self.unmapped.1).is_some()
     }
 
+    /// What it wants to keep, alone.
+    pub(super) fn only_keep(self) -> Self {
+        Self {
+            keep: self.keep,
+            ..Self::NONE
+        }
+    }
+
     /// The part of a range at `span` that may be given up because it is not mapped: where
     /// [`Wish::plan`] wants to know what is.
-    pub(super) fn doubtful(&self, span: Span) -> Option<Span> {
+    ///
+    /// That is all of each grain of which any page has been unmapped, for the others may have been before.
+    pub(super) fn doubtful(&self, span: Span, grain: usize) -> Option<Span> {
         let wanted = span.clip(self.keep.0, self.keep.1)?;
-        wanted.clip(self.unmapped.0, self.unmapped.1)
+        let unmapped = wanted.clip(self.unmapped.0, self.unmapped.1)?;
+        Some(unmapped.round_out(grain, &wanted))
     }
 
     /// Works out what is to take the place of a range at `span`, and says it to `piece`, in order of
@@ -105,7 +116,7 @@ impl Wish {
         let Some(wanted) = span.clip(self.keep.0, self.keep.1) else {
             return Ok(Verdict::Nothing);
         };
-        let doubtful = self.doubtful(span);
+        let doubtful = self.doubtful(span, grain);
         let (before, behind) = match doubtful {
             Some(doubtful) => (
                 wanted.clip(0, doubtful.start()),

@@ -4,8 +4,9 @@
 //!
 //! One for each mirror. It takes what has been queued as one batch and, for the whole batch,
 //!
-//! 1. *replaces* what is not to go but to change, see [`ChangeOps`]; what has been replaced goes
-//!    on like what is retired;
+//! 1. *takes* what there is. What is not to go but to change is left to a work item of its own, so
+//!    that nothing waits for it: that one *replaces* it, see [`ChangeOps`], and what has been
+//!    replaced goes on here, in a later batch;
 //! 2. *unpublishes*: from then on no new lookup finds the objects;
 //! 3. waits for *one* grace period of its SRCU domain, for lookups that had found them;
 //! 4. *removes*: the blocking part. Several lanes do this at the same time, because a removal
@@ -100,7 +101,7 @@ unsafe impl Sync for RequestOps {}
 
 /// What the worker calls, before all that, for requests to change an object.
 ///
-/// First `prepare` for all of a batch, then `replace`: the latter sleeps until the invalidations that
+/// First `prepare` for all that there are, then `replace`: the latter sleeps until the invalidations that
 /// are going on have ended, which what has been prepared then waits for together.
 pub(crate) struct ChangeOps {
     /// Builds what is to take the object's place, if anything is. It is the caller's to change until
@@ -145,8 +146,8 @@ pub enum Retire {
     Closed,
     /// The object belongs to another worker and is as it was.
     Foreign,
-    /// Smaller ranges are in the object's place, and they are as they were. An invalidation reaches them
-    /// itself; anybody else has to look them up.
+    /// Smaller ranges are in the object's place, and nothing has been asked of them. An invalidation
+    /// reaches them itself; anybody else has to look them up.
     Replaced,
 }
 
@@ -207,6 +208,8 @@ pub(crate) struct Worker {
     #[pin]
     batch: Work<Worker, BATCH>,
     #[pin]
+    change: Work<Worker, CHANGE>,
+    #[pin]
     release: Work<Worker, RELEASE>,
     #[pin]
     lanes: Lanes,
@@ -218,8 +221,12 @@ pub(crate) struct Worker {
 
 /// What the worker has to do.
 struct Lists {
-    /// Retired, and taken by nobody.
+    /// Retired or to be changed, and taken by nobody.
     pending: Fifo,
+    /// Taken to be changed, and nobody has begun to.
+    changing: Fifo,
+    /// Others are in their place; they have yet to leave.
+    replaced: Fifo,
     /// The grace period is over; for the lanes.
     removing: Fifo,
     /// Removed and no longer held.
@@ -228,6 +235,8 @@ struct Lists {
     in_flight: usize,
     /// Whether `batch` is queued or running.
     batching: bool,
+    /// Whether `change` is queued or about to look at `changing`.
+    replacing: bool,
     /// Whether `release` is queued or about to look at `ready`.
     releasing: bool,
     /// Whether requests are refused.
@@ -240,6 +249,7 @@ struct Lists {
 
 const BATCH: u64 = 0;
 const RELEASE: u64 = 1;
+const CHANGE: u64 = 2;
 
 macro_rules! lanes {
     ($($lane:ident = $id:literal),* $(,)?) => {
@@ -309,25 +319,57 @@ lanes!(a = 10, b = 11, c = 12, d = 13, e = 14, f = 15, g = 16);
 impl_has_work! {
     impl HasWork<Self, 0> for Worker { self.batch }
     impl HasWork<Self, 1> for Worker { self.release }
+    impl HasWork<Self, 2> for Worker { self.change }
 }
 
 impl WorkItem<BATCH> for Worker {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        while let Some(batch) = this.take_batch() {
-            let taken = batch.len();
-            let batch = Self::expire(this.as_arc_borrow(), batch);
-            let more = batch.len().saturating_sub(1);
+        while let Some((pending, mut leaving)) = this.take_batch() {
+            let (retired, changing) = this.take(pending);
+            let left = changing.len();
+            if !changing.is_empty() {
+                Self::change_later(this.as_arc_borrow(), changing);
+            }
+            leaving.append(retired);
+            this.expire(&leaving);
+            let more = leaving.len().saturating_sub(1);
             {
                 let mut lists = this.lists.lock();
-                // What has been left as it is will not come to a lane.
-                let left = taken.saturating_sub(batch.len());
+                // What is to be changed does not come to a lane.
                 lists.in_flight = lists.in_flight.saturating_sub(left);
-                lists.removing.append(batch);
+                lists.removing.append(leaving);
             }
             Self::kick_lanes(this.as_arc_borrow(), more);
             this.lane();
+        }
+    }
+}
+
+impl WorkItem<CHANGE> for Worker {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        loop {
+            let changing = {
+                let mut lists = this.lists.lock();
+                let changing = lists.changing.take();
+                lists.replacing = !changing.is_empty();
+                changing
+            };
+            if changing.is_empty() {
+                return;
+            }
+            let replaced = Self::replace(this.as_arc_borrow(), changing);
+            let kick = {
+                let mut lists = this.lists.lock();
+                lists.replaced.append(replaced);
+                lists.should_batch()
+            };
+            if kick {
+                Self::kick_batch(this.as_arc_borrow());
+            }
         }
     }
 }
@@ -375,6 +417,7 @@ impl Worker {
                 flush_released <- new_mutex!((), "odp::Worker::flush_released"),
                 srcu <- new_srcu!("odp::Worker::srcu"),
                 batch <- new_work!("odp::Worker::batch"),
+                change <- new_work!("odp::Worker::change"),
                 release <- new_work!("odp::Worker::release"),
                 lanes <- Lanes::new(),
                 stats <- Library::get().debugfs().read_callback_file(
@@ -469,7 +512,7 @@ impl Worker {
             return Changed::Closed;
         }
         let effect = request_ref.apply_with(Event::Change, |effect| {
-            if effect != Effect::Gone {
+            if matches!(effect, Effect::Queue | Effect::Deferred | Effect::Already) {
                 note();
             }
             effect
@@ -478,8 +521,8 @@ impl Worker {
             // SAFETY: By the answer the link is ours; it is valid until it is released.
             Effect::Queue => (Changed::Queued, unsafe { lists.queue(request) }),
             Effect::Deferred => (Changed::Queued, false),
-            Effect::Gone => return Changed::Gone,
-            _ => (Changed::Joined, false),
+            Effect::Already => (Changed::Joined, false),
+            _ => return Changed::Gone,
         };
         drop(lists);
 
@@ -501,7 +544,8 @@ impl Worker {
         // SAFETY: By the safety requirements it is valid and the link is the caller's, until:
         let tickets = unsafe { (*request.as_ref().link.get()).tickets };
         // SAFETY: As above.
-        if unsafe { request.as_ref() }.apply(Event::Settle) != Effect::Queue {
+        let request_ref = unsafe { request.as_ref() };
+        if request_ref.apply(Event::Settle) != Effect::Queue {
             lists.removed.exit(tickets.removed);
             lists.released.exit(tickets.released);
             if lists.waiters > 0 {
@@ -509,12 +553,20 @@ impl Worker {
             }
             return;
         }
-        // SAFETY: Nobody takes it before it is on the list.
-        if unsafe { request.as_ref() }.state().is_leaving() {
+        // Nobody takes it before it is on the list.
+        if request_ref.state().is_leaving() {
             this.stats.queued.inc();
+        } else {
+            let tickets = Tickets {
+                removed: lists.removed.renew(tickets.removed),
+                released: lists.released.renew(tickets.released),
+            };
+            // SAFETY: By the answer the link is ours.
+            unsafe { (*request.as_ref().link.get()).tickets = tickets };
+            if lists.waiters > 0 {
+                this.progress.notify_all();
+            }
         }
-        // The tickets stay: who waits for what was asked for before waits for this.
-        //
         // SAFETY: By the answer the link is ours; it is valid until it is released.
         unsafe { lists.pending.push(request) };
         let kick = lists.should_batch();
@@ -572,11 +624,15 @@ impl Worker {
         if !this.owns(request_ref) || request_ref.apply(Event::Publish) != Effect::Queue {
             return;
         }
+        // Retired, or to be changed.
+        let retired = !request_ref.state().is_live();
         // SAFETY: By the answer the link is ours; it is valid until it is released.
         let kick = unsafe { lists.queue(request) };
         drop(lists);
 
-        this.stats.queued.inc();
+        if retired {
+            this.stats.queued.inc();
+        }
         if kick {
             Self::kick_batch(this);
         }
@@ -640,59 +696,79 @@ impl Worker {
         }
     }
 
-    /// Takes everything that is pending as the worker's next batch, unless it still has one.
-    fn take_batch(&self) -> Option<Fifo> {
+    /// Takes everything that is pending, and what has been replaced, as the worker's next batch, unless it
+    /// still has one.
+    fn take_batch(&self) -> Option<(Fifo, Fifo)> {
         let mut lists = self.lists.lock();
-        if lists.in_flight > 0 || lists.pending.is_empty() {
+        if lists.in_flight > 0 || lists.is_idle() {
             lists.batching = false;
             return None;
         }
-        let batch = lists.pending.take();
-        lists.in_flight = batch.len();
-        Some(batch)
+        let (pending, replaced) = (lists.pending.take(), lists.replaced.take());
+        // OVERFLOW: There cannot be as many requests as there are bytes.
+        lists.in_flight = pending.len() + replaced.len();
+        Some((pending, replaced))
     }
 
-    /// Sees to it that nobody can reach the objects of a batch that are to go, and returns those.
-    /// What is to change is replaced, and the old object goes, or left as it is.
-    fn expire(this: ArcBorrow<'_, Self>, mut batch: Fifo) -> Fifo {
-        let mut leaving = Fifo::new();
-        let mut changing = Fifo::new();
+    /// Takes requests: returns those that are retired, and those that are to be changed.
+    fn take(&self, mut batch: Fifo) -> (Fifo, Fifo) {
+        let (mut retired, mut changing) = (Fifo::new(), Fifo::new());
         while let Some(request) = batch.pop() {
             // SAFETY: Requests on a list are valid.
-            let list = match unsafe { request.as_ref() }.apply(Event::Take) {
-                Effect::Build => &mut changing,
-                effect => {
-                    kernel::warn_on!(effect != Effect::None);
-                    this.unpublish(request);
-                    &mut leaving
-                }
+            let effect = unsafe { request.as_ref() }.apply(Event::Take);
+            let list = if effect == Effect::Build {
+                let lists = self.lists.lock();
+                // SAFETY: It has just been taken from a list.
+                let tickets = unsafe { &mut (*request.as_ref().link.get()).tickets };
+                tickets.removed = lists.removed.begin(tickets.removed);
+                tickets.released = lists.released.begin(tickets.released);
+                &mut changing
+            } else {
+                kernel::warn_on!(effect != Effect::None);
+                &mut retired
             };
             // SAFETY: It has just been taken from a list.
             unsafe { list.push(request) };
         }
-        if let Some(ops) = this.changes {
-            leaving.append(Self::replace(this, ops, changing));
+        (retired, changing)
+    }
+
+    /// Sees to it that nobody can reach objects that have been taken to go.
+    fn expire(&self, leaving: &Fifo) {
+        for request in leaving.iter() {
+            if let Some(unpublish) = self.ops.unpublish {
+                let _scope = WorkerScope::enter();
+                // SAFETY: It is a request of this worker's, and this is its turn.
+                unsafe { unpublish(request.as_ptr()) };
+            }
         }
         if !leaving.is_empty() {
             // The order is what makes this safe: after the last object was unpublished.
-            this.synchronize();
+            self.synchronize();
         }
-        this.stats.batches.inc();
-        leaving
+        self.stats.batches.inc();
     }
 
-    /// Has nobody find an object any more that was retired or replaced.
-    fn unpublish(&self, request: NonNull<Request>) {
-        if let Some(unpublish) = self.ops.unpublish {
-            let _scope = WorkerScope::enter();
-            // SAFETY: It is a request of this worker's, and this is its turn.
-            unsafe { unpublish(request.as_ptr()) };
+    /// Leaves what has been taken to be changed to the work item that is for that.
+    fn change_later(this: ArcBorrow<'_, Self>, changing: Fifo) {
+        let kick = {
+            let mut lists = this.lists.lock();
+            lists.changing.append(changing);
+            !core::mem::replace(&mut lists.replacing, true)
+        };
+        if kick {
+            // The flag says that it is neither queued nor going to look again.
+            let _ = Self::queue().enqueue::<Arc<Self>, CHANGE>(this.into());
         }
     }
 
-    /// Changes objects, and returns those that others are in the place of, unpublished.
-    fn replace(this: ArcBorrow<'_, Self>, ops: &ChangeOps, mut changing: Fifo) -> Fifo {
+    /// Changes objects, and returns those that others are in the place of.
+    fn replace(this: ArcBorrow<'_, Self>, mut changing: Fifo) -> Fifo {
         let mut replaced = Fifo::new();
+        let Some(ops) = this.changes else {
+            kernel::warn_on!(!changing.is_empty());
+            return replaced;
+        };
         for request in changing.iter() {
             let _scope = WorkerScope::enter();
             // SAFETY: It is a request of this worker's, and has been taken to be changed.
@@ -705,7 +781,6 @@ impl Worker {
                 unsafe { (ops.replace)(request) }
             };
             if done {
-                this.unpublish(request);
                 // SAFETY: It has just been taken from a list.
                 unsafe { replaced.push(request) };
             } else {
@@ -810,21 +885,43 @@ impl Worker {
     pub(crate) fn drain(this: ArcBorrow<'_, Self>, p: &mut MayBlock<'_>) -> usize {
         p.for_invalidate();
         p.for_readers(&this.srcu);
-        let batch = this.lists.lock().pending.take();
-        if batch.is_empty() {
+        let (pending, mut changing, mut batch) = {
+            let mut lists = this.lists.lock();
+            (
+                lists.pending.take(),
+                lists.changing.take(),
+                lists.replaced.take(),
+            )
+        };
+        // OVERFLOW: There cannot be as many requests as there are bytes.
+        let drained = pending.len() + changing.len() + batch.len();
+        if drained == 0 {
             return 0;
         }
-        let drained = batch.len();
         this.stats.drained.add(drained);
-        let mut batch = Self::expire(this, batch);
-        while let Some(request) = batch.pop() {
+        let (retired, more) = this.take(pending);
+        batch.append(retired);
+        changing.append(more);
+        // First what is to go: a change may have to wait for `mmap_lock`.
+        Self::remove_all(this, batch);
+        let replaced = Self::replace(this, changing);
+        Self::remove_all(this, replaced);
+        drained
+    }
+
+    /// Takes objects away for good here, and leaves releases to the worker.
+    fn remove_all(this: ArcBorrow<'_, Self>, mut leaving: Fifo) {
+        if leaving.is_empty() {
+            return;
+        }
+        this.expire(&leaving);
+        while let Some(request) = leaving.pop() {
             // SAFETY: It has been taken and unpublished, and a grace period has passed.
             if unsafe { this.remove(request) } {
                 // SAFETY: By the answer it is ours to release.
                 unsafe { Self::release_later(this, request) };
             }
         }
-        drained
     }
 
     /// Waits for everything that was retired, and published, before the call.
@@ -868,10 +965,13 @@ impl Lists {
     fn new() -> Self {
         Self {
             pending: Fifo::new(),
+            changing: Fifo::new(),
+            replaced: Fifo::new(),
             removing: Fifo::new(),
             ready: Fifo::new(),
             in_flight: 0,
             batching: false,
+            replacing: false,
             releasing: false,
             closed: false,
             waiters: 0,
@@ -903,9 +1003,14 @@ impl Lists {
     /// While a batch is in flight nothing can be done: whoever ends it looks again.
     #[must_use]
     fn should_batch(&mut self) -> bool {
-        let should = !self.batching && self.in_flight == 0 && !self.pending.is_empty();
+        let should = !self.batching && self.in_flight == 0 && !self.is_idle();
         self.batching |= should;
         should
+    }
+
+    /// Whether there is nothing for a batch.
+    fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.replaced.is_empty()
     }
 }
 
@@ -952,6 +1057,7 @@ impl OwnedWorker {
         self.worker
             .wait(|lists| lists.released.outstanding() == 0 && until());
         // What has been counted may still be on its way out of the work function.
+        flush_work::<CHANGE>(&self.worker);
         flush_work::<BATCH>(&self.worker);
         self.worker.flush_lanes();
         flush_work::<RELEASE>(&self.worker);

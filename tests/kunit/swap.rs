@@ -16,7 +16,8 @@ mod tests {
         },
         frozen::Frozen,
         probe::Probe,
-        reader::Reader, //
+        reader::Reader,
+        tally::Tally, //
     };
     use kernel::{
         page::PAGE_SIZE,
@@ -158,6 +159,19 @@ mod tests {
         })
     }
 
+    /// Has the worker wait for a reader, with a range that is made for it.
+    fn hold_worker(s: &Setup, p: &mut MayBlock<'_>) -> Result<Reader> {
+        let other = s.space.map(1)?;
+        let (bystander, record) = Probe::new(None)?;
+        let hold = s.mirror.insert(other, bystander, p)?;
+        let reader = Reader::begin(&s.space, &s.mirror, other.start())?;
+        check_eq!(hold.retire(), Retire::Queued);
+        drop(hold);
+        // It has been taken, and waits for the reader.
+        record.zapped.wait_for(1)?;
+        Ok(reader)
+    }
+
     /// Calls `f` while the worker is busy with something else, and returns when the worker has done
     /// what `f` has asked for.
     fn held(
@@ -166,14 +180,7 @@ mod tests {
         f: impl FnOnce(&mut MayBlock<'_>) -> Result,
     ) -> Result<Arc<Mirror<Probe>>> {
         let mirror = s.mirror.clone();
-        let other = s.space.map(1)?;
-        let (bystander, record) = Probe::new(None)?;
-        let hold = mirror.insert(other, bystander, p)?;
-        let reader = Reader::begin(&s.space, &mirror, other.start())?;
-        check_eq!(hold.retire(), Retire::Queued);
-        drop(hold);
-        // It has been taken, and waits for the reader.
-        record.zapped.wait_for(1)?;
+        let reader = hold_worker(s, p)?;
         let result = f(p);
         reader.end()?;
         // What the caller holds is not waited for.
@@ -496,11 +503,15 @@ mod tests {
             let s = punching(Config::default(), p)?;
             let (span, hold) = mirrored(&s, 3, p)?;
             drop(hold);
+            let reader = hold_worker(&s, p)?;
             AddressSpace::unmap(page(span, 1)?)?;
             s.space.exit();
+            // The last to use the address space is the reader's thread.
+            reader.end()?;
+            eventually("all ranges are gone", || s.mirror.ranges() == 0)?;
             s.mirror.flush(Until::Released, p);
-            check_eq!(s.mirror.ranges(), 0);
             let stats = s.mirror.stats();
+            check_eq!(stats.changes, 1);
             check_eq!(stats.inserted, stats.released);
             Ok(())
         })
@@ -512,11 +523,169 @@ mod tests {
             let s = punching(Config::default(), p)?;
             let (span, hold) = mirrored(&s, 3, p)?;
             drop(hold);
+            let reader = hold_worker(&s, p)?;
             AddressSpace::unmap(page(span, 1)?)?;
+            reader.end()?;
             let stats = s.mirror.shutdown(p);
             check_eq!(s.mirror.ranges(), 0);
+            check_eq!(stats.changes, 1);
             check_eq!(stats.inserted, stats.released);
-            check_eq!(s.record.released.get() as u64, stats.released);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn who_drains_changes_too() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 3, p)?;
+            drop(hold);
+            let reader = hold_worker(&s, p)?;
+            AddressSpace::unmap(page(span, 1)?)?;
+            // The grace period is for that reader as well, so it must have ended.
+            reader.end()?;
+            s.mirror.drain(p);
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(s.mirror.stats().replaced, 1);
+            check_eq!(range_at(&s.mirror, page(span, 0)?, p), Some(page(span, 0)?));
+            check_eq!(range_at(&s.mirror, page(span, 1)?, p), None);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_remove_waits_for_what_took_the_place() -> Result {
+        MayBlock::enter(|p| {
+            // Whichever comes first: afterwards nothing is left of it, or all of what took its place.
+            for _ in 0..32 {
+                let s = punching(Config::default(), p)?;
+                let (span, hold) = mirrored(&s, 3, p)?;
+                AddressSpace::unmap(page(span, 1)?)?;
+                let removed = s.mirror.remove(hold, p);
+                let left = range_at(&s.mirror, page(span, 0)?, p);
+                let stats = s.mirror.stats();
+                if removed == Retire::Replaced {
+                    check_eq!(left, Some(page(span, 0)?));
+                } else {
+                    check_eq!(left, None);
+                    check_eq!(stats.inserted, stats.removed);
+                }
+                s.space.exit();
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn lookups_find_the_living_part_all_the_time() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let (span, hold) = mirrored(&s, 129, p)?;
+            drop(hold);
+            let living = span.start();
+            let stop = Tally::new("stop")?;
+            let missed = Tally::new("missed")?;
+            let looked = Tally::new("looked")?;
+            let reader = s.space.thread({
+                let mirror = s.mirror.clone();
+                let (stop, missed, looked) = (stop.clone(), missed.clone(), looked.clone());
+                move || {
+                    MayBlock::enter(|p| {
+                        while stop.get() == 0 {
+                            if mirror.lookup(living, p).is_none() || mirror.get(living, p).is_none()
+                            {
+                                missed.inc();
+                            }
+                            looked.inc();
+                        }
+                    })
+                }
+            })?;
+            looked.wait_for(1)?;
+            // From the end on, so that the first page is always in the piece that is changed next.
+            for n in (1..129).step_by(2).rev() {
+                AddressSpace::unmap(page(span, n)?)?;
+                s.mirror.flush(Until::Removed, p);
+            }
+            stop.inc();
+            reader.wait_for(1)?;
+            check_eq!(missed.get(), 0);
+            check_eq!(s.mirror.stats().replaced, 64);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn more_holes_than_pieces_at_a_time() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let span = s.space.map(401)?;
+            drop(s.mirror.insert(span, s.shared.clone(), p)?);
+            let mirror = held(&s, p, |_| {
+                for n in (1..401).step_by(2) {
+                    AddressSpace::unmap(page(span, n)?)?;
+                }
+                Ok(())
+            })?;
+            // What is left to do comes with the same tickets.
+            for n in 0..401 {
+                let there = (n % 2 == 0).then_some(page(span, n)?);
+                check_eq!(range_at(&mirror, page(span, n)?, p), there);
+            }
+            mirror.flush(Until::Released, p);
+            check_eq!(mirror.ranges(), 201);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_grain_goes_page_by_page() -> Result {
+        MayBlock::enter(|p| {
+            let grain = 4 * PAGE_SIZE;
+            let config = Config {
+                grain,
+                ..Config::default()
+            };
+            let s = punching(config, p)?;
+            let room = s.space.map(16)?;
+            let first = room.start().next_multiple_of(grain);
+            let span = Span::new(first, 3 * grain)?;
+            drop(s.mirror.insert(span, s.shared.clone(), p)?);
+            for n in [5, 4, 6, 7] {
+                AddressSpace::unmap(page(span, n)?)?;
+                s.mirror.flush(Until::Removed, p);
+            }
+            check_eq!(
+                range_at(&s.mirror, page(span, 3)?, p),
+                Some(pages(span, 0, 4)?)
+            );
+            check_eq!(range_at(&s.mirror, page(span, 4)?, p), None);
+            check_eq!(
+                range_at(&s.mirror, page(span, 8)?, p),
+                Some(pages(span, 8, 4)?)
+            );
+            check_eq!(s.mirror.stats().unchanged, 3);
+            for n in [0, 1, 2, 3, 8, 9, 10, 11] {
+                AddressSpace::unmap(page(span, n)?)?;
+                s.mirror.flush(Until::Released, p);
+            }
+            check_eq!(s.mirror.ranges(), 0);
+
+            // What is wanted is remembered, too, where it does not end with a grain.
+            let room = s.space.map(16)?;
+            let first = room.start().next_multiple_of(grain);
+            let span = Span::new(first, 3 * grain)?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            check_eq!(hold.resize(pages(span, 1, 11)?), Ok(Changed::Queued));
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(hold.is_live(), true);
+            AddressSpace::unmap(pages(span, 1, 3)?)?;
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(range_at(&s.mirror, page(span, 0)?, p), None);
+            check_eq!(
+                range_at(&s.mirror, page(span, 4)?, p),
+                Some(pages(span, 4, 8)?)
+            );
             Ok(())
         })
     }
