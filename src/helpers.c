@@ -5,12 +5,18 @@
  * these would be part of rust/helpers/.
  */
 
+#include <linux/build_bug.h>
+#include <linux/fs.h>
+#include <linux/highmem.h>
+#include <linux/hmm.h>
 #include <linux/kernel.h>
 #include <linux/lockdep.h>
+#include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
+#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/srcu.h>
 #include <linux/workqueue.h>
@@ -113,6 +119,56 @@ void odp_might_read_lock_mmap(struct mm_struct *mm)
 	might_lock_read(&mm->mmap_lock);
 }
 EXPORT_SYMBOL_GPL(odp_might_read_lock_mmap);
+
+/* What hmm.rs takes them for. */
+static_assert(HMM_PFN_VALID == 1UL << (BITS_PER_LONG - 1));
+static_assert(HMM_PFN_WRITE == 1UL << (BITS_PER_LONG - 2));
+static_assert(HMM_PFN_ERROR == 1UL << (BITS_PER_LONG - 3));
+static_assert(BITS_PER_LONG - 11 == HMM_PFN_ORDER_SHIFT);
+static_assert(HMM_PFN_REQ_FAULT == HMM_PFN_VALID);
+static_assert(HMM_PFN_REQ_WRITE == HMM_PFN_WRITE);
+
+int odp_hmm_range_fault(struct mmu_interval_notifier *notifier, unsigned long start,
+			unsigned long end, unsigned long *entries, unsigned long request,
+			unsigned long timeout, unsigned long *sequence)
+{
+	struct hmm_range range = {
+		.notifier = notifier,
+		.start = start,
+		.end = end,
+		.hmm_pfns = entries,
+		.default_flags = request,
+	};
+	int ret = hmm_range_fault_unlocked_timeout(&range, timeout);
+
+	*sequence = range.notifier_seq;
+	return ret;
+}
+EXPORT_SYMBOL_GPL(odp_hmm_range_fault);
+
+struct page *odp_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+EXPORT_SYMBOL_GPL(odp_pfn_to_page);
+
+bool odp_page_is_secret(struct page *page)
+{
+	struct address_space *mapping;
+
+	/* HMM finds such pages like any other, and secretmem_mapping() is not for modules. */
+	if (!IS_ENABLED(CONFIG_SECRETMEM))
+		return false;
+	mapping = folio_mapping(page_folio(page));
+	return mapping && mapping->host && mapping->host->i_sb->s_magic == SECRETMEM_MAGIC;
+}
+EXPORT_SYMBOL_GPL(odp_page_is_secret);
+
+void odp_flush_dcache_page(struct page *page)
+{
+	flush_dcache_page(page);
+}
+EXPORT_SYMBOL_GPL(odp_flush_dcache_page);
 
 struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active)
 {

@@ -5,6 +5,8 @@
 #include <linux/types.h>
 
 struct mm_struct;
+struct mmu_interval_notifier;
+struct page;
 struct srcu_struct;
 struct workqueue_struct;
 
@@ -25,6 +27,18 @@ void odp_reclaim_enter(void);
 void odp_reclaim_exit(void);
 /* Tells lockdep that the caller may wait for the mm's mmap_lock. */
 void odp_might_read_lock_mmap(struct mm_struct *mm);
+
+/*
+ * Finds and faults in the pages from @start to @end, both within what @notifier was inserted for,
+ * and writes an entry for each to @entries. @sequence is for mmu_interval_read_retry().
+ */
+int odp_hmm_range_fault(struct mmu_interval_notifier *notifier, unsigned long start,
+			unsigned long end, unsigned long *entries, unsigned long request,
+			unsigned long timeout, unsigned long *sequence);
+struct page *odp_pfn_to_page(unsigned long pfn);
+/* Whether the kernel has no access to a page that a process has mapped. */
+bool odp_page_is_secret(struct page *page);
+void odp_flush_dcache_page(struct page *page);
 
 struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active);
 

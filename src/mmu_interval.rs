@@ -239,10 +239,25 @@ impl<T> Interval<T> {
         &self.mm
     }
 
-    /// The notifier, for what else the kernel does with one (`hmm_range_fault()`). Neither to be
-    /// inserted nor removed.
+    /// The notifier, for what else the kernel does with one. Neither to be inserted nor removed.
     pub fn as_raw(&self) -> *mut bindings::mmu_interval_notifier {
         self.notifier.get()
+    }
+
+    /// Whether the notifier has been inserted, and its removal has not begun.
+    ///
+    /// That is stable only for who has an inserted interval's registration. Initialised, by an
+    /// insertion into [`Interval::mm`], it stays in any case.
+    pub(super) fn is_inserted(&self) -> bool {
+        self.phase.load(Acquire) == Phase::INSERTED
+    }
+
+    /// A number that `mmu_interval_read_begin()` returned for this interval.
+    pub(super) fn sequence(&self, sequence: c_ulong) -> Sequence {
+        Sequence {
+            sequence,
+            of: self.id,
+        }
     }
 
     /// The interval that `data` is the data of.
@@ -344,17 +359,14 @@ impl<T: Invalidate> Interval<T> {
     /// `ESRCH` if the interval is not inserted: nothing may be installed through it.
     pub fn read_begin(&self, p: &mut MayBlock<'_>) -> Result<Sequence> {
         p.for_invalidate();
-        if self.phase.load(Acquire) != Phase::INSERTED {
+        if !self.is_inserted() {
             return Err(ESRCH);
         }
         // SAFETY: By the type invariants the notifier was inserted into `self.mm`, whose
         // subscriptions live as long as the `mm_struct`, which we hold. That it may be removed
         // meanwhile does no harm.
         let sequence = unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
-        Ok(Sequence {
-            sequence,
-            of: self.id,
-        })
+        Ok(self.sequence(sequence))
     }
 
     /// Whether what was found since `sequence` must not be installed

@@ -12,6 +12,7 @@
 
 #![crate_name = "odp"]
 
+pub mod hmm;
 pub mod mappings;
 pub mod may_block;
 pub mod mmu_interval;
