@@ -41,6 +41,7 @@ pub use self::{
         UserLock, //
     },
     read::{
+        FaultError,
         Gone,
         Hold,
         Lookup,

@@ -249,6 +249,16 @@ impl<T: Mirrored> Shared<T> {
         &self.data
     }
 
+    /// Lets `f` look at the table, under the user lock.
+    ///
+    /// For statistics and debugging: it shows what has been installed through any range, retired ones
+    /// included, and can change nothing.
+    ///
+    /// Context: may sleep as far as taking the user lock does; not under it.
+    pub fn inspect<R>(&self, f: impl FnOnce(&T::Table) -> R) -> R {
+        f(&self.lock.lock())
+    }
+
     /// The user lock. Not for drivers: that would be a way to install without a commit.
     pub(super) fn lock(&self) -> &T::Lock {
         &self.lock

@@ -3,8 +3,8 @@
 //! Level 2: how a range is used while it is in service.
 //!
 //! ```text
-//! Mirror::lookup --> Lookup --hold()--> Hold --begin()--> Section
-//!  (lockless)          |                 |                   |
+//! Mirror::lookup --> Lookup --hold()--> Hold --fault()--> Section
+//!  (lockless)          |                 |     begin()       |
 //!                    access            access             commit
 //! ```
 //!
@@ -24,6 +24,10 @@ use super::{
     }, //
 };
 use crate::{
+    hmm::{
+        Access,
+        Pages, //
+    },
     may_block::MayBlock,
     mmu_interval::{
         Interval,
@@ -41,7 +45,8 @@ use kernel::{
     sync::{
         srcu,
         ArcBorrow, //
-    }, //
+    },
+    time::Jiffies, //
 };
 
 /// The range is retired, or smaller ones are in its place. Look the address up again.
@@ -68,6 +73,24 @@ impl From<Retry> for Error {
         match retry {
             Retry::Collided => code::EAGAIN,
             Retry::Gone => code::ESTALE,
+        }
+    }
+}
+
+/// Why no pages were found.
+#[derive(Clone, Copy, Debug)]
+pub enum FaultError {
+    /// The range is retired. Look the address up again.
+    Gone,
+    /// What [`Interval::fault`] says.
+    Failed(Error),
+}
+
+impl From<FaultError> for Error {
+    fn from(error: FaultError) -> Self {
+        match error {
+            FaultError::Gone => Gone.into(),
+            FaultError::Failed(error) => error,
         }
     }
 }
@@ -267,6 +290,38 @@ impl<T: Mirrored> Hold<T> {
         }
         let sequence = self.interval().read_begin(p).map_err(|_| Gone)?;
         Ok(Section { sequence })
+    }
+
+    /// Begins a read section and finds the process's pages in `span` in it, faulting them in as needed
+    /// ([`Interval::fault`], with the range's notifier).
+    ///
+    /// They are left in `pages`, which is the caller's own. Nothing is installed; that is for
+    /// [`Hold::commit`].
+    ///
+    /// Context: may sleep, for as long as user space likes if it handles the fault, which is what the
+    /// hold is for; takes `mmap_lock` for reading. Not under the user lock, nor any other lock that a
+    /// callback takes.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::Gone`] if the range is retired, [`FaultError::Failed`] otherwise.
+    pub fn fault(
+        &self,
+        pages: &mut Pages,
+        span: Span,
+        access: Access,
+        timeout: Jiffies,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Section, FaultError> {
+        if !self.is_live() {
+            return Err(FaultError::Gone);
+        }
+        match self.interval().fault(pages, span, access, timeout, p) {
+            Ok(sequence) => Ok(Section { sequence }),
+            // There may be another range by now, and another thing to be said.
+            Err(_) if !self.is_live() => Err(FaultError::Gone),
+            Err(error) => Err(FaultError::Failed(error)),
+        }
     }
 
     /// Calls `f`, under the user lock, if nothing has changed since `section` began: to install what
