@@ -4,6 +4,7 @@
 
 use crate::{
     gate::Gate,
+    page_table::PageTable,
     uapi::{
         EVENTS,
         RETIRE_EVERY,
@@ -12,10 +13,6 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNodeReservation, //
-    },
     sync::{
         atomic::{
             Atomic,
@@ -34,48 +31,6 @@ use odp::{
     Span,
     WorkerContext, //
 };
-
-/// An entry of the device's page table. A real one would have a bus address in it.
-#[derive(Clone, Copy)]
-pub(crate) struct Page {
-    pub(crate) writable: bool,
-}
-
-/// The device's page table: the pages that it can reach, by address.
-pub(crate) struct PageTable(RBTree<usize, Page>);
-
-/// Memory for an entry, which must not be allocated with the table locked.
-pub(crate) type Reservation = RBTreeNodeReservation<usize, Page>;
-
-impl PageTable {
-    pub(crate) fn new() -> Self {
-        Self(RBTree::new())
-    }
-
-    /// The entry of the page at `addr`.
-    pub(crate) fn get(&self, addr: usize) -> Option<Page> {
-        self.0.get(&addr).copied()
-    }
-
-    /// Lets the device reach the page at `addr`.
-    pub(crate) fn install(&mut self, addr: usize, page: Page, memory: Reservation) {
-        self.0.insert(memory.into_node(addr, page));
-    }
-
-    /// Takes the pages in `span` from the device, and says how many there were. Allocates nothing.
-    fn clear(&mut self, span: Span) -> u64 {
-        let mut cleared = 0u64;
-        while let Some(cursor) = self.0.cursor_lower_bound_mut(&span.start()) {
-            if !span.contains(*cursor.current().0) {
-                break;
-            }
-            let _ = cursor.remove_current();
-            // A real device must have forgotten the page when this returns, TLB included.
-            cleared = cleared.wrapping_add(1);
-        }
-        cleared
-    }
-}
 
 /// The driver's object: one for each file, shared by all its ranges.
 pub(crate) struct Device {
@@ -136,6 +91,8 @@ fn index(event: Event) -> usize {
     }
 }
 
+// What keeps the page table's invariant: `invalidate` clears what it is told, whatever the event, and
+// `zap` what a range leaves behind.
 impl Mirrored for Device {
     type Module = crate::LocalModule;
     type Table = PageTable;

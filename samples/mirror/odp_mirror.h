@@ -286,8 +286,10 @@ struct odp_mirror_stats {
 #define ODP_MIRROR_REMOVE _IOW(ODP_MIRROR_MAGIC, 3, __u64)
 
 /*
- * ENOENT: there is no range. EFAULT: the process has no such page, or may not do that with it.
- * EXDEV: called by a process that the address space is not of. EAGAIN: invalidations kept coming.
+ * Gets the page from the process that the address space is of, whoever asks, and accesses it.
+ * ENOENT: there is no range. ESRCH: the address space is gone. EFAULT: there is no such page, or
+ * none that may be read. EPERM: a write to what may only be read. EAGAIN: invalidations kept
+ * coming. EINTR: the caller is being killed. ENOMEM.
  */
 #define ODP_MIRROR_FAULT _IOWR(ODP_MIRROR_MAGIC, 4, struct odp_mirror_fault)
 #define ODP_MIRROR_PROBE _IOWR(ODP_MIRROR_MAGIC, 5, struct odp_mirror_probe)
@@ -300,7 +302,10 @@ struct odp_mirror_stats {
 /* ENOENT: there is no such hold. */
 #define ODP_MIRROR_PUT _IOW(ODP_MIRROR_MAGIC, 7, __u64)
 
-/* Like HOLD, and begins a read section. ESTALE: the range was retired meanwhile. */
+/*
+ * Like HOLD, and gets the page as FAULT does for a read, with the same errors, in a read section.
+ * ESTALE: the range was retired meanwhile.
+ */
 #define ODP_MIRROR_BEGIN _IOWR(ODP_MIRROR_MAGIC, 8, struct odp_mirror_hold)
 /*
  * Gives the device the page that BEGIN named, if nothing has changed since, and ends the hold.
@@ -341,7 +346,7 @@ struct odp_mirror_stats {
 /*
  * The device accesses a word: with the page that it has, or else after a fault, for which a range
  * is made if the file is configured so. ENODATA: ODP_MIRROR_CACHED, and the device has no such
- * page. EINVAL: unaligned. Otherwise as for FAULT.
+ * page, or none that it may store to. EINVAL: unaligned. Otherwise as for FAULT.
  */
 #define ODP_MIRROR_ACCESS _IOWR(ODP_MIRROR_MAGIC, 19, struct odp_mirror_access)
 

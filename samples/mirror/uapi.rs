@@ -38,6 +38,12 @@ user_structs! {
     Range { start: u64, len: u64, }
     /// `struct odp_mirror_fault`
     Fault { addr: u64, flags: u64, value: u64, attempts: u64, }
+    /// `struct odp_mirror_access`
+    Access { addr: u64, flags: u64, value: u64, faults: u64, }
+    /// `struct odp_mirror_page`
+    Page { addr: u64, pfn: u64, flags: u64, }
+    /// `struct odp_mirror_pages`
+    Pages { start: u64, end: u64, pages: u64, count: u64, }
     /// `struct odp_mirror_probe`
     Probe { addr: u64, flags: u64, start: u64, len: u64, }
     /// `struct odp_mirror_hold`
@@ -63,6 +69,11 @@ user_structs! {
         held_back: u64,
         kicks: u64,
         would_block: u64,
+        changes: u64,
+        unchanged: u64,
+        replaced: u64,
+        pieces: u64,
+        replace_failed: u64,
         ranges: u64,
         max_ranges: u64,
         events: [u64; EVENTS],
@@ -81,6 +92,7 @@ pub(crate) const RETIRE_NEVER: u64 = 2;
 
 pub(crate) const AUTO: u64 = 1;
 pub(crate) const WRITE: u64 = 1;
+pub(crate) const CACHED: u64 = 2;
 
 pub(crate) const MIRRORED: u64 = 1;
 pub(crate) const PRESENT: u64 = 2;
@@ -118,4 +130,6 @@ pub(crate) mod command {
     pub(crate) const PARK: u32 = _IOW::<Park>(MAGIC, 16);
     pub(crate) const UNPARK: u32 = _IOW::<u64>(MAGIC, 17);
     pub(crate) const WAIT: u32 = _IOW::<Wait>(MAGIC, 18);
+    pub(crate) const ACCESS: u32 = _IOWR::<Access>(MAGIC, 19);
+    pub(crate) const PAGES: u32 = _IOWR::<Pages>(MAGIC, 22);
 }

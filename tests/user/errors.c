@@ -90,14 +90,22 @@ TEST_F(mirror, pages_that_the_process_has_not)
 TEST_F(mirror, values)
 {
 	struct odp_mirror_fault fault = { .flags = 2 };
-	struct odp_mirror_wait wait = { .place = 3 };
+	struct odp_mirror_access access = {};
+	struct odp_mirror_pages pages = {};
+	struct odp_mirror_wait wait = { .place = 4 };
 	char *mem = map_pages(1);
 
 	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, mirror_insert(self->fd, mem, self->page));
-	EXPECT_EQ(-EINVAL, mirror_configure(self->fd, 3, 0));
+	EXPECT_EQ(-EINVAL, mirror_configure(self->fd, 4, 0));
 	EXPECT_EQ(-EINVAL, mirror_configure(self->fd, 0, 2));
 	EXPECT_EQ(-EINVAL, mirror_ioctl(self->fd, ODP_MIRROR_FAULT, &fault));
+	access = (struct odp_mirror_access){ .addr = (uintptr_t)mem, .flags = 4 };
+	EXPECT_EQ(-EINVAL, mirror_ioctl(self->fd, ODP_MIRROR_ACCESS, &access));
+	access = (struct odp_mirror_access){ .addr = (uintptr_t)mem + 4 };
+	EXPECT_EQ(-EINVAL, mirror_ioctl(self->fd, ODP_MIRROR_ACCESS, &access));
+	pages.count = 65537;
+	EXPECT_EQ(-EINVAL, mirror_ioctl(self->fd, ODP_MIRROR_PAGES, &pages));
 	EXPECT_EQ(-EINVAL, mirror_flush(self->fd, 2));
 	EXPECT_EQ(-EINVAL, mirror_park(self->fd, mem, ODP_MIRROR_IN_CALLBACK));
 	EXPECT_EQ(-EINVAL, mirror_unpark(self->fd, ODP_MIRROR_IN_CALLBACK));

@@ -4,7 +4,6 @@
 #include "mirror_fixture.h"
 
 #define IN_USE (ODP_MIRROR_MIRRORED | ODP_MIRROR_PRESENT | ODP_MIRROR_WRITABLE)
-#define READ_ONLY (ODP_MIRROR_MIRRORED | ODP_MIRROR_PRESENT)
 #define MANY 12
 
 /* Retires a range and waits until the worker, which has taken it, is about to remove it. */
@@ -131,7 +130,7 @@ TEST_F(mirror, a_new_range_wins)
 	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_RELEASED));
 	/* The removal of the old one takes nothing from the new one. */
 	EXPECT_EQ(1, mirror_stats(self->fd).told);
-	EXPECT_EQ(READ_ONLY, mirror_probe(self->fd, mem + self->page));
+	EXPECT_EQ(IN_USE, mirror_probe(self->fd, mem + self->page));
 }
 
 TEST_F(mirror, a_new_range_wins_before_the_worker_has_looked)
@@ -162,7 +161,7 @@ TEST_F(mirror, a_new_range_wins_before_the_worker_has_looked)
 	EXPECT_EQ(2, mirror_read(self->fd, mem + self->page));
 	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_RELEASED));
 	EXPECT_EQ(2, mirror_stats(self->fd).zapped);
-	EXPECT_EQ(READ_ONLY, mirror_probe(self->fd, mem + self->page));
+	EXPECT_EQ(IN_USE, mirror_probe(self->fd, mem + self->page));
 }
 
 TEST_F(mirror, callbacks_after_retire)

@@ -91,7 +91,7 @@ static const char *after_the_end(int fd, char *mem, int pages)
 		return "insert";
 	if (mirror_stats(fd).mm_dead != 1 || mirror_stats(fd).ranges)
 		return "counted";
-	if (mirror_read(fd, mem) != -EXDEV)
+	if (mirror_read(fd, mem) != -ESRCH)
 		return "fault";
 	if (mirror_shutdown(fd))
 		return "shutdown";

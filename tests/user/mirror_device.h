@@ -100,6 +100,69 @@ static inline int mirror_write(int fd, const void *addr, uint8_t value)
 	return mirror_ioctl(fd, ODP_MIRROR_FAULT, &fault);
 }
 
+/* The device loads or stores an aligned word. Returns how many faults that took. */
+static inline int mirror_access(int fd, const void *addr, uint64_t flags, uint64_t *value)
+{
+	struct odp_mirror_access access = {
+		.addr = (uintptr_t)addr,
+		.flags = flags,
+		.value = *value,
+	};
+	int ret = mirror_ioctl(fd, ODP_MIRROR_ACCESS, &access);
+
+	*value = access.value;
+	return ret < 0 ? ret : (int)access.faults;
+}
+
+static inline int mirror_load(int fd, const void *addr, uint64_t *value)
+{
+	*value = 0;
+	return mirror_access(fd, addr, 0, value);
+}
+
+static inline int mirror_store(int fd, const void *addr, uint64_t value)
+{
+	return mirror_access(fd, addr, ODP_MIRROR_WRITE, &value);
+}
+
+/* The same with what the device has a page for already. */
+static inline int mirror_load_cached(int fd, const void *addr, uint64_t *value)
+{
+	*value = 0;
+	return mirror_access(fd, addr, ODP_MIRROR_CACHED, value);
+}
+
+static inline int mirror_store_cached(int fd, const void *addr, uint64_t value)
+{
+	return mirror_access(fd, addr, ODP_MIRROR_WRITE | ODP_MIRROR_CACHED, &value);
+}
+
+/* Lists the pages that the device has in @len bytes at @start; returns how many were listed. */
+static inline int mirror_pages(int fd, const void *start, size_t len,
+			       struct odp_mirror_page *pages, size_t room)
+{
+	struct odp_mirror_pages list = {
+		.start = (uintptr_t)start,
+		.end = (uintptr_t)start + len,
+		.pages = (uintptr_t)pages,
+		.count = room,
+	};
+	int ret = mirror_ioctl(fd, ODP_MIRROR_PAGES, &list);
+
+	return ret < 0 ? ret : (int)list.count;
+}
+
+/* Has the worker wait with the next ranges that it takes out of service. */
+static inline int mirror_hold_worker(int fd, uint64_t ranges)
+{
+	return mirror_ioctl_u64(fd, ODP_MIRROR_HOLD_WORKER, ranges);
+}
+
+static inline int mirror_release_worker(int fd)
+{
+	return mirror_ioctl(fd, ODP_MIRROR_RELEASE_WORKER, NULL);
+}
+
 /* What the device can do: a combination of MIRRORED, PRESENT and WRITABLE. */
 static inline int mirror_probe(int fd, const void *addr)
 {

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device context: an address space, mirrored on demand.
+//!
+//! This is what a driver of real hardware would do the same way, but for [`Context::pages`].
+
+use crate::{
+    device::Device,
+    page_table::{
+        Operation,
+        PageTable,
+        Reservation, //
+    },
+    uapi, //
+};
+use kernel::{
+    mm::MmWithUser,
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
+    time::msecs_to_jiffies,
+    transmute::AsBytes,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    }, //
+};
+use odp::{
+    hmm::{
+        Access,
+        Page,
+        Pages, //
+    },
+    Config,
+    FaultError,
+    Hold,
+    MayBlock,
+    Mirror,
+    Section,
+    Shared,
+    Span, //
+};
+
+/// How often a fault is tried while invalidations get in between.
+const ATTEMPTS: u64 = 64;
+
+/// How long invalidations may get in between in one attempt.
+const ATTEMPT_MS: u32 = 1000;
+
+/// How much is mirrored at once around a fault where nothing is mirrored yet.
+const WINDOW: usize = 64 << 10;
+
+/// How many pages may be listed at once, and how many of them with the table locked.
+const MAX_LISTED: u64 = 65536;
+const LISTED_AT_ONCE: usize = 256;
+
+/// A page that was found for the device, and when that was.
+pub(crate) struct Found {
+    addr: usize,
+    page: Page,
+    section: Section,
+}
+
+/// One process's address space, as the device mirrors it.
+pub(crate) struct Context {
+    pub(crate) mirror: Mirror<Device>,
+    shared: Arc<Shared<Device>>,
+    auto: Atomic<bool>,
+}
+
+/// The first byte of the page that `addr` is in.
+fn page_of(addr: usize) -> usize {
+    addr & !(PAGE_SIZE - 1)
+}
+
+impl Context {
+    pub(crate) fn new(
+        mm: &MmWithUser,
+        config: Config,
+        device: Device,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Self> {
+        let shared = Arc::pin_init(
+            Shared::new(
+                device,
+                new_mutex!(PageTable::new(), "odp_mirror::PageTable"),
+            ),
+            GFP_KERNEL,
+        )?;
+        Ok(Self {
+            mirror: Mirror::new(mm, config, p)?,
+            shared,
+            auto: Atomic::new(false),
+        })
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        self.shared.data()
+    }
+
+    /// Chooses whether a fault where nothing is mirrored makes a range there.
+    pub(crate) fn mirror_on_fault(&self, auto: bool) {
+        self.auto.store(auto, Relaxed);
+    }
+
+    pub(crate) fn insert(&self, span: Span, p: &mut MayBlock<'_>) -> Result<Hold<Device>> {
+        Ok(self.mirror.insert(span, self.shared.clone(), p)?)
+    }
+
+    /// Holds the range at `addr`.
+    pub(crate) fn hold(&self, addr: usize, p: &mut MayBlock<'_>) -> Result<Hold<Device>> {
+        self.mirror.get(addr, p).ok_or(ENOENT)
+    }
+
+    /// The device accesses memory, with the page that it has, or else after a fault, if there may be
+    /// one. `faults` is how often it had to be tried.
+    pub(crate) fn access(
+        &self,
+        addr: usize,
+        operation: Operation,
+        may_fault: bool,
+        faults: &mut u64,
+        p: &mut MayBlock<'_>,
+    ) -> Result<u64> {
+        while let Some(range) = self.mirror.lookup(addr, p) {
+            // If it has been retired since, there may be another one.
+            if let Ok(done) = range.access(|table| table.perform(addr, operation)) {
+                match done? {
+                    Some(value) => return Ok(value),
+                    None => break,
+                }
+            }
+        }
+        if !may_fault {
+            return Err(ENODATA);
+        }
+        self.fault(addr, operation, faults, p)
+    }
+
+    /// The device has no page at `addr`, or not for this. Gets it, and has the device go on.
+    /// `attempts` is how often it had to be tried.
+    pub(crate) fn fault(
+        &self,
+        addr: usize,
+        operation: Operation,
+        attempts: &mut u64,
+        p: &mut MayBlock<'_>,
+    ) -> Result<u64> {
+        for attempt in 1..=ATTEMPTS {
+            *attempts = attempt;
+            let hold = match self.mirror.get(addr, p) {
+                Some(hold) => hold,
+                None => match self.insert_around(addr, p) {
+                    Ok(hold) => hold,
+                    // Somebody else was faster.
+                    Err(error) if error == EEXIST || error == EBUSY => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            let found = match self.find(&hold, addr, operation.access(), p) {
+                Ok(found) => found,
+                Err(FaultError::Gone) => continue,
+                Err(FaultError::Failed(error)) if error == EBUSY => continue,
+                Err(FaultError::Failed(error)) => return Err(error),
+            };
+            // A device would find out for itself that it has a page now.
+            match self.install(&hold, found, |table| table.perform(addr, operation)) {
+                Ok(done) => return done?.ok_or(EFAULT),
+                Err(error) if error == EAGAIN || error == ESTALE => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(EAGAIN)
+    }
+
+    /// Finds the page at `addr`, which `hold` covers, in a section that begins here.
+    pub(crate) fn find(
+        &self,
+        hold: &Hold<Device>,
+        addr: usize,
+        access: Access,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Found, FaultError> {
+        let addr = page_of(addr);
+        let span = Span::new(addr, PAGE_SIZE).map_err(|error| FaultError::Failed(error.into()))?;
+        let mut pages = Pages::new(1, GFP_KERNEL).map_err(FaultError::Failed)?;
+        let timeout = msecs_to_jiffies(ATTEMPT_MS);
+        let section = hold.fault(&mut pages, span, access, timeout, p)?;
+        let page = pages.get(addr).ok_or(FaultError::Failed(EFAULT))?;
+        Ok(Found {
+            addr,
+            page,
+            section,
+        })
+    }
+
+    /// Gives the device a page that was found in the range that `hold` is of, unless something has
+    /// come between, and does `then` before that can change.
+    pub(crate) fn install<R>(
+        &self,
+        hold: &Hold<Device>,
+        found: Found,
+        then: impl FnOnce(&mut PageTable) -> R,
+    ) -> Result<R> {
+        // Whatever needs memory comes before the commit.
+        let memory = Reservation::new(GFP_KERNEL)?;
+        let Found {
+            addr,
+            page,
+            section,
+        } = found;
+        Ok(hold.commit(section, |table| {
+            // SAFETY: This is the commit of the section that the page was found in, at this address.
+            unsafe { table.install(addr, page, memory) };
+            then(table)
+        })?)
+    }
+
+    /// Mirrors what is around `addr`, or if that is not possible, just its page.
+    fn insert_around(&self, addr: usize, p: &mut MayBlock<'_>) -> Result<Hold<Device>> {
+        let mm = self.mirror.mm().mmget_not_zero().ok_or(ESRCH)?;
+        // If this turns out to be the last user, exit_mmap() must not run here: it calls us.
+        let mm = MmWithUser::into_mmput_async(mm);
+        if !self.auto.load(Relaxed) {
+            return Err(ENOENT);
+        }
+        // Whoever makes ranges pays for those that are on their way out.
+        self.mirror.drain(p);
+        // Where there is no memory there is nothing to mirror; a device must not be able to have
+        // ranges made wherever it likes.
+        mm.mmap_read_lock().vma_lookup(addr).ok_or(EFAULT)?;
+
+        let around = Span::new(addr & !(WINDOW - 1), WINDOW)?;
+        match self.insert(around, p) {
+            Err(error) if error == EEXIST => self.insert(Span::new(page_of(addr), PAGE_SIZE)?, p),
+            other => other,
+        }
+    }
+
+    /// What the device can do at `addr` without a fault.
+    pub(crate) fn probe(&self, addr: usize, p: &mut MayBlock<'_>) -> uapi::Probe {
+        let page = page_of(addr);
+        let mut probe = uapi::Probe {
+            // CAST: `usize` has at most 64 bits, here and below.
+            addr: addr as u64,
+            flags: 0,
+            start: 0,
+            len: 0,
+        };
+        while let Some(range) = self.mirror.lookup(page, p) {
+            // If it has been retired since, there may be another one.
+            let Ok(entry) = range.access(|table| table.get(page)) else {
+                continue;
+            };
+            let span = range.span();
+            (probe.start, probe.len) = (span.start() as u64, span.size() as u64);
+            probe.flags = uapi::MIRRORED;
+            if let Some(entry) = entry {
+                probe.flags |= uapi::PRESENT;
+                if entry.writable() {
+                    probe.flags |= uapi::WRITABLE;
+                }
+            }
+            break;
+        }
+        probe
+    }
+
+    /// Writes to user space what pages the device has, and says how many that is.
+    ///
+    /// It does not ask what range a page is in, so that it shows what should not be there, too.
+    pub(crate) fn pages(&self, list: &uapi::Pages) -> Result<u64> {
+        if list.count > MAX_LISTED {
+            return Err(EINVAL);
+        }
+        let room = usize::try_from(list.count)?;
+        let size = room.checked_mul(size_of::<uapi::Page>()).ok_or(EINVAL)?;
+        let to = UserPtr::from_addr(usize::try_from(list.pages)?);
+        let mut to = UserSlice::new(to, size).writer();
+        let end = usize::try_from(list.end)?;
+
+        let mut some = KVec::with_capacity(room.min(LISTED_AT_ONCE), GFP_KERNEL)?;
+        let mut next = Some(usize::try_from(list.start)?);
+        let mut listed = 0;
+        while let Some(start) = next {
+            // OVERFLOW: No more than there is room for are listed.
+            let at_once = LISTED_AT_ONCE.min(room - listed);
+            some.clear();
+            // Neither is there memory to be had nor user space to be accessed with the table locked.
+            self.shared.inspect(|table| {
+                let entries = table.from(start).take_while(|(addr, _)| *addr < end);
+                for (addr, page) in entries.take(at_once) {
+                    let page = uapi::Page {
+                        addr: addr as u64,
+                        pfn: page.pfn() as u64,
+                        flags: if page.writable() { uapi::WRITABLE } else { 0 },
+                    };
+                    // There is room for it.
+                    let _ = some.push_within_capacity(page);
+                }
+            });
+            to.write_slice(some.as_slice().as_bytes())?;
+            // OVERFLOW: As above.
+            listed += some.len();
+            next = some
+                .last()
+                .and_then(|page| usize::try_from(page.addr).ok()?.checked_add(PAGE_SIZE));
+        }
+        // CAST: It is no more than `list.count`.
+        Ok(listed as u64)
+    }
+}
