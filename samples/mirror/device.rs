@@ -38,6 +38,8 @@ pub(crate) struct Device {
     retire: Atomic<u64>,
     /// Where callbacks wait if a test wants it.
     callback: Arc<Gate>,
+    /// Where the worker does.
+    worker: Arc<Gate>,
     pub(crate) counters: Counters,
 }
 
@@ -50,10 +52,11 @@ pub(crate) struct Counters {
 }
 
 impl Device {
-    pub(crate) fn new(callback: Arc<Gate>) -> Self {
+    pub(crate) fn new(callback: Arc<Gate>, worker: Arc<Gate>) -> Self {
         Self {
             retire: Atomic::new(crate::uapi::RETIRE_UNMAP),
             callback,
+            worker,
             counters: Counters {
                 events: [const { Atomic::new(0) }; EVENTS],
                 zapped: Atomic::new(0),
@@ -123,6 +126,12 @@ impl Mirrored for Device {
     fn zap(&self, table: &mut PageTable, dead: Span) {
         let cleared = table.clear(dead);
         self.counters.zapped.add(cleared, Relaxed);
+    }
+
+    fn zapped(&self, _dead: Span, _ctx: &WorkerContext<'_>) {
+        // A real device would be waited for here. Whoever waits for the worker meanwhile does so for as
+        // long as the gate lets it.
+        let _ = self.worker.pass();
     }
 
     fn released(&self, _span: Span, _ctx: &WorkerContext<'_>) {

@@ -86,6 +86,10 @@ impl Gate {
         let result = self.sleep(state, LONGEST_MS, |state| state.round != round);
         // OVERFLOW: Incremented above.
         state.waiting -= 1;
+        if result == Err(ETIMEDOUT) {
+            // Who forgot to open it does not mean the next ones to wait, too.
+            state.room = 0;
+        }
         result
     }
 

@@ -90,6 +90,7 @@ struct OpenFile {
     kept: Kept,
     context: Context,
     callback: Arc<Gate>,
+    worker: Arc<Gate>,
     #[pin]
     in_lock: Gate,
     #[pin]
@@ -104,7 +105,8 @@ impl MiscDevice for OpenFile {
         let task = current!();
         let mm = task.mm().ok_or(ESRCH)?;
         let callback = Arc::pin_init(Gate::new(), GFP_KERNEL)?;
-        let device = Device::new(callback.clone());
+        let worker = Arc::pin_init(Gate::new(), GFP_KERNEL)?;
+        let device = Device::new(callback.clone(), worker.clone());
         let config = odp::Config {
             // CAST: `usize` has at least 32 bits.
             max_ranges: module_parameters::max_ranges.value() as usize,
@@ -117,6 +119,7 @@ impl MiscDevice for OpenFile {
                 kept <- Kept::new(),
                 context,
                 callback,
+                worker,
                 in_lock <- Gate::new(),
                 in_lookup <- Gate::new(),
             }),
@@ -134,6 +137,7 @@ impl PinnedDrop for OpenFile {
     fn drop(self: Pin<&mut Self>) {
         // Nobody could let them go on any more, and the mirror is going to wait for them.
         self.callback.open();
+        self.worker.open();
         self.kept.clear();
     }
 }
@@ -210,6 +214,8 @@ impl OpenFile {
                 list.count = self.context.pages(&list)?;
                 put(arg, &list)?;
             }
+            command::HOLD_WORKER => self.worker.close(get(arg)?),
+            command::RELEASE_WORKER => self.worker.open(),
             _ => return Err(ENOTTY),
         }
         Ok(0)
@@ -317,6 +323,7 @@ impl OpenFile {
             uapi::IN_CALLBACK => &*self.callback,
             uapi::IN_LOCK => &self.in_lock,
             uapi::IN_LOOKUP => &self.in_lookup,
+            uapi::IN_WORKER => &*self.worker,
             _ => return Err(EINVAL),
         };
         let timeout_ms = u32::try_from(wait.timeout_ms).map_err(|_| EINVAL)?;

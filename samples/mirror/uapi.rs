@@ -104,6 +104,7 @@ pub(crate) const RELEASED: u64 = 1;
 pub(crate) const IN_CALLBACK: u64 = 0;
 pub(crate) const IN_LOCK: u64 = 1;
 pub(crate) const IN_LOOKUP: u64 = 2;
+pub(crate) const IN_WORKER: u64 = 3;
 
 const MAGIC: u32 = b'o' as u32;
 
@@ -132,4 +133,6 @@ pub(crate) mod command {
     pub(crate) const WAIT: u32 = _IOW::<Wait>(MAGIC, 18);
     pub(crate) const ACCESS: u32 = _IOWR::<Access>(MAGIC, 19);
     pub(crate) const PAGES: u32 = _IOWR::<Pages>(MAGIC, 22);
+    pub(crate) const HOLD_WORKER: u32 = _IOW::<u64>(MAGIC, 23);
+    pub(crate) const RELEASE_WORKER: u32 = _IO(MAGIC, 24);
 }
