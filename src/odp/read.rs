@@ -78,7 +78,7 @@ impl From<Retry> for Error {
 }
 
 /// Why no pages were found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultError {
     /// The range is retired. Look the address up again.
     Gone,

@@ -11,6 +11,7 @@
 mod address_space;
 mod check;
 mod eventually;
+mod fault;
 mod fixture;
 mod frozen;
 mod insert;
