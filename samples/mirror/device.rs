@@ -7,6 +7,7 @@ use crate::{
     page_table::PageTable,
     uapi::{
         EVENTS,
+        PUNCH_UNMAP,
         RETIRE_EVERY,
         RETIRE_NEVER, //
     }, //
@@ -49,6 +50,17 @@ pub(crate) struct Counters {
     pub(crate) zapped: Atomic<u64>,
     pub(crate) told: Atomic<u64>,
     pub(crate) told_by_worker: Atomic<u64>,
+    pub(crate) told_replaced: Atomic<u64>,
+}
+
+/// What an event makes of a range.
+enum Fate {
+    /// It stays as it is.
+    Kept,
+    /// It is removed.
+    Retired,
+    /// What the event is about is taken out of it.
+    Punched,
 }
 
 impl Device {
@@ -62,20 +74,24 @@ impl Device {
                 zapped: Atomic::new(0),
                 told: Atomic::new(0),
                 told_by_worker: Atomic::new(0),
+                told_replaced: Atomic::new(0),
             },
         }
     }
 
-    /// Chooses which events make it give up a range.
+    /// Chooses which events make it give up a range, or part of one.
     pub(crate) fn retire_on(&self, which: u64) {
         self.retire.store(which, Relaxed);
     }
 
-    fn gives_up(&self, event: Event) -> bool {
-        match self.retire.load(Relaxed) {
-            RETIRE_EVERY => true,
-            RETIRE_NEVER => false,
-            _ => event == Event::Unmap,
+    fn fate(&self, event: Event) -> Fate {
+        match (self.retire.load(Relaxed), event) {
+            (RETIRE_EVERY, _) => Fate::Retired,
+            (RETIRE_NEVER, _) => Fate::Kept,
+            (PUNCH_UNMAP, Event::Unmap) => Fate::Punched,
+            (PUNCH_UNMAP, _) => Fate::Kept,
+            (_, Event::Unmap) => Fate::Retired,
+            _ => Fate::Kept,
         }
     }
 }
@@ -115,8 +131,15 @@ impl Mirrored for Device {
         let (event, span) = (zap.event(), zap.span());
         // Whatever happens to the pages, the device starts over with a fault.
         let cleared = zap.clear(span);
-        if self.gives_up(event) {
-            zap.retire();
+        match self.fate(event) {
+            Fate::Kept => {}
+            Fate::Retired => {
+                let _ = zap.retire();
+            }
+            // If the range has gone or been replaced, others are told of the event, too.
+            Fate::Punched => {
+                let _ = zap.punch();
+            }
         }
         self.counters.zapped.add(cleared, Relaxed);
         self.counters.events[index(event)].add(1, Relaxed);
@@ -132,6 +155,13 @@ impl Mirrored for Device {
         // A real device would be waited for here. Whoever waits for the worker meanwhile does so for as
         // long as the gate lets it.
         let _ = self.worker.pass();
+    }
+
+    fn replaced(&self, old: Span, pieces: &[Span], _ctx: &WorkerContext<'_>) {
+        // Entries go by address, so they are the pieces' already.
+        kernel::warn_on!(!pieces.iter().all(|piece| old.covers(piece)));
+        kernel::warn_on!(!pieces.is_sorted_by(|a, b| a.end() <= b.start()));
+        self.counters.told_replaced.add(1, Relaxed);
     }
 
     fn released(&self, _span: Span, _ctx: &WorkerContext<'_>) {

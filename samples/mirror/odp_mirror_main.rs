@@ -31,6 +31,7 @@ use kernel::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::Relaxed,
@@ -48,6 +49,7 @@ use kernel::{
 use odp::{
     hmm::Access,
     FaultError,
+    Hold,
     MayBlock,
     Span,
     Until, //
@@ -65,6 +67,10 @@ module! {
         max_ranges: u32 {
             default: 512,
             description: "How many ranges a file may have",
+        },
+        grain: u32 {
+            default: 0,
+            description: "What pieces of ranges are rounded to, in bytes; 0 is a page",
         },
     },
 }
@@ -110,7 +116,11 @@ impl MiscDevice for OpenFile {
         let config = odp::Config {
             // CAST: `usize` has at least 32 bits.
             max_ranges: module_parameters::max_ranges.value() as usize,
-            ..odp::Config::default()
+            grain: match module_parameters::grain.value() {
+                0 => PAGE_SIZE,
+                // CAST: As above.
+                grain => grain as usize,
+            },
         };
         let context = MayBlock::enter(|p| Context::new(mm, config, device, p))?;
 
@@ -209,6 +219,14 @@ impl OpenFile {
                 put(arg, &access)?;
                 result?;
             }
+            command::RESIZE => {
+                let (hold, part) = self.part(arg, p)?;
+                hold.resize(part)?.accepted()?;
+            }
+            command::PUNCH => {
+                let (hold, part) = self.part(arg, p)?;
+                hold.punch(part)?.accepted()?;
+            }
             command::PAGES => {
                 let mut list: uapi::Pages = get(arg)?;
                 list.count = self.context.pages(&list)?;
@@ -222,13 +240,25 @@ impl OpenFile {
     }
 
     fn configure(&self, config: uapi::Config) -> Result {
-        let known = [uapi::RETIRE_UNMAP, uapi::RETIRE_EVERY, uapi::RETIRE_NEVER];
+        let known = [
+            uapi::RETIRE_UNMAP,
+            uapi::RETIRE_EVERY,
+            uapi::RETIRE_NEVER,
+            uapi::PUNCH_UNMAP,
+        ];
         if config.flags & !uapi::AUTO != 0 || !known.contains(&config.retire) {
             return Err(EINVAL);
         }
         self.context.device().retire_on(config.retire);
         self.context.mirror_on_fault(config.flags & uapi::AUTO != 0);
         Ok(())
+    }
+
+    /// A range, and what user space says is a part of it.
+    fn part(&self, arg: UserPtr, p: &mut MayBlock<'_>) -> Result<(Hold<Device>, Span)> {
+        let part: uapi::Part = get(arg)?;
+        let hold = self.context.hold(address(part.addr)?, p)?;
+        Ok((hold, Span::new(address(part.start)?, address(part.len)?)?))
     }
 
     fn fault(&self, fault: &mut uapi::Fault, p: &mut MayBlock<'_>) -> Result {
@@ -352,11 +382,11 @@ impl OpenFile {
             held_back: library.held_back,
             kicks: library.kicks,
             would_block: library.would_block,
-            changes: 0,
-            unchanged: 0,
-            replaced: 0,
-            pieces: 0,
-            replace_failed: 0,
+            changes: library.changes,
+            unchanged: library.unchanged,
+            replaced: library.replaced,
+            pieces: library.pieces,
+            replace_failed: library.replace_failed,
             // CAST: `usize` has at most 64 bits.
             ranges: self.context.mirror.ranges() as u64,
             max_ranges: u64::from(module_parameters::max_ranges.value()),

@@ -43,8 +43,8 @@ impl Operation {
 /// # Invariants
 ///
 /// It is the table of the user lock. What [`PageTable::install`] put in is taken out by
-/// [`PageTable::clear`] in the first callback that names its address, or before the notifier of its
-/// range is removed.
+/// [`PageTable::clear`] in the first callback that names its address, or before there is no range in
+/// service any more that would be called back for it: pieces of a range take its entries over.
 pub(crate) struct PageTable(RBTree<usize, Page>);
 
 /// Memory for an entry, which must not be allocated with the table locked.

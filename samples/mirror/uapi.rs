@@ -40,6 +40,8 @@ user_structs! {
     Fault { addr: u64, flags: u64, value: u64, attempts: u64, }
     /// `struct odp_mirror_access`
     Access { addr: u64, flags: u64, value: u64, faults: u64, }
+    /// `struct odp_mirror_part`
+    Part { addr: u64, start: u64, len: u64, }
     /// `struct odp_mirror_page`
     Page { addr: u64, pfn: u64, flags: u64, }
     /// `struct odp_mirror_pages`
@@ -89,6 +91,7 @@ pub(crate) const EVENTS: usize = 8;
 pub(crate) const RETIRE_UNMAP: u64 = 0;
 pub(crate) const RETIRE_EVERY: u64 = 1;
 pub(crate) const RETIRE_NEVER: u64 = 2;
+pub(crate) const PUNCH_UNMAP: u64 = 3;
 
 pub(crate) const AUTO: u64 = 1;
 pub(crate) const WRITE: u64 = 1;
@@ -132,6 +135,8 @@ pub(crate) mod command {
     pub(crate) const UNPARK: u32 = _IOW::<u64>(MAGIC, 17);
     pub(crate) const WAIT: u32 = _IOW::<Wait>(MAGIC, 18);
     pub(crate) const ACCESS: u32 = _IOWR::<Access>(MAGIC, 19);
+    pub(crate) const RESIZE: u32 = _IOW::<Part>(MAGIC, 20);
+    pub(crate) const PUNCH: u32 = _IOW::<Part>(MAGIC, 21);
     pub(crate) const PAGES: u32 = _IOWR::<Pages>(MAGIC, 22);
     pub(crate) const HOLD_WORKER: u32 = _IOW::<u64>(MAGIC, 23);
     pub(crate) const RELEASE_WORKER: u32 = _IO(MAGIC, 24);

@@ -551,6 +551,70 @@ TEST_F(mirror, a_worker_goes_on_after_close)
 	EXPECT_GT(PATIENCE_MS, now_ms() - start);
 }
 
+TEST_F(mirror, pieces_keep_their_pages)
+{
+	char *mem = map_pages(4), *last;
+	uint64_t value;
+
+	ASSERT_NE(NULL, mem);
+	last = mem + 3 * self->page;
+	ASSERT_EQ(0, mirror_configure(self->fd, ODP_MIRROR_PUNCH_UNMAP, 0));
+	ASSERT_EQ(0, mirror_insert(self->fd, mem, 4 * self->page));
+	for (int i = 0; i < 4; i++)
+		ASSERT_EQ(1, mirror_store(self->fd, mem + i * self->page, A));
+	ASSERT_EQ(0, munmap(mem + self->page, 2 * self->page));
+	EXPECT_EQ(-ENODATA, mirror_load_cached(self->fd, mem + self->page, &value));
+	/* Replaced or not, the rest is in service. */
+	EXPECT_EQ(0, mirror_store_cached(self->fd, mem, B));
+	EXPECT_TRUE(mirror_poll(self->fd, replaced, 1));
+	EXPECT_EQ(0, mirror_probe(self->fd, mem + self->page));
+	EXPECT_EQ(self->page, mirror_range_length(self->fd, mem));
+	EXPECT_EQ(self->page, mirror_range_length(self->fd, last));
+	EXPECT_EQ(0, mirror_load_cached(self->fd, mem, &value));
+	EXPECT_EQ(B, value);
+	EXPECT_EQ(0, mirror_load_cached(self->fd, last, &value));
+	EXPECT_EQ(A, value);
+	/* And they hear what becomes of it. */
+	ASSERT_EQ(0, madvise(last, self->page, MADV_DONTNEED));
+	EXPECT_EQ(-ENODATA, mirror_load_cached(self->fd, last, &value));
+	EXPECT_EQ(1, mirror_load(self->fd, last, &value));
+	EXPECT_EQ(0, value);
+	EXPECT_EQ(2, mirror_stats(self->fd).pieces);
+}
+
+TEST_F(mirror, parts)
+{
+	char *mem = map_pages(3);
+	uint64_t value;
+
+	ASSERT_NE(NULL, mem);
+	EXPECT_EQ(-ENOENT, mirror_resize(self->fd, mem, mem, self->page));
+	EXPECT_EQ(-ENOENT, mirror_punch(self->fd, mem, mem, self->page));
+	ASSERT_EQ(0, mirror_insert(self->fd, mem, 2 * self->page));
+	EXPECT_EQ(-EINVAL, mirror_resize(self->fd, mem, mem, 3 * self->page));
+	EXPECT_EQ(-EINVAL, mirror_punch(self->fd, mem, mem + self->page, 2 * self->page));
+	EXPECT_EQ(-EINVAL, mirror_resize(self->fd, mem, mem + 1, self->page));
+	EXPECT_EQ(-EINVAL, mirror_punch(self->fd, mem, mem, 0));
+	EXPECT_EQ(0, mirror_stats(self->fd).changes);
+
+	ASSERT_EQ(1, mirror_store(self->fd, mem, A));
+	ASSERT_EQ(1, mirror_store(self->fd, mem + self->page, B));
+	ASSERT_EQ(0, mirror_resize(self->fd, mem, mem + self->page, self->page));
+	EXPECT_TRUE(mirror_poll(self->fd, replaced, 1));
+	/* What is not mirrored any more is taken away, mapped or not. */
+	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+	EXPECT_TRUE(mirror_poll(self->fd, zapped, 1));
+	EXPECT_EQ(0, mirror_probe(self->fd, mem));
+	EXPECT_EQ(-ENODATA, mirror_load_cached(self->fd, mem, &value));
+	EXPECT_EQ(0, mirror_load_cached(self->fd, mem + self->page, &value));
+	EXPECT_EQ(B, value);
+
+	/* It is still mapped, whoever says that it is not. */
+	ASSERT_EQ(0, mirror_punch(self->fd, mem + self->page, mem + self->page, self->page));
+	EXPECT_TRUE(mirror_poll(self->fd, unchanged, 1));
+	EXPECT_EQ(0, mirror_load_cached(self->fd, mem + self->page, &value));
+}
+
 /* A device that does not stop to store. */
 struct storer {
 	pthread_t thread;

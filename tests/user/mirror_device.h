@@ -137,6 +137,29 @@ static inline int mirror_store_cached(int fd, const void *addr, uint64_t value)
 	return mirror_access(fd, addr, ODP_MIRROR_WRITE | ODP_MIRROR_CACHED, &value);
 }
 
+/* Keeps only a part of the range at an address, or says that a part of it is unmapped. */
+static inline int mirror_change(int fd, unsigned long cmd, const void *addr, const void *start,
+				size_t len)
+{
+	struct odp_mirror_part part = {
+		.addr = (uintptr_t)addr,
+		.start = (uintptr_t)start,
+		.len = len,
+	};
+
+	return mirror_ioctl(fd, cmd, &part);
+}
+
+static inline int mirror_resize(int fd, const void *addr, const void *start, size_t len)
+{
+	return mirror_change(fd, ODP_MIRROR_RESIZE, addr, start, len);
+}
+
+static inline int mirror_punch(int fd, const void *addr, const void *start, size_t len)
+{
+	return mirror_change(fd, ODP_MIRROR_PUNCH, addr, start, len);
+}
+
 /* Lists the pages that the device has in @len bytes at @start; returns how many were listed. */
 static inline int mirror_pages(int fd, const void *start, size_t len,
 			       struct odp_mirror_page *pages, size_t room)
