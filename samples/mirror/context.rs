@@ -14,11 +14,15 @@ use crate::{
     uapi, //
 };
 use kernel::{
-    mm::MmWithUser,
+    mm::{
+        MmWithUser,
+        MmWithUserAsync, //
+    },
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
+        aref::ARef,
         atomic::{
             Atomic,
             Relaxed, //
@@ -223,11 +227,17 @@ impl Context {
         })?)
     }
 
-    /// Mirrors what is around `addr`, or if that is not possible, just its page.
-    fn insert_around(&self, addr: usize, p: &mut MayBlock<'_>) -> Result<Hold<Device>> {
+    /// The address space, unless it is gone.
+    fn user(&self) -> Result<ARef<MmWithUserAsync>> {
         let mm = self.mirror.mm().mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here: it calls us.
-        let mm = MmWithUser::into_mmput_async(mm);
+        Ok(MmWithUser::into_mmput_async(mm))
+    }
+
+    /// Mirrors what is around `addr`, or if that is not possible, just its page.
+    fn insert_around(&self, addr: usize, p: &mut MayBlock<'_>) -> Result<Hold<Device>> {
+        // Nothing keeps the address space while there is something to wait for.
+        drop(self.user()?);
         if !self.auto.load(Relaxed) {
             return Err(ENOENT);
         }
@@ -235,7 +245,9 @@ impl Context {
         self.mirror.drain(p);
         // Where there is no memory there is nothing to mirror; a device must not be able to have
         // ranges made wherever it likes.
+        let mm = self.user()?;
         mm.mmap_read_lock().vma_lookup(addr).ok_or(EFAULT)?;
+        drop(mm);
 
         let around = Span::new(addr & !(WINDOW - 1), WINDOW)?;
         match self.insert(around, p) {
