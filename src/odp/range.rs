@@ -485,22 +485,21 @@ impl<T: Mirrored> Range<T> {
         Ok(self.change(Wish::unmapped(unmapped)))
     }
 
-    /// What has been asked for. The request is locked.
-    fn wish(&self) -> &mut Wish {
+    /// Runs `f` with what has been asked for. The request is locked.
+    fn with_wish<R>(&self, f: impl FnOnce(&mut Wish) -> R) -> R {
         // SAFETY: By the type invariants nobody else accesses it while the request is locked.
-        unsafe { self.wish.get() }
+        f(unsafe { self.wish.get() })
     }
 
     /// Adds to what has been asked for. The request is locked.
     fn add_wish(&self, wish: Wish) {
-        let pending = self.wish();
-        *pending = pending.and(wish);
+        self.with_wish(|pending| *pending = pending.and(wish));
     }
 
     /// Takes over what has been asked for.
     pub(super) fn take_wish(&self) -> Wish {
         self.request
-            .locked(|| core::mem::replace(self.wish(), Wish::NONE))
+            .locked(|| self.with_wish(|wish| core::mem::replace(wish, Wish::NONE)))
     }
 
     /// Adds to what has been asked for, but does not have it done.
@@ -517,7 +516,7 @@ impl<T: Mirrored> Range<T> {
 
     /// Makes another try of a wish that could not be granted, if there is one and nobody is about to.
     fn retry(&self, span: Span) {
-        let wish = self.request.locked(|| *self.wish());
+        let wish = self.request.locked(|| self.with_wish(|wish| *wish));
         if wish.concerns(span) && self.request.state().change == Change::None {
             let _ = self.change(Wish::NONE);
         }
@@ -539,7 +538,8 @@ impl<T: Mirrored> Range<T> {
     /// Marks the range replaced, and returns what has been asked for since it was taken.
     pub(super) fn replaced(&self) -> (Effect, Wish) {
         self.request.apply_with(Step::Replace, |effect| {
-            (effect, core::mem::replace(self.wish(), Wish::NONE))
+            let wish = self.with_wish(|wish| core::mem::replace(wish, Wish::NONE));
+            (effect, wish)
         })
     }
 

@@ -5,10 +5,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/swap.h>
 #include <sys/syscall.h>
 
+#include "memory.h"
 #include "mirror_fixture.h"
+#include "swap_disk.h"
 
 #define READ_ONLY (ODP_MIRROR_MIRRORED | ODP_MIRROR_PRESENT)
 #define IN_USE (READ_ONLY | ODP_MIRROR_WRITABLE)
@@ -20,52 +21,12 @@
 
 #define HUGE (2ul << 20)
 
-/* A word as the process sees it, or somebody else who may change it at any time. */
-static inline uint64_t peek(const void *addr)
-{
-	return __atomic_load_n((const uint64_t *)addr, __ATOMIC_RELAXED);
-}
-
-static inline void poke(void *addr, uint64_t value)
-{
-	__atomic_store_n((uint64_t *)addr, value, __ATOMIC_RELAXED);
-}
-
 /* Memory of @pages pages that nobody has touched. NULL if that fails. */
 static char *map_untouched(size_t pages)
 {
 	char *mem = map_pages(pages);
 
 	return mem && !madvise(mem, pages * page_size(), MADV_DONTNEED) ? mem : NULL;
-}
-
-/* What /proc/self/pagemap says about a page, 0 if it says nothing. */
-static uint64_t pagemap_entry(const void *addr)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	uint64_t entry = 0;
-
-	if (fd < 0)
-		return 0;
-	if (pread(fd, &entry, sizeof(entry), (uintptr_t)addr / page_size() * 8) != sizeof(entry))
-		entry = 0;
-	close(fd);
-	return entry;
-}
-
-#define PAGEMAP_PFN ((1ull << 55) - 1)
-#define PAGEMAP_SWAPPED (1ull << 62)
-
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t written;
-
-	if (fd < 0)
-		return -errno;
-	written = write(fd, text, strlen(text));
-	close(fd);
-	return written == (ssize_t)strlen(text) ? 0 : -EIO;
 }
 
 TEST_F(mirror, loads_and_stores)
@@ -298,52 +259,20 @@ FIXTURE(swap)
 {
 	int fd;
 	size_t page;
-	const char *why_not;
 };
 
-/* Makes the RAM disk what mkswap would make it, and swaps to it. */
 FIXTURE_SETUP(swap)
 {
-	static const char disk[] = "/dev/ram0";
-	const uint32_t header[] = { 1, 4095, 0 };
-	int file = open(disk, O_WRONLY);
-
 	self->page = page_size();
 	self->fd = mirror_open();
 	ASSERT_LE(0, self->fd);
-	self->why_not = NULL;
-	if (file < 0) {
-		self->why_not = "there is no RAM disk";
-		return;
-	}
-	ASSERT_EQ(sizeof(header), pwrite(file, header, sizeof(header), 1024));
-	ASSERT_EQ(10, pwrite(file, "SWAPSPACE2", 10, self->page - 10));
-	ASSERT_EQ(0, fsync(file));
-	close(file);
-	ASSERT_EQ(0, swapon(disk, 0));
+	ASSERT_EQ(0, swap_disk_on());
 }
 
 FIXTURE_TEARDOWN(swap)
 {
 	EXPECT_EQ(0, close(self->fd));
-	if (!self->why_not)
-		EXPECT_EQ(0, swapoff("/dev/ram0"));
-}
-
-/* Has a page swapped out; whether it was. */
-static bool swap_out(char *mem)
-{
-	long deadline = now_ms() + PATIENCE_MS;
-
-	/* It may be in somebody's hands for a moment. */
-	do {
-		if (madvise(mem, page_size(), MADV_PAGEOUT))
-			return false;
-		if (pagemap_entry(mem) & PAGEMAP_SWAPPED)
-			return true;
-		sched_yield();
-	} while (now_ms() < deadline);
-	return false;
+	EXPECT_EQ(0, swap_disk_off());
 }
 
 TEST_F(swap, stores_survive)
@@ -351,8 +280,6 @@ TEST_F(swap, stores_survive)
 	char *mem;
 	uint64_t value;
 
-	if (self->why_not)
-		SKIP(return, "%s", self->why_not);
 	mem = map_pages(1);
 	ASSERT_NE(NULL, mem);
 	ASSERT_EQ(0, mirror_insert(self->fd, mem, self->page));

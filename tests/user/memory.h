@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The process's memory as it and the kernel see it, and files that tell the kernel what to do. */
+
+#ifndef _MEMORY_H
+#define _MEMORY_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A word as the process sees it, or somebody else who may change it at any time. */
+static inline uint64_t peek(const void *addr)
+{
+	return __atomic_load_n((const uint64_t *)addr, __ATOMIC_RELAXED);
+}
+
+static inline void poke(void *addr, uint64_t value)
+{
+	__atomic_store_n((uint64_t *)addr, value, __ATOMIC_RELAXED);
+}
+
+/* What /proc/self/pagemap says about a page, 0 if it says nothing. */
+static inline uint64_t pagemap_entry(const void *addr)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry = 0;
+
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &entry, sizeof(entry), (uintptr_t)addr / sysconf(_SC_PAGESIZE) * 8) != sizeof(entry))
+		entry = 0;
+	close(fd);
+	return entry;
+}
+
+#define PAGEMAP_PFN ((1ull << 55) - 1)
+#define PAGEMAP_SWAPPED (1ull << 62)
+
+static inline int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	ssize_t written;
+
+	if (fd < 0)
+		return -errno;
+	written = write(fd, text, strlen(text));
+	close(fd);
+	return written == (ssize_t)strlen(text) ? 0 : -EIO;
+}
+
+#endif /* _MEMORY_H */
