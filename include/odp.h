@@ -13,7 +13,8 @@
  *   it. The library sees to it that the object is taken out of service once, in the right order,
  *   after a grace period, and in a context that may sleep. See odp_retire().
  * - *managed*: the library owns the notifier, too, and the way from an address to it. The driver
- *   has an object with a lock, and says how a span of addresses is zapped. See odp_range_insert().
+ *   has an object with a lock, and says how a span of addresses is zapped. Ranges can be removed,
+ *   cut and split from where they are unmapped. See odp_range_insert() and odp_range_punch().
  *
  * "May be called in invalidate()" below means: any process context in which a spinlock may be
  * taken, with any lock held but the library's own, in reclaim and in a non-blockable call, too;
@@ -396,10 +397,24 @@ void odp_invalidate_exit(bool blockable);
  * enum odp_verdict - what becomes of a range when &odp_mirror_ops.zap has returned
  * @ODP_KEEP: it stays in service
  * @ODP_RETIRE: it is retired, as by odp_range_retire()
+ * @ODP_PUNCH: what is unmapped leaves it, as by odp_range_punch() of the addresses zapped
+ *
+ * Whatever the verdict, MMU_NOTIFY_RELEASE retires a range.
  */
 enum odp_verdict {
 	ODP_KEEP,
 	ODP_RETIRE,
+	ODP_PUNCH,
+};
+
+/**
+ * struct odp_span - addresses in bytes
+ * @start: the first byte, a multiple of PAGE_SIZE
+ * @end: the first byte behind it, a greater multiple
+ */
+struct odp_span {
+	unsigned long start;
+	unsigned long end;
 };
 
 /*
@@ -450,16 +465,18 @@ struct odp_mirror_ops {
 	 * Context: invalidate(), with the user lock held and the sequence recorded. Must not sleep
 	 * unless the user lock lets it, and not at all if the device has to be waited for in a call
 	 * that is not blockable; such a driver uses the retire level. No function of this header
-	 * but odp_range_retire(), odp_range_shared(), odp_range_start(), odp_range_end() and
-	 * odp_range_live(). It
-	 * is called for a range that has been retired, too, until that is removed.
+	 * but odp_range_retire(), odp_range_punch(), odp_range_resize(), odp_range_shared(),
+	 * odp_range_start(), odp_range_end() and odp_range_live(). It is called for a range that
+	 * has been retired or replaced, too, until that is removed, and for one that is about to
+	 * take another one's place, so that it may come twice for the same addresses.
 	 */
 	int (*zap)(void *shared, struct odp_range *range, unsigned long start, unsigned long end,
 		   unsigned int event);
 
 	/**
-	 * @zap_dead: stop the device's access to @start..@end, for good: a range that covered it
-	 * was retired, and something may have been installed since it was zapped.
+	 * @zap_dead: stop the device's access to @start..@end, for good: the range that covered it
+	 * was retired, or replaced by smaller ones that do not, and something may have been
+	 * installed since it was zapped.
 	 *
 	 * Context: process context, with the user lock and the mirror's index held: no
 	 * insertion. The worker, a caller of odp_mirror_drain() or of odp_range_insert().
@@ -468,15 +485,28 @@ struct odp_mirror_ops {
 
 	/**
 	 * @zapped: called after @zap_dead, for the range as a whole, without the user lock: the
-	 * place to wait for the device (optional). A new range may be in service at part of it.
+	 * place to wait for the device (optional). Others may be in service at part of it, what
+	 * has replaced it in particular.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker.
 	 */
 	void (*zapped)(void *shared, unsigned long start, unsigned long end);
 
 	/**
+	 * @replaced: smaller ranges, @n of them, are in service in the place of the one at
+	 * @old_start..@old_end, at @pieces, in order of address (optional). What is installed
+	 * stays. What leaves coverage is zapped after this, by @zap_dead. @pieces is valid during
+	 * the call; by now they may be on their way out or be replaced themselves.
+	 *
+	 * Context: may sleep and wait for invalidations, but not for the worker.
+	 */
+	void (*replaced)(void *shared, unsigned long old_start, unsigned long old_end,
+			 const struct odp_span *pieces, size_t n);
+
+	/**
 	 * @released: a range is gone, with its callbacks, its lookups and its holds (optional).
-	 * Called once for every range that was inserted.
+	 * Called once for every range that was inserted, and for every one that took the place of
+	 * part of one.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker.
 	 */
@@ -488,8 +518,8 @@ struct odp_mirror_ops {
 	void (*get)(void *shared);
 
 	/**
-	 * @put: undo @get (optional). Called when a range has been released, and when it was not
-	 * inserted.
+	 * @put: undo @get (optional). Called when a range has been released, and all that took its
+	 * place; and when it was not inserted.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker. @shared must not
 	 * be what keeps the mirror: the end of that waits for this.
@@ -509,21 +539,36 @@ struct odp_section {
 };
 
 /**
+ * struct odp_mirror_config - what can be chosen when a mirror is made
+ * @max_ranges: how many ranges there may be, counting those that are not released yet and those
+ *	that take the place of others; 0 for any number
+ * @grain: what the ends of ranges that take the place of another are rounded outward to, in bytes,
+ *	though never beyond that one: a power of two, and no less than PAGE_SIZE; 0 for that. A
+ *	device with huge pages wants the size of those.
+ *
+ * Members that may be added will mean what has been so far when they are 0.
+ */
+struct odp_mirror_config {
+	size_t max_ranges;
+	size_t grain;
+};
+
+/**
  * odp_mirror_create() - make the mirror of an address space, with nothing in it
  * @mm: the address space, with users (current->mm, in general)
  * @ops: the driver's functions; copied
- * @max_ranges: how many ranges there may be, counting those that are not released yet; 0 for any
- *	number
+ * @config: what is chosen, copied; or NULL, for zeroes
  *
  * It keeps the mm_struct, not the address space: the process may exit first, or last.
  *
  * Context: may sleep, takes mmap_lock for writing and allocates with GFP_KERNEL.
  *
  * Return: the mirror, to be ended by odp_mirror_shutdown(); or an ERR_PTR: -ENOMEM, -EINTR if a
- * signal arrived, -ENODEV if @ops->owner is about to be unloaded, -EINVAL if a function is missing.
+ * signal arrived, -ENODEV if @ops->owner is about to be unloaded, -EINVAL if a function is missing
+ * or the grain is not what it has to be.
  */
 struct odp_mirror *odp_mirror_create(struct mm_struct *mm, const struct odp_mirror_ops *ops,
-				     size_t max_ranges);
+				     const struct odp_mirror_config *config);
 
 /**
  * odp_mirror_shutdown() - end a mirror
@@ -555,7 +600,9 @@ void odp_mirror_shutdown(struct odp_mirror *mirror);
  * * -EINVAL - @len is 0, or one of the two is not a multiple of PAGE_SIZE
  * * -EOVERFLOW - the span ends beyond the last address
  * * -ESRCH - the address space is gone
- * * -EEXIST - part of the span is mirrored already; a range that is retired does not count
+ * * -EEXIST - part of the span is mirrored already. A range that is retired does not count; what
+ *   odp_range_punch() or odp_range_resize() has been asked to let go of does until smaller ranges
+ *   are in the range's place, for which odp_mirror_flush() waits
  * * -EBUSY - somebody else is inserting a range that overlaps
  * * -ENOSPC - there are as many ranges as there may be; odp_mirror_drain() may help
  * * -ENOMEM
@@ -619,7 +666,7 @@ void *odp_range_shared(const struct odp_range *range);
  *
  * Context: any.
  *
- * Return: false if it has been retired.
+ * Return: false if it has been retired or replaced.
  */
 bool odp_range_live(const struct odp_range *range);
 
@@ -635,9 +682,57 @@ bool odp_range_live(const struct odp_range *range);
  * Return:
  * * 0 - this was the first call: the range is on its way out
  * * -EALREADY - it was on its way out before
+ * * -ESTALE - smaller ranges are in its place, and stay as they are. In &odp_mirror_ops.zap there
+ *   is nothing to be done about that, because it is called for them, too; elsewhere look the
+ *   addresses up again
  * * -ESHUTDOWN - the mirror is being shut down
  */
 int odp_range_retire(struct odp_range *range);
+
+/**
+ * odp_range_punch() - say that part of a range is not mapped any more, so that it may leave it
+ * @range: as for odp_range_start()
+ * @start: the first byte that is not, in the range
+ * @end: the first byte behind it, in the range or its end
+ *
+ * Returns at once. The worker looks at what the process has mapped by then, so it does no harm to
+ * say this of what is still there or there again. If something has gone, smaller ranges take the
+ * place of this one, each as large as &odp_mirror_config.grain says; where nothing is left it is
+ * retired. Until then it is in service as it was; after that it is as good as retired, and
+ * &odp_mirror_ops.replaced is called. Everything that is asked for meanwhile counts, in whatever
+ * order; odp_range_retire() wins.
+ *
+ * A range that cannot be replaced, for want of memory or because of &odp_mirror_config.max_ranges,
+ * stays as it was, which is too large but loses nothing (&odp_stats.replace_failed). That is tried
+ * again by the next request for it, by odp_mirror_drain() and by odp_mirror_flush(), which also
+ * waits for it.
+ *
+ * Context: may be called in invalidate(), under the user lock or not.
+ *
+ * Return:
+ * * 0 - accepted
+ * * -EINVAL - the span is empty or inverted, not of whole pages, or not part of the range
+ * * -ESTALE - the range is retired or has been replaced; it is as it was
+ * * -ESHUTDOWN - the mirror is being shut down; the range is as it was
+ */
+int odp_range_punch(struct odp_range *range, unsigned long start, unsigned long end);
+
+/**
+ * odp_range_resize() - have a range cut to part of it
+ * @range: as for odp_range_start()
+ * @start: the first byte that is to stay, in the range
+ * @end: the first byte behind it, in the range or its end
+ *
+ * What lies outside leaves the range, mapped or not, apart from what &odp_mirror_config.grain
+ * keeps; of several requests, what is outside one of them. Where they have nothing in common the
+ * range is retired. Otherwise as odp_range_punch(). There is no growing: that is another range
+ * beside this one.
+ *
+ * Context: may be called in invalidate(), under the user lock or not.
+ *
+ * Return: as odp_range_punch().
+ */
+int odp_range_resize(struct odp_range *range, unsigned long start, unsigned long end);
 
 /**
  * odp_range_remove() - remove a range
@@ -648,8 +743,10 @@ int odp_range_retire(struct odp_range *range);
  * not this.
  *
  * Context: may sleep and wait for invalidations and for the worker.
+ *
+ * Return: 0; or -ESTALE if smaller ranges are in its place. They stay: look the addresses up again.
  */
-void odp_range_remove(struct odp_mirror *mirror, struct odp_range *range);
+int odp_range_remove(struct odp_mirror *mirror, struct odp_range *range);
 
 /**
  * odp_read_begin() - begin to look at the process's pages
@@ -657,11 +754,11 @@ void odp_range_remove(struct odp_mirror *mirror, struct odp_range *range);
  * @section: what odp_commit_begin() wants
  *
  * What is seen of the process's pages from now on can be committed, unless an invalidation comes
- * between. Sleeps until those that are going on have ended.
+ * between. Sleeps until those that are going on have ended (mmu_interval_read_begin()).
  *
  * Context: may sleep and wait for invalidations.
  *
- * Return: 0, or -ESTALE if the range is retired: look the address up again.
+ * Return: 0, or -ESTALE if the range is retired or replaced: look the address up again.
  */
 int __must_check odp_read_begin(struct odp_range *range, struct odp_section *section);
 
@@ -671,14 +768,14 @@ int __must_check odp_read_begin(struct odp_range *range, struct odp_section *sec
  * @section: what odp_read_begin() has seen of this range
  *
  * If so, the caller installs what it found, within the range, and calls odp_commit_end().
- * Otherwise the lock is not held.
+ * Otherwise the lock is not held. Stands on mmu_interval_read_retry().
  *
  * Context: as the user lock wants it.
  *
  * Return:
  * * 0 - the user lock is held
  * * -EAGAIN - an invalidation came between: back to odp_read_begin()
- * * -ESTALE - the range is retired: look the address up again
+ * * -ESTALE - the range is retired or replaced: look the address up again
  */
 int __must_check odp_commit_begin(struct odp_range *range, const struct odp_section *section);
 
@@ -699,7 +796,8 @@ void odp_commit_end(struct odp_range *range);
  *
  * Context: as the user lock wants it.
  *
- * Return: 0, and the user lock is held; or -ESTALE if the range is retired.
+ * Return: 0, and the user lock is held; or -ESTALE if the range is retired or replaced: look the
+ * address up again.
  */
 int __must_check odp_access_begin(struct odp_range *range);
 
@@ -715,10 +813,11 @@ void odp_access_end(struct odp_range *range);
  * odp_mirror_drain() - remove here what the worker has not begun to remove
  * @mirror: the mirror
  *
- * Never waits for the worker, and leaves releases to it. A fault path that does this first makes
- * those who create ranges pay for their removal.
+ * And replaces what it has not begun to replace. Never waits for the worker, and leaves releases to
+ * it. A fault path that does this first makes those who create ranges pay for their removal.
  *
- * Context: may sleep and wait for invalidations.
+ * Context: may sleep and wait for invalidations; without locks that &odp_mirror_ops.replaced or
+ * &odp_mirror_ops.zapped take.
  *
  * Return: how many ranges that was.
  */
@@ -728,6 +827,10 @@ size_t odp_mirror_drain(struct odp_mirror *mirror);
  * odp_mirror_flush() - wait for everything that was retired before the call
  * @mirror: the mirror
  * @until: what to wait for
+ *
+ * And for everything that odp_range_punch() and odp_range_resize() were asked for before, whether
+ * or not there was memory for it: smaller ranges are in the places of those that could be replaced,
+ * which are removed, or released.
  *
  * Context: may sleep and wait for invalidations and for the worker. With ODP_RELEASED the caller
  * must not hold what it waits for.

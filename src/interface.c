@@ -38,6 +38,8 @@ ODP_EXPORT(odp_range_end);
 ODP_EXPORT(odp_range_shared);
 ODP_EXPORT(odp_range_live);
 ODP_EXPORT(odp_range_retire);
+ODP_EXPORT(odp_range_punch);
+ODP_EXPORT(odp_range_resize);
 ODP_EXPORT(odp_range_remove);
 ODP_EXPORT(odp_read_begin);
 ODP_EXPORT(odp_commit_begin);
@@ -88,9 +90,18 @@ static void __used odp_layout(void)
 	ODP_MEMBER(odp_mirror_ops, zap);
 	ODP_MEMBER(odp_mirror_ops, zap_dead);
 	ODP_MEMBER(odp_mirror_ops, zapped);
+	ODP_MEMBER(odp_mirror_ops, replaced);
 	ODP_MEMBER(odp_mirror_ops, released);
 	ODP_MEMBER(odp_mirror_ops, get);
 	ODP_MEMBER(odp_mirror_ops, put);
+
+	ODP_SIZE(odp_mirror_config);
+	ODP_MEMBER(odp_mirror_config, max_ranges);
+	ODP_MEMBER(odp_mirror_config, grain);
+
+	ODP_SIZE(odp_span);
+	ODP_MEMBER(odp_span, start);
+	ODP_MEMBER(odp_span, end);
 
 	ODP_SIZE(odp_section);
 

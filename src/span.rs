@@ -23,6 +23,8 @@ pub enum SpanError {
 /// # Invariants
 ///
 /// `start < end`, and both are multiples of [`PAGE_SIZE`].
+// Arrays of it are shown to C.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
     start: usize,

@@ -26,7 +26,11 @@ use super::{
         },
         read::Hold,
         stats::Snapshot,
-        worker::WorkerContext, //
+        worker::{
+            Changed,
+            Retire,
+            WorkerContext, //
+        }, //
     },
     layout,
     retire_result,
@@ -83,10 +87,43 @@ struct odp_range {
     _opaque: [u8; 0],
 }
 
+/// `struct odp_span`; named like it for the same reason.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+struct odp_span {
+    start: c_ulong,
+    end: c_ulong,
+}
+
+// `Span` is `repr(C)`, too, with the same members in the same order.
+const _: () = assert!(size_of::<odp_span>() == size_of::<Span>());
+const _: () = assert!(align_of::<odp_span>() == align_of::<Span>());
+
+/// `struct odp_mirror_config`, in which 0 stands for the default.
+#[repr(C)]
+struct MirrorConfig {
+    max_ranges: usize,
+    grain: usize,
+}
+
+impl From<&MirrorConfig> for Config {
+    fn from(raw: &MirrorConfig) -> Self {
+        let mut config = Config::default();
+        if raw.max_ranges != 0 {
+            config.max_ranges = raw.max_ranges;
+        }
+        if raw.grain != 0 {
+            config.grain = raw.grain;
+        }
+        config
+    }
+}
+
 type SharedFn = unsafe extern "C" fn(*mut c_void);
 type TryLockFn = unsafe extern "C" fn(*mut c_void) -> bool;
 type ZapFn = unsafe extern "C" fn(*mut c_void, *mut odp_range, c_ulong, c_ulong, c_uint) -> c_int;
 type SpanFn = unsafe extern "C" fn(*mut c_void, c_ulong, c_ulong);
+type ReplacedFn = unsafe extern "C" fn(*mut c_void, c_ulong, c_ulong, *const odp_span, usize);
 
 /// `struct odp_mirror_ops`.
 #[repr(C)]
@@ -98,6 +135,7 @@ struct MirrorOps {
     zap: Option<ZapFn>,
     zap_dead: Option<SpanFn>,
     zapped: Option<SpanFn>,
+    replaced: Option<ReplacedFn>,
     released: Option<SpanFn>,
     get: Option<SharedFn>,
     put: Option<SharedFn>,
@@ -112,15 +150,26 @@ layout! {
     "odp_mirror_ops.zap" = offset_of!(MirrorOps, zap),
     "odp_mirror_ops.zap_dead" = offset_of!(MirrorOps, zap_dead),
     "odp_mirror_ops.zapped" = offset_of!(MirrorOps, zapped),
+    "odp_mirror_ops.replaced" = offset_of!(MirrorOps, replaced),
     "odp_mirror_ops.released" = offset_of!(MirrorOps, released),
     "odp_mirror_ops.get" = offset_of!(MirrorOps, get),
     "odp_mirror_ops.put" = offset_of!(MirrorOps, put),
+
+    "odp_mirror_config" = size_of::<MirrorConfig>(),
+    "odp_mirror_config.max_ranges" = offset_of!(MirrorConfig, max_ranges),
+    "odp_mirror_config.grain" = offset_of!(MirrorConfig, grain),
+
+    "odp_span" = size_of::<odp_span>(),
+    "odp_span.start" = offset_of!(odp_span, start),
+    "odp_span.end" = offset_of!(odp_span, end),
+
     "odp_section" = size_of::<Sequence>(),
 }
 const _: () = assert!(align_of::<Sequence>() <= align_of::<c_ulong>());
 
-/// `ODP_RETIRE`
+/// An `enum odp_verdict` other than `ODP_KEEP`.
 const ODP_RETIRE: c_int = 1;
+const ODP_PUNCH: c_int = 2;
 
 /// The functions that must be there, and those that need not.
 #[derive(Clone, Copy)]
@@ -131,6 +180,7 @@ struct Calls {
     zap: ZapFn,
     zap_dead: SpanFn,
     zapped: Option<SpanFn>,
+    replaced: Option<ReplacedFn>,
     released: Option<SpanFn>,
     get: Option<SharedFn>,
     put: Option<SharedFn>,
@@ -145,6 +195,7 @@ impl Calls {
             zap: ops.zap?,
             zap_dead: ops.zap_dead?,
             zapped: ops.zapped,
+            replaced: ops.replaced,
             released: ops.released,
             get: ops.get,
             put: ops.put,
@@ -295,8 +346,14 @@ impl Mirrored for Object {
         // SAFETY: By the type invariants of `Driver`; the user lock is held.
         let verdict =
             unsafe { (self.0.calls.zap)(self.0.shared, range, span.start(), span.end(), event) };
-        if verdict == ODP_RETIRE {
-            zap.retire();
+        match verdict {
+            ODP_RETIRE => {
+                let _ = zap.retire();
+            }
+            ODP_PUNCH => {
+                let _ = zap.punch();
+            }
+            _ => {}
         }
         zap.done()
     }
@@ -310,6 +367,15 @@ impl Mirrored for Object {
         if let Some(zapped) = self.0.calls.zapped {
             // SAFETY: By the type invariants of `Driver`; a worker's callback is running.
             unsafe { zapped(self.0.shared, dead.start(), dead.end()) };
+        }
+    }
+
+    fn replaced(&self, old: Span, pieces: &[Span], _ctx: &WorkerContext<'_>) {
+        if let Some(replaced) = self.0.calls.replaced {
+            let spans = pieces.as_ptr().cast();
+            // SAFETY: By the type invariants of `Driver`; a worker's callback is running. The spans
+            // are laid out like C's, as asserted above.
+            unsafe { replaced(self.0.shared, old.start(), old.end(), spans, pieces.len()) };
         }
     }
 
@@ -372,34 +438,30 @@ unsafe fn from_raw(range: NonNull<odp_range>) -> Hold<Object> {
 /// # Safety
 ///
 /// `mm` has users during the call. `ops` is valid during the call, and its functions keep to the
-/// contract of the header until the mirror has been shut down.
+/// contract of the header until the mirror has been shut down. `config` is null or valid during the
+/// call.
 #[no_mangle]
 unsafe extern "C" fn odp_mirror_create(
     mm: *mut bindings::mm_struct,
     ops: *const MirrorOps,
-    max_ranges: usize,
+    config: *const MirrorConfig,
 ) -> *mut CMirror {
     // SAFETY: As required here.
     let mm = unsafe { MmWithUser::from_raw(mm) };
     // SAFETY: As required here.
     let ops = unsafe { &*ops };
-    match create(mm, ops, max_ranges) {
+    // SAFETY: As required here.
+    let config = unsafe { config.as_ref() }.map_or_else(Config::default, Config::from);
+    match create(mm, ops, config) {
         Ok(mirror) => KBox::into_raw(mirror),
         Err(error) => error.to_ptr(),
     }
 }
 
-fn create(mm: &MmWithUser, ops: &MirrorOps, max_ranges: usize) -> Result<KBox<CMirror>> {
+fn create(mm: &MmWithUser, ops: &MirrorOps, config: Config) -> Result<KBox<CMirror>> {
     let calls = Arc::new(Calls::new(ops).ok_or(EINVAL)?, GFP_KERNEL)?;
     // SAFETY: A driver is at least being initialised when it passes a table of its own.
     let module = unsafe { ModuleRef::get(ops.owner) }?;
-    let config = match max_ranges {
-        0 => Config::default(),
-        max_ranges => Config {
-            max_ranges,
-            ..Config::default()
-        },
-    };
     let mirror = MayBlock::assume(|p| Mirror::new(mm, config, p))?;
     Ok(KBox::new(
         CMirror {
@@ -525,14 +587,48 @@ unsafe extern "C" fn odp_range_retire(range: *mut odp_range) -> c_int {
 
 /// # Safety
 ///
+/// As for [`interval`].
+#[no_mangle]
+unsafe extern "C" fn odp_range_punch(range: *mut odp_range, start: c_ulong, end: c_ulong) -> c_int {
+    // SAFETY: As required here.
+    let interval = unsafe { interval(range) };
+    let punch = |span| interval.data().punch(interval.span(), span);
+    to_errno(change(start, end, punch))
+}
+
+/// # Safety
+///
+/// As for [`interval`].
+#[no_mangle]
+unsafe extern "C" fn odp_range_resize(
+    range: *mut odp_range,
+    start: c_ulong,
+    end: c_ulong,
+) -> c_int {
+    // SAFETY: As required here.
+    let interval = unsafe { interval(range) };
+    let resize = |span| interval.data().resize(interval.span(), span);
+    to_errno(change(start, end, resize))
+}
+
+fn change(start: usize, end: usize, f: impl FnOnce(Span) -> Result<Changed>) -> Result {
+    f(Span::from_bounds(start, end)?)?.accepted()
+}
+
+/// # Safety
+///
 /// The caller holds `range`, which ends here, and it is one of `mirror`.
 #[no_mangle]
-unsafe extern "C" fn odp_range_remove(mirror: *const CMirror, range: NonNull<odp_range>) {
+unsafe extern "C" fn odp_range_remove(mirror: *const CMirror, range: NonNull<odp_range>) -> c_int {
     // SAFETY: It has not been shut down.
     let mirror = unsafe { &*mirror };
     // SAFETY: As required here.
     let hold = unsafe { from_raw(range) };
-    MayBlock::assume(|p| mirror.mirror.remove(hold, p));
+    match MayBlock::assume(|p| mirror.mirror.remove(hold, p)) {
+        Retire::Replaced => code::ESTALE.to_errno(),
+        // Whoever was first, it is removed.
+        Retire::Queued | Retire::Already | Retire::Closed | Retire::Foreign => 0,
+    }
 }
 
 /// # Safety
