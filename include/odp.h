@@ -528,7 +528,7 @@ struct odp_mirror_ops {
 };
 
 /**
- * struct odp_section - what odp_read_begin() has seen
+ * struct odp_section - what odp_read_begin() has seen, or odp_section_adopt() has taken over
  *
  * May be copied, and used for any number of commits of the same range. With another one it has
  * always collided.
@@ -763,9 +763,70 @@ int odp_range_remove(struct odp_mirror *mirror, struct odp_range *range);
 int __must_check odp_read_begin(struct odp_range *range, struct odp_section *section);
 
 /**
+ * odp_range_notifier() - find a range's notifier
+ * @range: as for odp_range_start()
+ *
+ * For &hmm_range.notifier, see odp_section_adopt(), and whatever else reads with one. Not to be
+ * inserted, removed or changed. Its member mm is the address space of the mirror; like the notifier
+ * it is valid for as long as the range is, but its users may be gone.
+ *
+ * Context: any.
+ *
+ * Return: the notifier.
+ */
+struct mmu_interval_notifier *odp_range_notifier(struct odp_range *range);
+
+/**
+ * odp_section_adopt() - make a section of what HMM has seen
+ * @range: a range that the caller holds
+ * @section: what odp_commit_begin() wants
+ * @notifier_seq: what HMM has left in &hmm_range.notifier_seq, or mmu_interval_read_begin() has
+ *	returned, for the notifier of this range and no other
+ *
+ * Instead of odp_read_begin(), where HMM has begun to read, once or several times.
+ *
+ * A fault looks like this::
+ *
+ *	struct hmm_range hmm = {
+ *		.notifier = odp_range_notifier(range),
+ *		.start = start,			// within the range
+ *		.end = end,
+ *		.hmm_pfns = pfns,		// zeroes
+ *		.default_flags = HMM_PFN_REQ_FAULT,
+ *	};
+ *	struct mm_struct *mm = hmm.notifier->mm;
+ *
+ *	if (!mmget_not_zero(mm))
+ *		return -ESRCH;
+ *	do {
+ *		ret = hmm_range_fault_unlocked_timeout(&hmm, timeout);
+ *		if (ret)
+ *			break;
+ *		// allocate here what is needed to install
+ *		odp_section_adopt(range, &section, hmm.notifier_seq);
+ *		ret = odp_commit_begin(range, &section);
+ *		if (ret)
+ *			continue;
+ *		// install pfns here
+ *		odp_commit_end(range);
+ *	} while (ret == -EAGAIN);
+ *	mmput(mm);
+ *
+ * HMM walks page tables, so the address space needs a user of its own for that long; the mirror
+ * does not have one. It takes mmap_lock and may sleep for as long as user space likes, so none of
+ * this belongs under the user lock or between odp_access_begin() and odp_access_end(). mmput() may
+ * be the last one and end the address space: not in a callback of the library. HMM looks at pages
+ * of a range that is retired meanwhile, too, but those cannot be committed.
+ *
+ * Context: any.
+ */
+void odp_section_adopt(struct odp_range *range, struct odp_section *section,
+		       unsigned long notifier_seq);
+
+/**
  * odp_commit_begin() - take the user lock if nothing has changed
  * @range: a range that the caller holds
- * @section: what odp_read_begin() has seen of this range
+ * @section: what odp_read_begin() or HMM has seen of this range
  *
  * If so, the caller installs what it found, within the range, and calls odp_commit_end().
  * Otherwise the lock is not held. Stands on mmu_interval_read_retry().
@@ -774,7 +835,7 @@ int __must_check odp_read_begin(struct odp_range *range, struct odp_section *sec
  *
  * Return:
  * * 0 - the user lock is held
- * * -EAGAIN - an invalidation came between: back to odp_read_begin()
+ * * -EAGAIN - an invalidation came between: back to odp_read_begin() or to HMM
  * * -ESTALE - the range is retired or replaced: look the address up again
  */
 int __must_check odp_commit_begin(struct odp_range *range, const struct odp_section *section);

@@ -42,6 +42,8 @@ ODP_EXPORT(odp_range_punch);
 ODP_EXPORT(odp_range_resize);
 ODP_EXPORT(odp_range_remove);
 ODP_EXPORT(odp_read_begin);
+ODP_EXPORT(odp_range_notifier);
+ODP_EXPORT(odp_section_adopt);
 ODP_EXPORT(odp_commit_begin);
 ODP_EXPORT(odp_commit_end);
 ODP_EXPORT(odp_access_begin);

@@ -653,7 +653,34 @@ unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Seque
 
 /// # Safety
 ///
-/// The caller holds `range`, and `odp_read_begin` has filled in `section`.
+/// As for [`interval`].
+#[no_mangle]
+unsafe extern "C" fn odp_range_notifier(
+    range: *mut odp_range,
+) -> *mut bindings::mmu_interval_notifier {
+    // SAFETY: As required here.
+    unsafe { interval(range) }.as_raw()
+}
+
+/// # Safety
+///
+/// The caller holds `range`, `section` is memory for a `struct odp_section`, and `notifier_seq`
+/// was read from the notifier of `range`.
+#[no_mangle]
+unsafe extern "C" fn odp_section_adopt(
+    range: *mut odp_range,
+    section: *mut Sequence,
+    notifier_seq: c_ulong,
+) {
+    // SAFETY: As required here.
+    let sequence = unsafe { interval(range) }.sequence(notifier_seq);
+    // SAFETY: As required here; `layout!` has seen to it that it fits.
+    unsafe { section.write(sequence) };
+}
+
+/// # Safety
+///
+/// The caller holds `range`, and `odp_read_begin` or `odp_section_adopt` has filled in `section`.
 #[no_mangle]
 unsafe extern "C" fn odp_commit_begin(range: *const odp_range, section: *const Sequence) -> c_int {
     // SAFETY: As required here.
