@@ -157,7 +157,8 @@ impl<'cb, T: Mirrored> Zap<'cb, T> {
     }
 
     /// Asks for the range to be removed: it returns at once, and
-    /// [`Mirrored::released`] is called later. Lookups, holds and commits fail from here on.
+    /// [`Mirrored::released`] is called later. Lookups, holds and commits fail from here on; while smaller ranges
+    /// are just taking its place, lookups may find those for another moment, until they are retired as well.
     ///
     /// Allocates nothing and does not sleep.
     pub fn retire(&mut self) -> Retire {

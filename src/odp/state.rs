@@ -145,7 +145,7 @@ impl State {
     pub(super) const fn pack(self) -> u32 {
         // CAST: The enums are `repr(u32)` with at most eight values, which fit in three bits.
         (self.holds << (Self::STAGE_BITS + Self::CHANGE_BITS))
-            | (self.change as u32) << Self::STAGE_BITS
+            | ((self.change as u32) << Self::STAGE_BITS)
             | self.stage as u32
     }
 

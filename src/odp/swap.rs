@@ -145,7 +145,9 @@ unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) {
             range.worker().stats().unchanged.inc();
         }
         // The worker has it, and is going to queue it.
-        Err(Outcome::Retire) => drop(range.request().apply(Event::Retire)),
+        Err(Outcome::Retire) => {
+            let _ = range.request().apply(Event::Retire);
+        }
         Err(Outcome::Failed) => range.give_up(wish),
     }
 }
