@@ -269,7 +269,7 @@ impl<T: Mirrored> Mirror<T> {
     /// Context: process context; may sleep while it has the answer, but not for long.
     pub fn lookup<'g>(&'g self, addr: usize, _p: &'g mut MayBlock<'_>) -> Option<Lookup<'g, T>> {
         let section = self.worker.read_lock();
-        let mut replaced = None;
+        let mut stale = None;
         loop {
             let raw = self.space.index.load(addr)?;
             // SAFETY: It was found in the section, whose grace period its release waits for.
@@ -282,12 +282,12 @@ impl<T: Mirrored> Mirror<T> {
                 // SAFETY: As above.
                 return Some(unsafe { Lookup::new(raw, section) });
             }
-            // What is in its place was in the index before it was marked. If nothing is, that part of
-            // it has gone.
-            if replaced == Some(raw) || !interval.data().is_replaced() {
+            // Something else may be in its place: pieces, which were before it was marked, or the range that
+            // it was a piece of, if memory for the others was short.
+            if stale == Some(raw) {
                 return None;
             }
-            replaced = Some(raw);
+            stale = Some(raw);
         }
     }
 
