@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Each allocation that replacing a range takes fails once. */
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "memory.h"
+#include "mirror_fixture.h"
+#include "mirror_shape.h"
+
+/* More than there are. */
+#define MOST 64
+
+/* Has the n-th allocation of this thread from now on fail, or none. */
+static int fail_nth(int file, int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", n);
+
+	return pwrite(file, text, len, 0) == len ? 0 : -errno;
+}
+
+/* How many allocations there were still to come until one fails; 0 if one has. */
+static int still_to_come(int file)
+{
+	char text[16] = "";
+
+	return pread(file, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : -errno;
+}
+
+TEST_F(mirror, a_range_that_cannot_be_replaced_stays)
+{
+	int file = open("/proc/thread-self/fail-nth", O_RDWR);
+	int failed = 0, replaced_all_the_same = 0;
+
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, write_file("/sys/kernel/debug/failslab/verbose", "0"));
+	ASSERT_EQ(0, write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N"));
+	for (int n = 1; n <= MOST; n++) {
+		struct odp_mirror_stats before, after;
+		char *mem = shape_begin(self->fd, 6);
+		uint64_t value;
+		int drained, left;
+
+		ASSERT_NE(NULL, mem);
+		/* It is done here, by who drains. */
+		ASSERT_EQ(0, shape_hold_worker(self->fd));
+		before = mirror_stats(self->fd);
+		ASSERT_EQ(0, munmap(mem + 2 * self->page, self->page));
+		ASSERT_EQ(0, fail_nth(file, n));
+		drained = mirror_drain(self->fd);
+		left = still_to_come(file);
+		ASSERT_EQ(0, fail_nth(file, 0));
+		ASSERT_LE(0, left);
+		EXPECT_EQ(1, drained);
+		after = mirror_stats(self->fd);
+
+		/* Whatever became of it, what lives is in service, and the device has the pages. */
+		for (int i = 0; i < 6; i++) {
+			int ret = mirror_load_cached(self->fd, mem + i * self->page, &value);
+
+			EXPECT_EQ(i == 2 ? -ENODATA : 0, ret);
+			EXPECT_EQ(i == 2 ? 0 : CONTENT, value);
+		}
+		if (!left) {
+			failed++;
+			/* The index can do without memory in part. */
+			if (after.replaced > before.replaced) {
+				replaced_all_the_same++;
+			} else {
+				EXPECT_LT(before.replace_failed, after.replace_failed);
+				EXPECT_EQ(6 * self->page, mirror_range_length(self->fd, mem));
+			}
+		}
+		ASSERT_EQ(0, shape_release_worker(self->fd));
+		/* A flush tries again. */
+		ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+		EXPECT_EQ(-1, shape_wrong(self->fd, mem, "aa.bbb"));
+		ASSERT_EQ(0, munmap(mem, 6 * self->page));
+		EXPECT_EQ(0, shape_ranges(self->fd));
+		if (left)
+			break;
+	}
+	TH_LOG("%d allocations failed; in spite of %d of them the range was replaced", failed,
+	       replaced_all_the_same);
+	close(file);
+	/* The swap, its two lists, and the pieces. */
+	EXPECT_LE(5, failed);
+	EXPECT_GT(MOST, failed);
+}
+
+TEST_HARNESS_MAIN
