@@ -121,6 +121,7 @@ impl MiscDevice for OpenFile {
                 // CAST: As above.
                 grain => grain as usize,
             },
+            ..odp::Config::default()
         };
         let context = MayBlock::enter(|p| Context::new(mm, config, device, p))?;
 

@@ -23,7 +23,8 @@ use super::{
         RequestOps,
         Retire,
         Until,
-        Worker, //
+        Worker,
+        LINGER, //
     }, //
 };
 use crate::may_block::MayBlock;
@@ -162,7 +163,7 @@ unsafe extern "C" fn odp_retirer_create(
     // for ever: nothing but the worker gets this reference.
     let ops: &'static RequestOps = unsafe { &*ops };
 
-    let retirer = OwnedWorker::new(name, ops, None)
+    let retirer = OwnedWorker::new(name, ops, None, LINGER)
         .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL)?));
     match retirer {
         Ok(retirer) => KBox::into_raw(retirer),
@@ -308,7 +309,7 @@ unsafe extern "C" fn odp_drain(retirer: *const Retirer) -> usize {
 unsafe extern "C" fn odp_flush(retirer: *const Retirer, until: c_uint) {
     // SAFETY: As required here.
     let retirer = unsafe { &*retirer };
-    MayBlock::assume(|p| retirer.worker().flush(until_from_raw(until), p));
+    MayBlock::assume(|p| Worker::flush(retirer.worker().as_arc_borrow(), until_from_raw(until), p));
 }
 
 /// # Safety
@@ -327,7 +328,7 @@ unsafe extern "C" fn odp_wait_removed(retirer: *const Retirer, request: *const R
     if !request.state().is_leaving() {
         return EINVAL.to_errno();
     }
-    MayBlock::assume(|p| retirer.worker().wait_removed(request, p));
+    MayBlock::assume(|p| Worker::wait_removed(retirer.worker().as_arc_borrow(), request, p));
     0
 }
 

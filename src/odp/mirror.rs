@@ -20,7 +20,8 @@ use super::{
         OwnedWorker,
         Retire,
         Until,
-        Worker, //
+        Worker,
+        LINGER, //
     }, //
 };
 use crate::{
@@ -47,7 +48,8 @@ use kernel::{
             Relaxed, //
         },
         Arc, //
-    }, //
+    },
+    time::Delta, //
 };
 
 /// What can be chosen when a mirror is made.
@@ -60,6 +62,10 @@ pub struct Config {
     /// page. A device with huge pages wants the size of those. Pieces reach as far as this says, but
     /// never beyond the range that they are pieces of.
     pub grain: usize,
+    /// How long after a request the worker is woken up, so that it does not run in the middle of the system
+    /// call that the request came from; once more as long, and so on a few times, while requests keep coming.
+    /// Zero for at once. Who waits for the worker does not wait for this.
+    pub linger: Delta,
 }
 
 impl Default for Config {
@@ -67,6 +73,7 @@ impl Default for Config {
         Self {
             max_ranges: usize::MAX,
             grain: PAGE_SIZE,
+            linger: LINGER,
         }
     }
 }
@@ -119,7 +126,12 @@ impl<T: Mirrored> Mirror<T> {
 
         let id = MIRRORS.fetch_add(1, Relaxed);
         let name = CString::try_from_fmt(fmt!("mirror-{id}"))?;
-        let worker = OwnedWorker::new(&name, &Range::<T>::OPS, Some(&Range::<T>::CHANGE_OPS))?;
+        let worker = OwnedWorker::new(
+            &name,
+            &Range::<T>::OPS,
+            Some(&Range::<T>::CHANGE_OPS),
+            config.linger,
+        )?;
         let mm: &Mm = mm;
         let space = Arc::pin_init(
             Space::new(
@@ -312,10 +324,10 @@ impl<T: Mirrored> Mirror<T> {
         p.for_mmap_lock(self.mm());
         let range = hold.interval().data();
         let retire = hold.retire();
-        range.worker().wait_removed(range.request(), p);
+        Worker::wait_removed(range.worker_borrow(), range.request(), p);
         if range.is_replaced() && retire != Retire::Replaced {
             // That had begun, so that it is the pieces that have been retired.
-            self.worker.flush(Until::Removed, p);
+            Worker::flush(self.worker.as_arc_borrow(), Until::Removed, p);
         }
         retire
     }
@@ -340,7 +352,7 @@ impl<T: Mirrored> Mirror<T> {
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
         p.for_mmap_lock(self.mm());
         self.space.retry_changes();
-        self.worker.flush(until, p);
+        Worker::flush(self.worker.as_arc_borrow(), until, p);
     }
 
     /// Retires every range that is in service, and does not wait for it.

@@ -5,6 +5,7 @@
 //! Data flows one way: callback → request → worker → driver. See DESIGN.md for who holds which lock
 //! and reference.
 
+mod alarm;
 mod epoch;
 mod ffi;
 mod fifo;

@@ -15,7 +15,8 @@ use super::{
         Retire,
         Until,
         Worker,
-        WorkerContext, //
+        WorkerContext,
+        LINGER, //
     }, //
 };
 use crate::may_block::MayBlock;
@@ -138,7 +139,7 @@ impl<R: Retirable> Retirer<R> {
     /// `ENOMEM`, `ENODEV` if the driver's module is about to be unloaded.
     pub fn new(name: &CStr) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &Self::OPS, None)?,
+            worker: OwnedWorker::new(name, &Self::OPS, None, LINGER)?,
             _objects: PhantomData,
         })
     }
@@ -150,7 +151,7 @@ impl<R: Retirable> Retirer<R> {
     /// It is shut down or dropped before the module's exit returns.
     pub unsafe fn new_unpinned(name: &CStr) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &Self::OPS_UNPINNED, None)?,
+            worker: OwnedWorker::new(name, &Self::OPS_UNPINNED, None, LINGER)?,
             _objects: PhantomData,
         })
     }
@@ -229,7 +230,7 @@ impl<R: Retirable> Retirer<R> {
     /// Context: may sleep; without locks that callbacks of [`Retirable`] take, in none of them, not in
     /// a read section of any retirer, and for releases, not while holding what is retired.
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
-        self.worker.flush(until, p);
+        Worker::flush(self.worker.as_arc_borrow(), until, p);
     }
 
     /// The counters.
@@ -270,7 +271,7 @@ impl<R: Retirable> Held<'_, R> {
         if !request.state().is_leaving() {
             return Err(EINVAL);
         }
-        self.retirer.worker.wait_removed(request, p);
+        Worker::wait_removed(self.retirer.worker.as_arc_borrow(), request, p);
         Ok(())
     }
 }

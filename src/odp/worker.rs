@@ -22,6 +22,10 @@
 //! functions, [`RequestOps`].
 
 use super::{
+    alarm::{
+        Alarm,
+        AlarmOps, //
+    },
     epoch::Epochs,
     fifo::Fifo,
     library::Library,
@@ -70,6 +74,7 @@ use kernel::{
         SpinLock,
         Srcu, //
     },
+    time::Delta,
     types::NotThreadSafe,
     workqueue::{
         impl_has_work,
@@ -205,6 +210,9 @@ pub(crate) struct Worker {
     flush_released: Mutex<()>,
     #[pin]
     srcu: Srcu,
+    /// Set instead of queueing `batch`, where somebody is in the middle of something.
+    #[pin]
+    alarm: Alarm,
     #[pin]
     batch: Work<Worker, BATCH>,
     #[pin]
@@ -233,7 +241,7 @@ struct Lists {
     ready: Fifo,
     /// How many of the worker's current batch are not removed yet.
     in_flight: usize,
-    /// Whether `batch` is queued or running.
+    /// Whether `batch` is queued or running, or `alarm` is going to queue it.
     batching: bool,
     /// Whether `change` is queued or about to look at `changing`.
     replacing: bool,
@@ -246,6 +254,9 @@ struct Lists {
     removed: Epochs,
     released: Epochs,
 }
+
+/// How long after a request the worker is woken up, where nothing else is chosen.
+pub(super) const LINGER: Delta = Delta::from_micros(50);
 
 const BATCH: u64 = 0;
 const RELEASE: u64 = 1;
@@ -408,6 +419,7 @@ impl Worker {
         name: &CStr,
         ops: &'static RequestOps,
         changes: Option<&'static ChangeOps>,
+        linger: Delta,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
@@ -416,6 +428,8 @@ impl Worker {
                 flush_removed <- new_mutex!((), "odp::Worker::flush_removed"),
                 flush_released <- new_mutex!((), "odp::Worker::flush_released"),
                 srcu <- new_srcu!("odp::Worker::srcu"),
+                // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
+                alarm <- unsafe { Alarm::new(linger, &Self::ALARM_OPS) },
                 batch <- new_work!("odp::Worker::batch"),
                 change <- new_work!("odp::Worker::change"),
                 release <- new_work!("odp::Worker::release"),
@@ -487,7 +501,7 @@ impl Worker {
 
         this.stats.queued.inc();
         if kick {
-            Self::kick_batch(this);
+            this.alarm.set();
         }
         Retire::Queued
     }
@@ -528,7 +542,7 @@ impl Worker {
 
         this.stats.changes.inc();
         if kick {
-            Self::kick_batch(this);
+            this.alarm.set();
         }
         changed
     }
@@ -686,6 +700,44 @@ impl Worker {
         this.stats.kicks.inc();
         // The flag says that it is neither queued nor going to look again.
         let _ = Self::queue().enqueue::<Arc<Self>, BATCH>(this.into());
+    }
+
+    const ALARM_OPS: AlarmOps = AlarmOps {
+        count: Self::alarm_count,
+        ring: Self::alarm_rings,
+    };
+
+    /// The worker that an alarm is for.
+    ///
+    /// # Safety
+    ///
+    /// It is that of a worker, which is valid for `'a`.
+    unsafe fn of_alarm<'a>(alarm: NonNull<Alarm>) -> ArcBorrow<'a, Self> {
+        // SAFETY: By the safety requirements it is the field of a worker.
+        let this = unsafe { kernel::container_of!(alarm.as_ptr(), Self, alarm) };
+        // SAFETY: Workers live in an Arc; by the safety requirements it is valid.
+        unsafe { ArcBorrow::from_raw(this) }
+    }
+
+    unsafe fn alarm_count(alarm: NonNull<Alarm>) -> u64 {
+        // SAFETY: The worker is valid for as long as its alarm may go off.
+        let this = unsafe { Self::of_alarm(alarm) };
+        this.stats
+            .queued
+            .get()
+            .wrapping_add(this.stats.changes.get())
+    }
+
+    unsafe fn alarm_rings(alarm: NonNull<Alarm>) {
+        // SAFETY: The worker is valid for as long as its alarm may go off.
+        Self::kick_batch(unsafe { Self::of_alarm(alarm) });
+    }
+
+    /// Has the worker begin if it was going to anyway, only later.
+    fn hurry(this: ArcBorrow<'_, Self>) {
+        if this.alarm.cancel() {
+            Self::kick_batch(this);
+        }
     }
 
     /// Has the next batch taken if the lanes are through with this one.
@@ -925,19 +977,21 @@ impl Worker {
     }
 
     /// Waits for everything that was retired, and published, before the call.
-    pub(crate) fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
+    pub(crate) fn flush(this: ArcBorrow<'_, Self>, until: Until, p: &mut MayBlock<'_>) {
         p.for_worker();
-        p.for_readers(&self.srcu);
+        p.for_readers(&this.srcu);
         match until {
             Until::Removed => {
-                let _turn = self.flush_removed.lock();
-                let epoch = self.lists.lock().removed.advance();
-                self.wait(|lists| lists.removed.is_over(epoch));
+                let _turn = this.flush_removed.lock();
+                let epoch = this.lists.lock().removed.advance();
+                Self::hurry(this);
+                this.wait(|lists| lists.removed.is_over(epoch));
             }
             Until::Released => {
-                let _turn = self.flush_released.lock();
-                let epoch = self.lists.lock().released.advance();
-                self.wait(|lists| lists.released.is_over(epoch));
+                let _turn = this.flush_released.lock();
+                let epoch = this.lists.lock().released.advance();
+                Self::hurry(this);
+                this.wait(|lists| lists.released.is_over(epoch));
             }
         }
     }
@@ -954,10 +1008,11 @@ impl Worker {
     }
 
     /// Waits until no callback, lookup or access is left of one object that the caller holds.
-    pub(crate) fn wait_removed(&self, request: &Request, p: &mut MayBlock<'_>) {
+    pub(crate) fn wait_removed(this: ArcBorrow<'_, Self>, request: &Request, p: &mut MayBlock<'_>) {
         p.for_worker();
-        p.for_readers(&self.srcu);
-        self.wait(|_| request.state().is_removed());
+        p.for_readers(&this.srcu);
+        Self::hurry(this);
+        this.wait(|_| request.state().is_removed());
     }
 }
 
@@ -1035,6 +1090,7 @@ impl OwnedWorker {
         name: &CStr,
         ops: &'static RequestOps,
         changes: Option<&'static ChangeOps>,
+        linger: Delta,
     ) -> Result<Self> {
         let module = if ops.owner.is_null() {
             None
@@ -1043,7 +1099,7 @@ impl OwnedWorker {
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
         Ok(Self {
-            worker: Worker::new(name, ops, changes)?,
+            worker: Worker::new(name, ops, changes, linger)?,
             _module: module,
         })
     }
@@ -1054,6 +1110,7 @@ impl OwnedWorker {
         p.for_worker();
         p.for_readers(&self.worker.srcu);
         self.worker.lists.lock().closed = true;
+        Worker::hurry(self.worker.as_arc_borrow());
         self.worker
             .wait(|lists| lists.released.outstanding() == 0 && until());
         // What has been counted may still be on its way out of the work function.

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Waking somebody up a moment later.
+//!
+//! A worker that is woken up in the middle of a system call costs that call the wake-up, and on a busy
+//! machine it runs in the call's place and time. So the callback sets an alarm instead, which goes
+//! off when the call is likely to be over: when nothing has come for a while. It does not wait for ever
+//! for that.
+//!
+//! ```text
+//!           set()               nothing new since, or too often
+//!   Idle ----------> Set -----------------------------------------> ring() --> Idle
+//!    ^                | '--- something new: twice as long again ---'
+//!    '--- cancel() ---'
+//! ```
+
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    impl_has_hr_timer,
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    time::{
+        hrtimer::{
+            HasHrTimer,
+            HrTimer,
+            HrTimerCallback,
+            HrTimerCallbackContext,
+            HrTimerRestart,
+            RelativePinnedMode, //
+        },
+        Delta,
+        Monotonic, //
+    }, //
+};
+
+/// How often it waits on, each time twice as long.
+const SNOOZES: u32 = 4;
+
+/// What an alarm is for.
+pub(super) struct AlarmOps {
+    /// How much has come so far.
+    pub(super) count: unsafe fn(NonNull<Alarm>) -> u64,
+    /// Wakes up whoever it is for. In a hardware interrupt.
+    pub(super) ring: unsafe fn(NonNull<Alarm>),
+}
+
+/// An alarm, embedded in what it is for.
+///
+/// # Invariants
+///
+/// `ops` may be called with this alarm until it is dropped.
+#[pin_data(PinnedDrop)]
+pub(super) struct Alarm {
+    #[pin]
+    timer: HrTimer<Self>,
+    delay: Delta,
+    ops: &'static AlarmOps,
+    /// What `count` said when it was last looked at.
+    seen: Atomic<u64>,
+    snoozes: Atomic<u32>,
+}
+
+impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Alarm {
+        mode: RelativePinnedMode<Monotonic>, field: self.timer
+    }
+}
+
+impl Alarm {
+    /// Makes an alarm that goes off after `delay`; if that is zero, at once.
+    ///
+    /// # Safety
+    ///
+    /// `ops` may be called with it until it is dropped.
+    pub(super) unsafe fn new(delay: Delta, ops: &'static AlarmOps) -> impl PinInit<Self> {
+        // INVARIANT: By the safety requirements.
+        pin_init!(Self {
+            timer <- HrTimer::new(),
+            delay,
+            ops,
+            seen: Atomic::new(0),
+            snoozes: Atomic::new(0),
+        })
+    }
+
+    /// Sets it, if it is not set and not about to ring: the caller knows.
+    ///
+    /// Context: any process context; does not sleep.
+    pub(super) fn set(&self) {
+        if self.delay.is_zero() {
+            self.ring();
+            return;
+        }
+        self.seen.store(self.count(), Relaxed);
+        self.snoozes.store(0, Relaxed);
+        // SAFETY: `self` is valid, and `drop` cancels the timer.
+        unsafe { <Self as HasHrTimer<Self>>::start(self, self.delay) };
+    }
+
+    /// Makes it idle, and says whether it had been set and has not rung. Waits for a ring that is going on.
+    pub(super) fn cancel(&self) -> bool {
+        // SAFETY: `self` is valid.
+        let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) }.cast_mut();
+        // SAFETY: The timer is initialised; it is not called with a lock that the callback takes.
+        unsafe { bindings::hrtimer_cancel(timer) != 0 }
+    }
+
+    fn count(&self) -> u64 {
+        // SAFETY: By the type invariants.
+        unsafe { (self.ops.count)(NonNull::from(self)) }
+    }
+
+    fn ring(&self) {
+        // SAFETY: By the type invariants.
+        unsafe { (self.ops.ring)(NonNull::from(self)) };
+    }
+}
+
+impl HrTimerCallback for Alarm {
+    type Pointer<'a> = Pin<&'a Self>;
+
+    fn run(this: Pin<&Self>, mut context: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
+        let count = this.count();
+        let snoozes = this.snoozes.load(Relaxed);
+        if count == this.seen.load(Relaxed) || snoozes == SNOOZES {
+            this.ring();
+            return HrTimerRestart::NoRestart;
+        }
+        this.seen.store(count, Relaxed);
+        this.snoozes.store(snoozes.wrapping_add(1), Relaxed);
+        // OVERFLOW: Saturates; and a delay is far from the largest that there is.
+        let next = this
+            .delay
+            .as_nanos()
+            .saturating_mul(2i64 << snoozes.min(SNOOZES));
+        context.forward_now(Delta::from_nanos(next));
+        HrTimerRestart::Restart
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Alarm {
+    fn drop(self: Pin<&mut Self>) {
+        self.cancel();
+    }
+}
