@@ -10,8 +10,11 @@
 #[path = "../../../src/odp/epoch.rs"]
 mod epoch;
 #[path = "../../../src/odp/state.rs"]
+#[allow(
+    clippy::precedence,
+    reason = "the kernel's clippy does not ask for that"
+)]
 mod state;
-
 mod epochs;
 mod life;
 mod spans;

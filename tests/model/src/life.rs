@@ -20,7 +20,7 @@ use std::collections::{
     VecDeque, //
 };
 
-const MAX_HOLDS: u8 = 3;
+const MAX_HOLDS: u8 = 2;
 
 /// Where the request's link is, and with it who has to do something next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +33,8 @@ enum Link {
     Pending,
     /// In a batch of the worker or of a caller of drain.
     Batch,
+    /// Taken to be changed, or adopted.
+    Changing,
     /// Taken, on its way through unpublishing, grace period and removal.
     Removing,
     /// With somebody who got the answer `Release` and has not passed it on yet.
@@ -44,7 +46,7 @@ enum Link {
 /// Who inserts it, and how far that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Inserter {
-    /// The notifier is being inserted. Others may see the object.
+    /// The notifier is being inserted, by `insert` or as a piece. Others may see the object.
     Inserting,
     Done,
     /// The insertion failed: nobody saw to it that it would be removed.
@@ -59,11 +61,14 @@ struct World {
     inserter: Inserter,
     /// Holds that somebody has.
     holds: u8,
-    /// Whether a call to retire has returned.
+    /// Whether a call to retire has been accepted.
     retired: bool,
     /// Whether one of them was told that it was the first.
     first: bool,
-    queued: u8,
+    /// Whether a call to change it was accepted, and nobody has begun to do that since.
+    asked: bool,
+    /// Whether others are in its place.
+    replaced: bool,
     removed: u8,
     released: u8,
 }
@@ -77,7 +82,8 @@ impl World {
             holds: state.holds as u8,
             retired: false,
             first: false,
-            queued: 0,
+            asked: false,
+            replaced: false,
             removed: 0,
             released: 0,
         }
@@ -86,6 +92,17 @@ impl World {
     /// Whether the object's memory is gone, so that nobody can do anything to it.
     fn is_over(&self) -> bool {
         self.released > 0 || self.inserter == Inserter::Failed
+    }
+
+    /// Whether somebody has it, who will see to what it is asked for meanwhile.
+    fn is_had(&self) -> bool {
+        self.inserter == Inserter::Inserting || self.link == Link::Changing
+    }
+
+    /// Whether it is where it may stay.
+    fn is_good(&self) -> bool {
+        let serves = self.inserter == Inserter::Done && self.link == Link::Idle;
+        self.is_over() || serves && !self.retired && !self.asked && !self.replaced
     }
 }
 
@@ -109,7 +126,7 @@ enum Action {
 /// What must not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Violation {
-    /// Told to queue it twice.
+    /// Told to queue it though somebody has the link.
     QueuedTwice,
     /// Told to queue it before it was published, while the inserter might still fail.
     QueuedEarly,
@@ -123,15 +140,19 @@ enum Violation {
     NotSticky,
     /// In service, or held, before it was published.
     EarlyHold,
-    /// Not in service though published and never retired.
+    /// Not in service though published and neither retired nor replaced.
     Lost,
     /// The first to retire it was not told so, or more than one was.
     NotFirst,
+    /// Whoever replaced it was not told what had been asked for, or something else.
+    NotHandedOver,
+    /// Asked for a change, and nobody has it who would see to that.
+    Forgotten,
     /// A legal step was refused.
     Refused,
     /// Not counted as removed after its removal, or counted so before.
     WrongRemoved,
-    /// Retired, and it cannot come to be released any more.
+    /// Retired or asked for a change, and it cannot come to a good end any more.
     Stuck,
 }
 
@@ -145,12 +166,14 @@ fn actions(world: &World) -> Vec<Action> {
     }
     if world.inserter == Inserter::Inserting {
         actions.push(Action::Event(Event::Publish));
+        actions.push(Action::Event(Event::Adopt));
         actions.push(Action::Fail);
     }
-    // Retired by a callback or a lookup until it is removed, by a holder until it is released.
-    // After that by nobody, because nobody has it.
+    // By a callback or a lookup until it is removed, by a holder until it is released. After that by
+    // nobody, because nobody has it.
     if world.removed == 0 || world.holds > 0 {
         actions.push(Action::Event(Event::Retire));
+        actions.push(Action::Event(Event::Change));
         if world.holds < MAX_HOLDS {
             actions.push(Action::Event(Event::Hold));
         }
@@ -165,6 +188,10 @@ fn actions(world: &World) -> Vec<Action> {
         Link::Answered => actions.push(Action::Queue),
         Link::Pending => actions.push(Action::Batch),
         Link::Batch => actions.push(Action::Event(Event::Take)),
+        Link::Changing => {
+            actions.push(Action::Event(Event::Settle));
+            actions.push(Action::Event(Event::Replace));
+        }
         Link::Removing => actions.push(Action::Event(Event::Remove)),
         Link::Releasing => actions.push(Action::PassOn),
         Link::Ready => actions.push(Action::Release),
@@ -205,24 +232,64 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
     next.state = state;
     match event {
         Event::Publish => next.inserter = Inserter::Done,
-        Event::Retire => {
-            next.retired = true;
-            let first = matches!(effect, Effect::Queue | Effect::Deferred);
-            if first == world.first {
-                return Err(Violation::NotFirst);
-            }
-            next.first = true;
+        Event::Adopt => {
+            next.inserter = Inserter::Done;
+            next.link = Link::Changing;
         }
-        Event::Take => next.link = Link::Removing,
+        Event::Retire => {
+            if (effect == Effect::Gone) != world.replaced {
+                return Err(Violation::NotHandedOver);
+            }
+            if effect != Effect::Gone {
+                next.retired = true;
+                let first = matches!(effect, Effect::Queue | Effect::Joined | Effect::Deferred);
+                if first == world.first {
+                    return Err(Violation::NotFirst);
+                }
+                next.first = true;
+            }
+        }
+        Event::Change => {
+            let gone = world.retired || world.replaced;
+            if (effect == Effect::Gone) != gone {
+                return Err(Violation::NotHandedOver);
+            }
+            next.asked |= !gone;
+        }
+        Event::Take => {
+            next.link = if effect == Effect::Build {
+                Link::Changing
+            } else {
+                Link::Removing
+            };
+            // Who takes it looks what is wanted.
+            next.asked = false;
+        }
+        Event::Settle => next.link = Link::Idle,
+        Event::Replace => {
+            next.link = Link::Removing;
+            next.replaced = true;
+            let handed = match effect {
+                Effect::HandOver => false,
+                Effect::HandOverRetire => true,
+                _ => return Err(Violation::NotHandedOver),
+            };
+            if handed != world.retired {
+                return Err(Violation::NotHandedOver);
+            }
+            next.asked = false;
+        }
         Event::Remove => {
             next.link = Link::Idle;
             next.removed += 1;
         }
         Event::Hold => {
-            let allowed = world.inserter == Inserter::Done && !world.retired;
+            let allowed = world.inserter == Inserter::Done && !world.retired && !world.replaced;
             match (effect, allowed) {
                 (Effect::None, true) => next.holds += 1,
-                (Effect::None, false) if world.retired => return Err(Violation::NotSticky),
+                (Effect::None, false) if world.inserter == Inserter::Done => {
+                    return Err(Violation::NotSticky)
+                }
                 (Effect::None, false) => return Err(Violation::EarlyHold),
                 (_, true) => return Err(Violation::Lost),
                 (_, false) => {}
@@ -232,15 +299,14 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
     }
     match effect {
         Effect::Queue => {
-            next.queued += 1;
-            next.link = Link::Answered;
-            if next.queued > 1 {
+            if next.link != Link::Idle {
                 return Err(Violation::QueuedTwice);
             }
+            next.link = Link::Answered;
             if next.inserter == Inserter::Inserting {
                 return Err(Violation::QueuedEarly);
             }
-            if !next.retired {
+            if !next.retired && !next.asked {
                 return Err(Violation::QueuedUnasked);
             }
         }
@@ -255,19 +321,26 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
             next.link = Link::Releasing;
         }
         Effect::Refused if event != Event::Hold => return Err(Violation::Refused),
-        Effect::None | Effect::Already | Effect::Deferred | Effect::Refused => {}
+        _ => {}
+    }
+    if next.retired {
+        // All of it goes.
+        next.asked = false;
     }
 
-    let live = next.inserter == Inserter::Done && !next.retired;
+    if next.asked && next.link == Link::Idle && next.inserter == Inserter::Done {
+        return Err(Violation::Forgotten);
+    }
+    let live = next.inserter == Inserter::Done && !next.retired && !next.replaced;
     match (next.state.is_live(), live) {
-        (true, false) if next.retired => return Err(Violation::NotSticky),
-        (true, false) => return Err(Violation::EarlyHold),
+        (true, false) if next.inserter == Inserter::Inserting => return Err(Violation::EarlyHold),
+        (true, false) => return Err(Violation::NotSticky),
         (false, true) => return Err(Violation::Lost),
         _ => {}
     }
     // Who waits for its removal asks first whether it is going to come without him.
-    if next.state.is_removed() != (next.removed > 0) || next.state.is_leaving() != (next.queued > 0)
-    {
+    let leaving = next.replaced || next.retired && !next.is_had();
+    if next.state.is_removed() != (next.removed > 0) || next.state.is_leaving() != leaving {
         return Err(Violation::WrongRemoved);
     }
     Ok(next)
@@ -315,7 +388,7 @@ fn explore(start: World, step: Step) -> Result<usize, Trace> {
     let mut ends: HashSet<World> = HashSet::new();
     let mut todo: Vec<World> = seen
         .keys()
-        .filter(|world| world.is_over())
+        .filter(|world| world.is_good())
         .copied()
         .collect();
     while let Some(world) = todo.pop() {
@@ -327,9 +400,8 @@ fn explore(start: World, step: Step) -> Result<usize, Trace> {
         return Err(trace(&seen, *stuck, None, Violation::Stuck));
     }
     for world in seen.keys().filter(|world| world.released > 0) {
-        assert_eq!((world.queued, world.removed, world.released), (1, 1, 1));
-        assert_eq!(world.holds, 0);
-        assert!(world.retired);
+        assert_eq!((world.removed, world.released, world.holds), (1, 1, 0));
+        assert!(world.retired || world.replaced);
     }
     Ok(seen.len())
 }
@@ -370,7 +442,10 @@ fn coverage() {
 
 mod mutants {
     use super::*;
-    use crate::state::Stage::*;
+    use crate::state::{
+        Change,
+        Stage::*, //
+    };
 
     fn at(state: State, stage: crate::state::Stage) -> State {
         State { stage, ..state }
@@ -378,6 +453,76 @@ mod mutants {
 
     /// Each lacks one property, and is right in everything else.
     const MUTANTS: &[(&str, Violation, Step)] = &[
+        (
+            "a retire during a change queues what the worker has",
+            Violation::QueuedTwice,
+            |state, event| match (event, state.stage, state.change) {
+                (Event::Retire, Live, Change::Taken) => (at(state, Queued), Effect::Queue),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "a change queues again what waits for one",
+            Violation::QueuedTwice,
+            |state, event| match (event, state.stage, state.change) {
+                (Event::Change, Live, Change::Queued) => (state, Effect::Queue),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "a change during a change is forgotten",
+            Violation::Forgotten,
+            |state, event| match (event, state.stage, state.change) {
+                (Event::Change, Live, Change::Taken) => (state, Effect::Already),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "a change before it is published is forgotten",
+            Violation::Forgotten,
+            |state, event| match (event, state.stage, state.change) {
+                (Event::Publish, Building, Change::Asked) => (
+                    State {
+                        stage: Live,
+                        change: Change::None,
+                        ..state
+                    },
+                    Effect::None,
+                ),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "a retire during a change is not handed over",
+            Violation::NotHandedOver,
+            |state, event| match (event, state.step(event)) {
+                (Event::Replace, (next, Effect::HandOverRetire)) => (next, Effect::HandOver),
+                (_, next) => next,
+            },
+        ),
+        (
+            "a retire of what is replaced is accepted",
+            Violation::NotHandedOver,
+            |state, event| match (event, state.change) {
+                (Event::Retire, Change::Replaced) => (state, Effect::Already),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "the end of a change forgets that it was retired",
+            Violation::NotSticky,
+            |state, event| match (event, state.stage) {
+                (Event::Settle, Doomed) => (
+                    State {
+                        stage: Live,
+                        change: Change::None,
+                        ..state
+                    },
+                    Effect::None,
+                ),
+                _ => state.step(event),
+            },
+        ),
         (
             "retire queues again what is being removed",
             Violation::NotFirst,

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state machine state by state, reachable or not: what is refused, and what a word holds.
+//! The state machine state by state, reachable or not: the table as data, and that `state.rs` is
+//! exactly that. What a word holds.
 
 use crate::state::{
+    Change,
     Effect,
     Event,
     Stage,
@@ -19,10 +21,23 @@ pub(crate) const STAGES: [Stage; 7] = [
     Stage::Releasing,
 ];
 
-pub(crate) const EVENTS: [Event; 6] = [
+pub(crate) const CHANGES: [Change; 6] = [
+    Change::None,
+    Change::Asked,
+    Change::Queued,
+    Change::Taken,
+    Change::Again,
+    Change::Replaced,
+];
+
+pub(crate) const EVENTS: [Event; 10] = [
     Event::Publish,
+    Event::Adopt,
     Event::Retire,
+    Event::Change,
     Event::Take,
+    Event::Settle,
+    Event::Replace,
     Event::Remove,
     Event::Hold,
     Event::Put,
@@ -39,21 +54,202 @@ const HOLDS: [u32; 7] = [
 ];
 
 fn states() -> impl Iterator<Item = State> {
-    STAGES
-        .into_iter()
-        .flat_map(|stage| HOLDS.into_iter().map(move |holds| State { stage, holds }))
+    STAGES.into_iter().flat_map(|stage| {
+        CHANGES.into_iter().flat_map(move |change| {
+            HOLDS.into_iter().map(move |holds| State {
+                stage,
+                change,
+                holds,
+            })
+        })
+    })
 }
 
-/// Whether an event makes sense in a state, as DESIGN.md has it.
-fn makes_sense(state: State, event: Event) -> bool {
-    match event {
-        Event::Publish => matches!(state.stage, Stage::Building | Stage::Doomed),
-        Event::Retire => true,
-        Event::Take => state.stage == Stage::Queued,
-        Event::Remove => state.stage == Stage::Taken,
-        Event::Hold => state.stage == Stage::Live && state.holds < State::MAX_HOLDS,
-        Event::Put => state.holds > 0,
+/// What a row says of holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holds {
+    /// Nothing: any number, which stays.
+    Any,
+    /// There are none.
+    No,
+    /// There are some, which stay.
+    Some,
+    /// There is room for one more, which is there afterwards.
+    More,
+    /// There are some; one of them less afterwards.
+    Less,
+    /// There is one, and none afterwards.
+    Last,
+}
+
+impl Holds {
+    fn matches(self, holds: u32) -> bool {
+        match self {
+            Holds::Any => true,
+            Holds::No => holds == 0,
+            Holds::Some | Holds::Less => holds > 0,
+            Holds::More => holds < State::MAX_HOLDS,
+            Holds::Last => holds == 1,
+        }
     }
+
+    fn after(self, holds: u32) -> u32 {
+        match self {
+            Holds::More => holds + 1,
+            Holds::Less | Holds::Last => holds - 1,
+            _ => holds,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Holds::Any => "",
+            Holds::No => ", no holds",
+            Holds::Some | Holds::Less => ", held",
+            Holds::More => ", room for a hold",
+            Holds::Last => ", last hold",
+        }
+    }
+}
+
+/// A row of the table. Where a stage or a change is not given any will do, and where none is given
+/// that it becomes it stays. The first row that matches counts.
+struct Row {
+    event: Event,
+    stages: &'static [Stage],
+    changes: &'static [Change],
+    holds: Holds,
+    becomes: (Option<Stage>, Option<Change>),
+    effect: Effect,
+}
+
+const ANY_CHANGE: &[Change] = &[];
+const GOING: &[Stage] = &[
+    Stage::Doomed,
+    Stage::Queued,
+    Stage::Taken,
+    Stage::Removed,
+    Stage::Releasing,
+];
+
+const fn row(
+    event: Event,
+    stages: &'static [Stage],
+    changes: &'static [Change],
+    becomes: (Option<Stage>, Option<Change>),
+    effect: Effect,
+) -> Row {
+    Row {
+        event,
+        stages,
+        changes,
+        holds: Holds::Any,
+        becomes,
+        effect,
+    }
+}
+
+const fn with(holds: Holds, row: Row) -> Row {
+    Row { holds, ..row }
+}
+
+/// The table of DESIGN.md.
+#[rustfmt::skip]
+static TABLE: &[Row] = {
+    use Change as C;
+    use Effect as E;
+    use Event as Ev;
+    use Stage as S;
+
+    &[
+        row(Ev::Publish, &[S::Building], &[C::None], (Some(S::Live), None), E::None),
+        row(Ev::Publish, &[S::Building], &[C::Asked], (Some(S::Live), Some(C::Queued)), E::Queue),
+        row(Ev::Publish, &[S::Doomed], &[C::None, C::Asked], (Some(S::Queued), Some(C::None)), E::Queue),
+        row(Ev::Adopt, &[S::Building], &[C::None], (Some(S::Live), Some(C::Taken)), E::None),
+        row(Ev::Adopt, &[S::Building], &[C::Asked], (Some(S::Live), Some(C::Again)), E::None),
+        row(Ev::Adopt, &[S::Doomed], &[C::None, C::Asked], (None, Some(C::Taken)), E::None),
+        row(Ev::Retire, &[S::Building], ANY_CHANGE, (Some(S::Doomed), None), E::Deferred),
+        row(Ev::Retire, &[S::Live], &[C::None], (Some(S::Queued), None), E::Queue),
+        row(Ev::Retire, &[S::Live], &[C::Queued], (Some(S::Queued), Some(C::None)), E::Joined),
+        row(Ev::Retire, &[S::Live], &[C::Taken, C::Again], (Some(S::Doomed), None), E::Deferred),
+        row(Ev::Retire, &[], &[C::Replaced], (None, None), E::Gone),
+        row(Ev::Retire, GOING, ANY_CHANGE, (None, None), E::Already),
+        row(Ev::Change, &[S::Building], &[C::None], (None, Some(C::Asked)), E::Deferred),
+        row(Ev::Change, &[S::Live], &[C::None], (None, Some(C::Queued)), E::Queue),
+        row(Ev::Change, &[S::Live], &[C::Taken], (None, Some(C::Again)), E::Deferred),
+        row(Ev::Change, &[S::Building, S::Live], &[C::Asked, C::Queued, C::Again], (None, None), E::Already),
+        row(Ev::Change, GOING, ANY_CHANGE, (None, None), E::Gone),
+        row(Ev::Take, &[S::Queued], ANY_CHANGE, (Some(S::Taken), None), E::None),
+        row(Ev::Take, &[S::Live], &[C::Queued], (None, Some(C::Taken)), E::Build),
+        row(Ev::Settle, &[S::Live], &[C::Taken], (None, Some(C::None)), E::None),
+        row(Ev::Settle, &[S::Live], &[C::Again], (None, Some(C::Queued)), E::Queue),
+        row(Ev::Settle, &[S::Doomed], &[C::Taken, C::Again], (Some(S::Queued), Some(C::None)), E::Queue),
+        row(Ev::Replace, &[S::Live], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOver),
+        row(Ev::Replace, &[S::Doomed], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOverRetire),
+        with(Holds::No, row(Ev::Remove, &[S::Taken], ANY_CHANGE, (Some(S::Releasing), None), E::Release)),
+        with(Holds::Some, row(Ev::Remove, &[S::Taken], ANY_CHANGE, (Some(S::Removed), None), E::None)),
+        with(Holds::More, row(Ev::Hold, &[S::Live], ANY_CHANGE, (None, None), E::None)),
+        with(Holds::Last, row(Ev::Put, &[S::Removed], ANY_CHANGE, (Some(S::Releasing), None), E::Release)),
+        with(Holds::Less, row(Ev::Put, &[], ANY_CHANGE, (None, None), E::None)),
+    ]
+};
+
+impl Row {
+    fn matches(&self, state: State, event: Event) -> bool {
+        self.event == event
+            && (self.stages.is_empty() || self.stages.contains(&state.stage))
+            && (self.changes.is_empty() || self.changes.contains(&state.change))
+            && self.holds.matches(state.holds)
+    }
+
+    fn after(&self, state: State) -> State {
+        State {
+            stage: self.becomes.0.unwrap_or(state.stage),
+            change: self.becomes.1.unwrap_or(state.change),
+            holds: self.holds.after(state.holds),
+        }
+    }
+
+    fn markdown(&self) -> String {
+        fn list<T: std::fmt::Debug>(of: &[T]) -> String {
+            let of: Vec<_> = of.iter().map(|one| format!("{one:?}")).collect();
+            of.join("/")
+        }
+        let stages = match self.stages {
+            [] => "any".into(),
+            stages if stages == GOING => "on its way out".into(),
+            stages => list(stages),
+        };
+        let changes = match self.changes {
+            [] => String::new(),
+            changes => format!(" · {}", list(changes)),
+        };
+        let stage = self.becomes.0.map(|stage| format!("{stage:?}"));
+        let change = self.becomes.1.map(|change| format!("· {change:?}"));
+        let holds = match self.holds {
+            Holds::More => Some("holds + 1".into()),
+            Holds::Less | Holds::Last => Some("holds − 1".into()),
+            _ => None,
+        };
+        let becomes: Vec<String> = [stage, change, holds].into_iter().flatten().collect();
+        let becomes = if becomes.is_empty() {
+            "same".into()
+        } else {
+            becomes.join(" ")
+        };
+        let (event, holds, effect) = (self.event, self.holds.text(), self.effect);
+        format!("| {event:?} | {stages}{changes}{holds} | {becomes} | {effect:?} |")
+    }
+}
+
+/// What the table says.
+fn expected(state: State, event: Event) -> (State, Effect) {
+    TABLE
+        .iter()
+        .find(|row| row.matches(state, event))
+        .map_or((state, Effect::Refused), |row| {
+            (row.after(state), row.effect)
+        })
 }
 
 type Step = fn(State, Event) -> (State, Effect);
@@ -63,85 +259,67 @@ fn check(step: Step) -> Result<usize, String> {
     for state in states() {
         for event in EVENTS {
             cases += 1;
-            let (next, effect) = step(state, event);
-            let case = format!("{state:?} + {event:?} = {next:?}, {effect:?}");
-            if makes_sense(state, event) == (effect == Effect::Refused) {
-                return Err(format!("refused wrongly, or wrongly not: {case}"));
-            }
-            if effect == Effect::Refused && next != state {
-                return Err(format!("refused, but changed: {case}"));
-            }
-            let holds = match (event, effect) {
-                (_, Effect::Refused) => state.holds,
-                (Event::Hold, _) => state.holds + 1,
-                (Event::Put, _) => state.holds - 1,
-                _ => state.holds,
-            };
-            if next.holds != holds {
-                return Err(format!("holds: {case}"));
-            }
-            if next.stage < state.stage {
-                return Err(format!("backwards: {case}"));
+            let (is, should) = (step(state, event), expected(state, event));
+            if is != should {
+                return Err(format!(
+                    "{state:?} + {event:?} is {is:?}, should be {should:?}"
+                ));
             }
         }
     }
     Ok(cases)
 }
 
-/// Stages only ever increase; the order of the numbers is that of a life.
-impl PartialOrd for Stage {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        (*self as u32).partial_cmp(&(*other as u32))
-    }
-}
-
 #[test]
-fn refusals() {
+fn every_state() {
+    println!("| event | in | becomes | effect |\n|---|---|---|---|");
+    for row in TABLE {
+        println!("{}", row.markdown());
+    }
     let cases = check(State::step).unwrap();
     println!("{cases} pairs of a state and an event");
 }
 
+/// No row is there in vain.
 #[test]
-fn refusals_mutants() {
-    let mutants: [(&str, Step); 5] = [
-        ("refused wrongly", |state, event| {
-            match (event, state.stage) {
-                (Event::Publish, Stage::Doomed) => (state, Effect::Refused),
-                _ => state.step(event),
+fn every_row() {
+    for row in TABLE {
+        let counts = states().any(|state| {
+            let first = TABLE.iter().find(|other| other.matches(state, row.event));
+            first.is_some_and(|first| std::ptr::eq(first, row))
+        });
+        assert!(counts, "{}", row.markdown());
+    }
+}
+
+/// Wherever there is another answer it is noticed.
+#[test]
+fn every_mutant() {
+    let mut found = 0;
+    for wrong_state in states() {
+        for wrong_event in EVENTS {
+            let right = wrong_state.step(wrong_event);
+            assert_eq!(right, expected(wrong_state, wrong_event));
+            for effect in [Effect::None, Effect::Queue, Effect::Refused] {
+                if (right.0, effect) != right {
+                    assert_ne!((right.0, effect), expected(wrong_state, wrong_event));
+                    found += 1;
+                }
             }
-        }),
-        ("wrongly not", |state, event| match event {
-            Event::Hold if state.holds == State::MAX_HOLDS => (state, Effect::None),
+        }
+    }
+    println!("{found} mutants");
+    for step in [
+        (|state: State, event| match event {
+            Event::Settle if state.change == Change::Again => (state, Effect::None),
             _ => state.step(event),
-        }),
-        ("but changed", |state, event| match (event, state.stage) {
-            (Event::Take, Stage::Live) => (
-                State {
-                    stage: Stage::Taken,
-                    ..state
-                },
-                Effect::Refused,
-            ),
+        }) as Step,
+        |state, event| match (event, state.holds) {
+            (Event::Hold, State::MAX_HOLDS) => (state, Effect::None),
             _ => state.step(event),
-        }),
-        ("holds", |state, event| match event {
-            Event::Retire => (State { holds: 0, ..state }, state.step(event).1),
-            _ => state.step(event),
-        }),
-        ("backwards", |state, event| match (event, state.stage) {
-            (Event::Put, Stage::Taken) if state.holds > 0 => (
-                State {
-                    stage: Stage::Queued,
-                    holds: state.holds - 1,
-                },
-                Effect::None,
-            ),
-            _ => state.step(event),
-        }),
-    ];
-    for (complaint, step) in mutants {
-        let error = check(step).expect_err(complaint);
-        assert!(error.contains(complaint), "{complaint}: {error}");
+        },
+    ] {
+        check(step).unwrap_err();
     }
 }
 
@@ -163,19 +341,25 @@ fn check_packing(pack: fn(State) -> u32, unpack: fn(u32) -> State) -> Result<(),
 fn packing() {
     check_packing(State::pack, State::unpack).unwrap();
     // What comes from nowhere must not bring anything back to life.
-    for holds in HOLDS {
-        let state = State::unpack((holds << 3) | 7);
-        assert!(!state.is_live());
-        assert_eq!(state.step(Event::Retire).1, Effect::Already);
+    for word in 0..1 << 6 {
+        let state = State::unpack(word);
+        let known = states().any(|state| state.pack() == word);
+        if !known {
+            assert!(!state.is_live() || state.change == Change::Replaced);
+            assert!(matches!(
+                state.step(Event::Retire).1,
+                Effect::Already | Effect::Gone | Effect::Deferred
+            ));
+        }
     }
-    // The number of holds is limited such that it never reaches into the stage, or out of the word.
-    assert_eq!(State::MAX_HOLDS, (1 << 29) - 1);
+    // The number of holds is limited such that it never reaches into the rest, or out of the word.
+    assert_eq!(State::MAX_HOLDS, (1 << 26) - 1);
 }
 
 #[test]
 fn packing_mutants() {
     check_packing(
-        |state| (state.holds << 2) | state.stage as u32,
+        |state| (state.holds << 5) | ((state.change as u32) << 3) | state.stage as u32,
         State::unpack,
     )
     .unwrap_err();
@@ -186,6 +370,7 @@ fn packing_mutants() {
 fn holds_at_the_edge() {
     let mut state = State {
         stage: Stage::Live,
+        change: Change::None,
         holds: State::MAX_HOLDS - 1,
     };
     let (full, effect) = state.step(Event::Hold);
@@ -195,8 +380,11 @@ fn holds_at_the_edge() {
     (state, _) = full.step(Event::Put);
     assert_eq!(state.step(Event::Hold), (full, Effect::None));
 
-    // And no number of holds hinders a retirement.
+    // And no number of holds hinders a retirement, or a change.
     let (queued, effect) = full.step(Event::Retire);
     assert_eq!(effect, Effect::Queue);
     assert_eq!(queued.holds, State::MAX_HOLDS);
+    let (changing, effect) = full.step(Event::Change);
+    assert_eq!(effect, Effect::Queue);
+    assert_eq!(changing.holds, State::MAX_HOLDS);
 }
