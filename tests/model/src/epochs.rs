@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a flush waits for: every short sequence of tickets and flushes.
+//! What a flush waits for: every short sequence of tickets, of work on what they stand for, and of
+//! flushes.
 
 use crate::epoch::Epochs;
 
 /// How long the sequences are.
-const STEPS: usize = 13;
+const STEPS: usize = 9;
 /// How many tickets may be out.
 const TICKETS: usize = 3;
 
@@ -17,6 +18,9 @@ trait Count {
     fn advance(&mut self) -> u8;
     fn is_over(&self, ticket: u8) -> bool;
     fn outstanding(&self) -> usize;
+    fn join(&mut self, ticket: u8) -> u8;
+    fn begin(&self, ticket: u8) -> u8;
+    fn renew(&mut self, ticket: u8) -> u8;
 }
 
 impl Count for Epochs {
@@ -38,13 +42,28 @@ impl Count for Epochs {
     fn outstanding(&self) -> usize {
         self.outstanding()
     }
+    fn join(&mut self, ticket: u8) -> u8 {
+        self.join(ticket)
+    }
+    fn begin(&self, ticket: u8) -> u8 {
+        self.begin(ticket)
+    }
+    fn renew(&mut self, ticket: u8) -> u8 {
+        self.renew(ticket)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// Something is queued.
     Enter,
-    /// The n-th of what is out, oldest first, is done.
+    /// Something comes of the n-th of what is out, oldest first.
+    Join(usize),
+    /// Work on it begins.
+    Begin(usize),
+    /// That is over, and more has been asked for since it began.
+    Renew(usize),
+    /// It is done.
     Exit(usize),
     /// A flush begins.
     Flush,
@@ -52,11 +71,31 @@ enum Step {
     End,
 }
 
+/// Something that is out.
+#[derive(Clone, Copy)]
+struct Out {
+    ticket: u8,
+    /// Whether the flush that is going on must wait for it.
+    due: bool,
+    /// Whether work on it has begun, and if so, whether that was when a flush waited for it: then
+    /// what is asked for from then on has nothing to do with that.
+    begun: Option<bool>,
+}
+
+impl Out {
+    fn new(ticket: u8, due: bool) -> Self {
+        Self {
+            ticket,
+            due,
+            begun: None,
+        }
+    }
+}
+
 /// What really is out, by when it was queued.
 struct World<C> {
     count: C,
-    /// The ticket, and whether the flush that is going on must wait for it.
-    out: Vec<(u8, bool)>,
+    out: Vec<Out>,
     flush: Option<u8>,
 }
 
@@ -71,25 +110,41 @@ impl<C: Count> World<C> {
             match *step {
                 Step::Enter => {
                     let ticket = world.count.enter();
-                    world.out.push((ticket, false));
+                    world.out.push(Out::new(ticket, false));
+                }
+                Step::Join(n) => {
+                    let of = world.out[n];
+                    let ticket = world.count.join(of.ticket);
+                    world.out.push(Out::new(ticket, of.due));
+                }
+                Step::Begin(n) => {
+                    let out = &mut world.out[n];
+                    out.ticket = world.count.begin(out.ticket);
+                    out.begun = Some(out.due);
+                }
+                Step::Renew(n) => {
+                    let out = &mut world.out[n];
+                    out.ticket = world.count.renew(out.ticket);
+                    out.due &= out.begun != Some(true);
+                    out.begun = None;
                 }
                 Step::Exit(n) => {
-                    let (ticket, _) = world.out.remove(n);
-                    world.count.exit(ticket);
+                    let out = world.out.remove(n);
+                    world.count.exit(out.ticket);
                 }
                 Step::Flush => {
                     world.flush = Some(world.count.advance());
-                    world.out.iter_mut().for_each(|(_, old)| *old = true);
+                    world.out.iter_mut().for_each(|out| out.due = true);
                 }
                 Step::End => {
                     world.flush = None;
-                    world.out.iter_mut().for_each(|(_, old)| *old = false);
+                    world.out.iter_mut().for_each(|out| out.due = false);
                 }
             }
         }
         if let Some(ticket) = world.flush {
             let over = world.count.is_over(ticket);
-            let old = world.out.iter().any(|(_, old)| *old);
+            let old = world.out.iter().any(|out| out.due);
             if over && old {
                 return Err(format!("ended too early: {steps:?}"));
             }
@@ -113,6 +168,13 @@ fn explore<C: Count>(steps: &mut Vec<Step>, turns: bool) -> Result<usize, String
     let mut next = Vec::new();
     if world.out.len() < TICKETS {
         next.push(Step::Enter);
+        next.extend((0..world.out.len()).map(Step::Join));
+    }
+    for (n, out) in world.out.iter().enumerate() {
+        next.push(match out.begun {
+            None => Step::Begin(n),
+            Some(_) => Step::Renew(n),
+        });
     }
     next.extend((0..world.out.len()).map(Step::Exit));
     match world.flush {
@@ -151,6 +213,9 @@ const NEVER_ADVANCES: u8 = 0;
 const EXITS_CURRENT: u8 = 1;
 const WAITS_FOR_ALL: u8 = 2;
 const WAITS_FOR_OTHERS: u8 = 3;
+const JOINS_CURRENT: u8 = 4;
+const ALWAYS_RENEWS: u8 = 5;
+const NEVER_RENEWS: u8 = 6;
 
 impl<const WRONG: u8> Count for Mutant<WRONG> {
     fn new() -> Self {
@@ -180,6 +245,27 @@ impl<const WRONG: u8> Count for Mutant<WRONG> {
             _ => self.0.is_over(ticket),
         }
     }
+    fn join(&mut self, ticket: u8) -> u8 {
+        match WRONG {
+            JOINS_CURRENT => self.0.enter(),
+            _ => self.0.join(ticket),
+        }
+    }
+    fn begin(&self, ticket: u8) -> u8 {
+        match WRONG {
+            ALWAYS_RENEWS | NEVER_RENEWS => ticket,
+            _ => self.0.begin(ticket),
+        }
+    }
+    fn renew(&mut self, ticket: u8) -> u8 {
+        match WRONG {
+            ALWAYS_RENEWS => {
+                self.0.exit(ticket);
+                self.0.enter()
+            }
+            _ => self.0.renew(ticket),
+        }
+    }
     fn outstanding(&self) -> usize {
         self.0.outstanding()
     }
@@ -194,4 +280,7 @@ fn mutants() {
     assert!(complaint::<EXITS_CURRENT>().contains("miscounted"));
     assert!(complaint::<WAITS_FOR_ALL>().contains("later"));
     assert!(complaint::<WAITS_FOR_OTHERS>().contains("early"));
+    assert!(complaint::<JOINS_CURRENT>().contains("early"));
+    assert!(complaint::<ALWAYS_RENEWS>().contains("early"));
+    assert!(complaint::<NEVER_RENEWS>().contains("later"));
 }
