@@ -8,7 +8,7 @@
 )]
 mod real;
 #[allow(clippy::duplicate_mod, reason = "each has a page size of its own")]
-mod small;
+pub(crate) mod small;
 
 use small::{
     span::{
@@ -100,6 +100,11 @@ fn pairs() {
                 None => assert!(common.is_empty()),
             }
             assert_eq!(a.covers(&b), intersection == Some(b));
+
+            let hull = a.hull(&b);
+            assert!(hull.covers(&a) && hull.covers(&b));
+            assert!([a.start(), b.start()].contains(&hull.start()));
+            assert!([a.end(), b.end()].contains(&hull.end()));
         }
     }
 }
@@ -125,6 +130,32 @@ fn clipping() {
         }
         // As MMU_NOTIFY_RELEASE names it.
         assert_eq!(span.clip(0, usize::MAX), Some(span));
+    }
+}
+
+/// As far as the grain says, and no farther than the limit.
+#[test]
+fn rounding() {
+    for span in spans() {
+        for limit in spans().filter(|limit| limit.covers(&span)) {
+            for grain in [1, 2, 4].map(|pages| pages * PAGE_SIZE) {
+                let rounded = span.round_out(grain, &limit);
+                assert!(rounded.covers(&span) && limit.covers(&rounded));
+                let down = span.start() / grain * grain;
+                let up = span.end().checked_next_multiple_of(grain);
+                assert_eq!(rounded.start(), down.max(limit.start()));
+                assert_eq!(rounded.end(), up.unwrap_or(usize::MAX).min(limit.end()));
+            }
+            // What is no grain does no harm.
+            for grain in [0, 1, PAGE_SIZE + 1, usize::MAX] {
+                let rounded = span.round_out(grain, &limit);
+                assert!(rounded.covers(&span) && limit.covers(&rounded));
+                assert_eq!(
+                    (rounded.start() % PAGE_SIZE, rounded.end() % PAGE_SIZE),
+                    (0, 0)
+                );
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! With pages so small that everything can be tried.
 
-pub(super) const PAGE_SIZE: usize = 4;
+pub(crate) const PAGE_SIZE: usize = 4;
 
 #[path = "../../../../src/span.rs"]
-pub(super) mod span;
+pub(crate) mod span;
