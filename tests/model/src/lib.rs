@@ -15,7 +15,13 @@ mod epoch;
     reason = "the kernel's clippy does not ask for that"
 )]
 mod state;
+#[path = "../../../src/odp/wish.rs"]
+mod wish;
+
+use spans::small::span::Span;
+
 mod epochs;
 mod life;
 mod spans;
 mod table;
+mod wishes;

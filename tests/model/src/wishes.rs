@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is to take the place of a range: all wishes, all ranges and all mappings in a few pages.
+
+use crate::{
+    spans::small::{
+        span::Span,
+        PAGE_SIZE, //
+    },
+    wish::{
+        Verdict,
+        Wish, //
+    },
+};
+use std::collections::HashSet;
+
+/// How many pages there are.
+const PAGES: usize = 6;
+/// What the ends of pieces are rounded to, in pages.
+const GRAINS: [usize; 3] = [1, 2, 4];
+
+fn span(first: usize, end: usize) -> Span {
+    Span::from_bounds(first * PAGE_SIZE, end * PAGE_SIZE).unwrap()
+}
+
+/// All spans of whole pages.
+fn spans() -> impl Iterator<Item = Span> + Clone {
+    (0..PAGES).flat_map(|first| (first + 1..=PAGES).map(move |end| span(first, end)))
+}
+
+/// The pages of a span, a bit each.
+fn bits(span: Span) -> u32 {
+    let (first, end) = (span.start() / PAGE_SIZE, span.end() / PAGE_SIZE);
+    (1 << end) - (1 << first)
+}
+
+/// The runs of pages of which the bit is set, as a process's mappings might be.
+fn mappings(bits: u32) -> Vec<Span> {
+    let mut all: Vec<Span> = Vec::new();
+    for page in (0..PAGES).filter(|page| bits & (1 << page) != 0) {
+        match all.last_mut() {
+            Some(last) if last.end() == page * PAGE_SIZE => {
+                *last = last.hull(&span(page, page + 1))
+            }
+            _ => all.push(span(page, page + 1)),
+        }
+    }
+    all
+}
+
+/// Every wish that is made of up to one of each kind. More of a kind are one of it.
+fn wishes() -> impl Iterator<Item = Wish> {
+    let keeps = || std::iter::once(Wish::NONE).chain(spans().map(Wish::keep));
+    let unmapped = || std::iter::once(Wish::NONE).chain(spans().map(Wish::unmapped));
+    keeps().flat_map(move |keep| unmapped().map(move |unmapped| keep.and(unmapped)))
+}
+
+#[test]
+fn algebra() {
+    let single: Vec<Wish> = std::iter::once(Wish::NONE)
+        .chain(spans().map(Wish::keep))
+        .chain(spans().map(Wish::unmapped))
+        .collect();
+    let all: HashSet<Wish> = single
+        .iter()
+        .flat_map(|a| single.iter().map(|b| a.and(*b)))
+        .collect();
+    for &a in &all {
+        assert_eq!(a.and(a), a);
+        assert_eq!(a.and(Wish::NONE), a);
+        assert_eq!(a.only_keep().and(a), a);
+        for &b in &single {
+            assert_eq!(a.and(b), b.and(a));
+            assert_eq!(a.and(b).and(b), a.and(b));
+            for &c in &single {
+                assert_eq!(a.and(b).and(c), a.and(b.and(c)));
+            }
+        }
+    }
+    println!("{} wishes", all.len());
+}
+
+type Plan = fn(&Wish, Span, usize, Vec<Span>) -> (Verdict, Vec<Span>);
+
+fn plan(wish: &Wish, span: Span, grain: usize, mapped: Vec<Span>) -> (Verdict, Vec<Span>) {
+    let mut pieces = Vec::new();
+    let verdict = wish
+        .plan(span, grain, mapped, |piece| {
+            pieces.push(piece);
+            Ok::<(), ()>(())
+        })
+        .unwrap();
+    (verdict, pieces)
+}
+
+/// What a wish is made of, for who judges the plan.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    keep: Option<Span>,
+    unmapped: Option<Span>,
+}
+
+fn asked() -> impl Iterator<Item = Asked> {
+    let some = || std::iter::once(None).chain(spans().map(Some));
+    some().flat_map(move |keep| some().map(move |unmapped| Asked { keep, unmapped }))
+}
+
+/// Judges one plan.
+fn judge(asked: Asked, whole: Span, grain: usize, mapped: u32, plan: Plan) -> Result<(), String> {
+    let keep = asked.keep.map_or(Wish::NONE, Wish::keep);
+    let unmapped = asked.unmapped.map_or(Wish::NONE, Wish::unmapped);
+    let wish = keep.and(unmapped);
+    let (verdict, pieces) = plan(&wish, whole, grain * PAGE_SIZE, mappings(mapped));
+    let case = format!("{asked:?} of {whole:?}, {mapped:#b}, {grain}: {verdict:?}, {pieces:?}");
+    let fail = |what: &str| Err(format!("{what}: {case}"));
+
+    let all = bits(whole);
+    let kept = all & asked.keep.map_or(!0, bits);
+    let hull = asked.unmapped.map_or(0, bits);
+    // What is in no grain of which anything has been unmapped is not asked for.
+    let grain_of = |page: usize| {
+        let first = page / grain * grain;
+        (0..PAGES).filter(move |other| (first..first + grain).contains(other))
+    };
+    let near = |set: u32| -> u32 {
+        (0..PAGES)
+            .filter(|&page| grain_of(page).any(|other| set & (1 << other) != 0))
+            .map(|page| 1 << page)
+            .sum()
+    };
+    let doubtful = near(hull & kept) & kept;
+    let must = kept & !(doubtful & !mapped);
+    let covered = match verdict {
+        Verdict::Unchanged => all,
+        Verdict::Nothing => 0,
+        Verdict::Pieces => pieces.iter().map(|piece| bits(*piece)).sum(),
+    };
+    if must & !covered != 0 {
+        return fail("lost");
+    }
+    if covered & !all != 0 {
+        return fail("beyond the range");
+    }
+    // As large as it must be, and no larger.
+    if covered & !(near(must) & all) != 0 {
+        return fail("too large");
+    }
+    if pieces.is_empty() == (verdict == Verdict::Pieces) {
+        return fail("verdict");
+    }
+    if (verdict == Verdict::Unchanged) != (covered == all) && verdict != Verdict::Nothing {
+        return fail("unchanged");
+    }
+    for pair in pieces.windows(2) {
+        if pair[0].end() >= pair[1].start() {
+            return fail("order");
+        }
+    }
+    for piece in &pieces {
+        let (first, end) = (piece.start() / PAGE_SIZE, piece.end() / PAGE_SIZE);
+        let aligned = |page: usize, limit: usize| page % grain == 0 || page * PAGE_SIZE == limit;
+        if !aligned(first, whole.start()) || !aligned(end, whole.end()) {
+            return fail("grain");
+        }
+    }
+    if hull & all == 0 && kept == all && verdict != Verdict::Unchanged {
+        return fail("asked for nothing");
+    }
+    if !wish.concerns(whole) && verdict != Verdict::Unchanged {
+        return fail("of no concern");
+    }
+    // As many pieces as there are runs of what must stay.
+    if grain == 1 && verdict == Verdict::Pieces && pieces.len() != mappings(must).len() {
+        return fail("number of pieces");
+    }
+    // Having done it there is nothing left to do.
+    for piece in &pieces {
+        let (again, more) = plan(&wish, *piece, grain * PAGE_SIZE, mappings(mapped));
+        if again != Verdict::Unchanged && bits(*piece) & !near(must) == 0 && grain == 1 {
+            return Err(format!("not idempotent, {again:?} {more:?}: {case}"));
+        }
+    }
+    Ok(())
+}
+
+fn judge_all(plan: Plan) -> Result<usize, String> {
+    let mut cases = 0;
+    for asked in asked() {
+        for whole in spans() {
+            for mapped in 0..1 << PAGES {
+                for grain in GRAINS {
+                    judge(asked, whole, grain, mapped, plan)?;
+                    cases += 1;
+                }
+            }
+        }
+    }
+    Ok(cases)
+}
+
+#[test]
+fn plans() {
+    let cases = judge_all(plan).unwrap();
+    println!("{cases} plans");
+}
+
+/// k holes make k + 1 pieces.
+#[test]
+fn holes() {
+    let whole = span(0, PAGES);
+    for holes in 0..=PAGES / 2 {
+        let mapped = (0..holes).fold((1 << PAGES) - 1, |mapped, hole| mapped & !(2 << (2 * hole)));
+        let wish = (0..holes).fold(Wish::NONE, |wish, hole| {
+            wish.and(Wish::unmapped(span(2 * hole + 1, 2 * hole + 2)))
+        });
+        let (_, pieces) = plan(&wish, whole, PAGE_SIZE, mappings(mapped));
+        // The last page is a hole of its own, with nothing behind it.
+        let behind = usize::from(2 * holes != PAGES);
+        assert_eq!(pieces.len(), if holes == 0 { 0 } else { holes + behind });
+    }
+}
+
+/// What is worked out does not depend on how mappings are cut up, nor on what lies beyond.
+#[test]
+fn cuts() {
+    for wish in wishes() {
+        for mapped in 0..1_u32 << PAGES {
+            let pages: Vec<Span> = (0..PAGES)
+                .filter(|page| mapped & (1 << page) != 0)
+                .map(|page| span(page, page + 1))
+                .collect();
+            for whole in spans() {
+                let as_pages = plan(&wish, whole, PAGE_SIZE, pages.clone());
+                assert_eq!(as_pages, plan(&wish, whole, PAGE_SIZE, mappings(mapped)));
+            }
+        }
+    }
+}
+
+/// An error of `piece` ends it.
+#[test]
+fn errors() {
+    let wish = Wish::unmapped(span(1, 2));
+    let mut said = 0;
+    let result = wish.plan(span(0, 3), PAGE_SIZE, [], |_| {
+        said += 1;
+        Err("no memory")
+    });
+    assert_eq!((result, said), (Err("no memory"), 1));
+}
+
+#[test]
+fn mutants() {
+    let mutants: [(&[&str], Plan); 6] = [
+        (&["lost"], |wish, span, grain, _| {
+            // The hull, whatever is mapped.
+            plan(wish, span, grain, Vec::new())
+        }),
+        (&["too large"], |wish, span, grain, _| {
+            plan(wish, span, grain, mappings((1 << PAGES) - 1))
+        }),
+        (&["grain", "too large"], |wish, span, _, mapped| {
+            plan(wish, span, PAGE_SIZE, mapped)
+        }),
+        (&["order"], |wish, span, grain, mapped| {
+            let (verdict, mut pieces) = plan(wish, span, grain, mapped);
+            pieces.reverse();
+            (verdict, pieces)
+        }),
+        (&["verdict", "lost"], |wish, span, grain, mapped| {
+            let (verdict, pieces) = plan(wish, span, grain, mapped);
+            match verdict {
+                Verdict::Unchanged => (Verdict::Pieces, Vec::new()),
+                _ => (verdict, pieces),
+            }
+        }),
+        (&["beyond", "too large"], |wish, span, grain, mapped| {
+            let (verdict, mut pieces) = plan(wish, span, grain, mapped);
+            if let Some(last) = pieces.last_mut() {
+                *last = last.hull(&self::span(PAGES - 1, PAGES));
+            }
+            (verdict, pieces)
+        }),
+    ];
+    for (complaints, plan) in mutants {
+        let error = judge_all(plan).expect_err("it is wrong");
+        assert!(
+            complaints
+                .iter()
+                .any(|complaint| error.starts_with(complaint)),
+            "{complaints:?}: {error}"
+        );
+    }
+}
