@@ -22,6 +22,7 @@ use spans::small::span::Span;
 
 mod epochs;
 mod life;
+mod protocol;
 mod spans;
 mod table;
 mod wishes;

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ways to get it wrong. The search must find out about each.
+
+use super::world::Violation;
+
+macro_rules! mutants {
+    ($($mutant:ident: $violation:ident in $scenario:literal, $what:literal;)*) => {
+        /// One mistake in an otherwise right protocol.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(super) enum Mutant {
+            $(#[doc = $what] $mutant,)*
+        }
+
+        /// All of them: what is wrong, the scenario in which that is looked for, and what comes of it.
+        pub(super) const MUTANTS: &[(Mutant, &str, &str, Violation)] = &[
+            $((Mutant::$mutant, $what, $scenario, Violation::$violation),)*
+        ];
+    };
+}
+
+// P1 and the like are the pitfalls of DESIGN.md.
+mutants! {
+    RemovesFirst: Uncovered in "a hole, and the range is retired from outside",
+        "The old range is removed before its pieces are inserted (P1).";
+    NoReadBegin: Lost in "two holes, and a drain",
+        "Pieces are put in the old range's place while their insertion is deferred.";
+    ReplacesFirst: OutOfService in "the range is resized from two sides",
+        "The old range is marked replaced before its pieces are in the index.";
+    IndexesRetired: NotSticky in "a hole, and the range is retired from outside",
+        "Pieces take the place of a range that has been retired meanwhile.";
+    NoHandOver: Lost in "two holes, and a drain",
+        "What was asked of the old range meanwhile is not handed over to its pieces.";
+    ForgetsRetire: Lost in "a hole, and the range is retired from outside",
+        "Nobody looks whether the old range was retired before it was marked replaced.";
+    ForgetsAgain: Lost in "two holes, and a drain",
+        "A change that was asked for during another is not queued at its end.";
+    JoinedQueues: QueuedTwice in "a hole, and the range is retired from outside",
+        "A retire of a range that waits for a change queues it once more.";
+    LooksOnce: Missed in "a hole, and a fault beside it",
+        "A lookup that meets a range that others have taken the place of does not look again.";
+    ForgetsDisowned: Missed in "a hole, and memory runs out",
+        "A lookup that meets a piece that was given up for want of memory does not look again for the old range.";
+    CommitIgnoresState: Uncovered in "a hole, and the range is retired from outside",
+        "A commit tests the sequence, and not whether the range is live (P2).";
+    CommitIgnoresRetry: Stale in "a hole, and pages that are cleared",
+        "A commit tests whether the range is live, and not the sequence.";
+    NoSequence: Stale in "a hole, and pages that are cleared",
+        "A callback does not record its sequence.";
+    NoZap: Uncovered in "a hole, and the range is retired from outside",
+        "The worker does not zap what has been installed since the callback (P15).";
+    ZapsUnlocked: Uncovered in "a hole, and the range is retired from outside",
+        "The worker zaps without the user lock.";
+    EarlyGracePeriod: UseAfterFree in "a hole, and the range is retired from outside",
+        "The grace period begins before the range is unpublished (P3).";
+    RemoveDoesNotWait: UseAfterFree in "the range is retired twice, and a drain",
+        "A range is freed before callbacks that are going on have returned.";
+    ReleaseIgnoresHolds: UseAfterFree in "a hole, and the range is retired from outside",
+        "A range is freed when it is removed, although it is held.";
+    RemoveForgetsPieces: RemovedEarly in "a hole, and the range is removed",
+        "`remove` of a range that is being replaced does not wait for the pieces, which are retired with it.";
+    CallbackRemoves: Stuck in "a hole, and the range is retired from outside",
+        "A callback waits for the removal (P4).";
+    TrustsTheHull: OutOfService in "two holes, and a fault between them",
+        "The hull of two holes is given up, whatever is mapped between them.";
+    ErasesOthers: OutOfService in "the range is retired, and another takes the place",
+        "Whatever is in the index at an old range's addresses is erased, though it is a new one's (P16).";
+    InsertDoesNotZap: Uncovered in "the range is retired, and another takes the place",
+        "An insertion does not zap what it takes the place of.";
+    NoRollback: OutOfService in "a hole, memory runs out, and a retire",
+        "Where memory runs out, pieces that are indexed already stay in the index.";
+    DisownedFreed: UseAfterFree in "a hole, memory runs out, and a retire",
+        "Where memory runs out, pieces that lookups may have found are freed at once.";
+    PublishesPieces: Refused in "a hole, and a fault beside it",
+        "Pieces are published like any range, instead of being kept from the worker until they are let go of.";
+    AbandonedReleased: ReleasedTwice in "a hole, memory runs out, and a retire",
+        "The driver is told of the release of pieces that never were in service.";
+    UnlocksEarly: InTheWay in "a hole, and another range takes the place",
+        "The index is not locked until the old range is marked and its pieces know what was asked of it.";
+    AlwaysAgain: Endless in "a hole that is mapped again, and a fault in it",
+        "A range that is right as it is is queued again.";
+}

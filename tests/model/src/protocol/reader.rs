@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device's page fault: `lookup`, `hold`, `begin`, a look at the process's pages, `commit`.
+//!
+//! The end of the SRCU section is part of the step that takes the hold: later, it could only hold off
+//! more.
+
+use super::{
+    log::{
+        say,
+        Log, //
+    },
+    mutant::Mutant,
+    world::{
+        name,
+        Owner,
+        Violation,
+        World, //
+    },
+    Protocol, //
+};
+use crate::state::{
+    Effect,
+    Event, //
+};
+
+/// How far it has come; the range that it has to do with, and a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum At {
+    /// There is none, or it is over.
+    Done,
+    Looks,
+    Found(usize),
+    Holds(usize),
+    Begins(usize),
+    Begun(usize),
+    Asleep(usize, u8),
+    Faults(usize, u8),
+    Commits(usize, u8, u8),
+    /// With the user lock.
+    Installs(usize, u8),
+    Puts(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Reader {
+    pub(super) at: At,
+    /// Whether it is in its SRCU section.
+    pub(super) section: bool,
+    /// The page.
+    page: usize,
+    /// Whether the page has been in service since it began to look.
+    steady: bool,
+}
+
+impl Reader {
+    pub(super) fn new(page: Option<usize>) -> Self {
+        Self {
+            at: if page.is_some() { At::Looks } else { At::Done },
+            section: false,
+            page: page.unwrap_or(0),
+            steady: false,
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.at == At::Done
+    }
+
+    /// Nobody counts on `page` being in service any more.
+    pub(super) fn give_up(&mut self, page: usize) {
+        self.steady &= page != self.page;
+    }
+}
+
+impl Protocol {
+    /// Whether it can go on.
+    pub(super) fn reader_can(&self, world: &World) -> bool {
+        match world.reader.at {
+            At::Done => false,
+            At::Asleep(_, seq) => world.subscriptions.is_over(seq),
+            At::Commits(..) => world.user_lock.is_none(),
+            _ => true,
+        }
+    }
+
+    /// Ends the section that it looked up in.
+    fn leave(&self, world: &mut World) {
+        world.reader.section = false;
+        for worker in &mut world.workers {
+            worker.waits = false;
+        }
+    }
+
+    /// The lookup has not found anything.
+    fn nothing(&self, world: &mut World, log: &mut Log) -> At {
+        say!(log, "finds nothing");
+        if world.reader.steady {
+            world.broke(Violation::Missed);
+        }
+        self.leave(world);
+        At::Done
+    }
+
+    pub(super) fn reader_step(&self, world: &mut World, log: &mut Log) {
+        let page = world.reader.page;
+        world.reader.at = match world.reader.at {
+            At::Looks => {
+                say!(log, "looks page {page} up");
+                world.reader.section = true;
+                world.reader.steady = world.pages[page].wanted;
+                match world.index[page] {
+                    Some(id) => {
+                        say!(log, "finds {}", name(id));
+                        At::Found(id)
+                    }
+                    None => self.nothing(world, log),
+                }
+            }
+            At::Found(id) => {
+                let live = world.is_live(id);
+                say!(
+                    log,
+                    "sees {} {}",
+                    name(id),
+                    if live { "live" } else { "not live" }
+                );
+                if live {
+                    At::Holds(id)
+                } else {
+                    // Who is not live any more may have left the place to others.
+                    let looks = if self.is(Mutant::ForgetsDisowned) {
+                        world.range(id).is_replaced()
+                    } else {
+                        !self.is(Mutant::LooksOnce)
+                    };
+                    if looks && world.index[page] != Some(id) {
+                        say!(log, "and in the index no more: looks again");
+                        At::Looks
+                    } else {
+                        self.nothing(world, log)
+                    }
+                }
+            }
+            At::Holds(id) => {
+                let held = world.apply(self, id, Event::Hold) == Effect::None;
+                say!(
+                    log,
+                    "{} {}",
+                    if held { "holds" } else { "cannot hold" },
+                    name(id)
+                );
+                self.leave(world);
+                if held {
+                    At::Begins(id)
+                } else if self.is(Mutant::LooksOnce) {
+                    self.nothing(world, log)
+                } else {
+                    At::Looks
+                }
+            }
+            At::Begins(id) => {
+                let live = world.is_live(id);
+                say!(
+                    log,
+                    "begins: sees {} {}",
+                    name(id),
+                    if live { "live" } else { "not live" }
+                );
+                if live {
+                    At::Begun(id)
+                } else {
+                    At::Puts(id)
+                }
+            }
+            At::Begun(id) => {
+                world.touch(id);
+                let (seq, sleeps) = world.subscriptions.read_begin(id);
+                say!(log, "read_begin({}) = {seq}", name(id));
+                if sleeps {
+                    say!(log, "sleeps");
+                    At::Asleep(id, seq)
+                } else {
+                    At::Faults(id, seq)
+                }
+            }
+            At::Asleep(id, seq) => {
+                say!(log, "wakes up");
+                At::Faults(id, seq)
+            }
+            At::Faults(id, seq) => {
+                let page = &mut world.pages[page];
+                if !page.mapped {
+                    say!(log, "fault: EFAULT");
+                    At::Puts(id)
+                } else {
+                    let frame = page.pte.unwrap_or(page.fresh);
+                    if page.pte.is_none() {
+                        page.fresh += 1;
+                        page.pte = Some(frame);
+                    }
+                    say!(log, "fault: finds frame {frame}");
+                    At::Commits(id, seq, frame)
+                }
+            }
+            At::Commits(id, seq, frame) => {
+                let gone = !world.is_live(id) && !self.is(Mutant::CommitIgnoresState);
+                let collided =
+                    world.subscriptions.read_retry(id, seq) && !self.is(Mutant::CommitIgnoresRetry);
+                if gone || collided {
+                    say!(log, "commit: {}", if gone { "Gone" } else { "Collided" });
+                    At::Puts(id)
+                } else {
+                    say!(
+                        log,
+                        "commit: user lock, {} is live, nothing has changed",
+                        name(id)
+                    );
+                    world.user_lock = Some(Owner::Reader);
+                    At::Installs(id, frame)
+                }
+            }
+            At::Installs(id, frame) => {
+                say!(log, "installs frame {frame}, unlocks");
+                world.touch(id);
+                world.pages[page].device = Some(frame);
+                world.user_lock = None;
+                At::Puts(id)
+            }
+            At::Puts(id) => {
+                say!(log, "puts {}", name(id));
+                self.put(world, id, log);
+                At::Done
+            }
+            At::Done => unreachable!("it has nothing to do"),
+        };
+    }
+
+    /// `Worker::put()`
+    pub(super) fn put(&self, world: &mut World, id: usize, log: &mut Log) {
+        if world.apply(self, id, Event::Put) == Effect::Release {
+            world.release(id, log);
+        }
+    }
+}

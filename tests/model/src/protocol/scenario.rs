@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who is there and what they are about to do. Each scenario is searched on its own.
+
+use super::{
+    invalidator::{
+        Kind,
+        Plan,
+        Policy, //
+    },
+    user::Op,
+    world::PAGES, //
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) invalidators: [Option<Plan>; 2],
+    /// The page that is mapped again, once, after it has been unmapped.
+    pub(super) remaps: Option<usize>,
+    /// The page that a device faults on.
+    pub(super) reader: Option<usize>,
+    /// What the holder of the first range does.
+    pub(super) user: &'static [Op],
+    /// Whether there is a caller of drain besides the worker.
+    pub(super) drain: bool,
+    /// How often memory can run out.
+    pub(super) failures: u8,
+    /// What pieces are rounded to, in pages.
+    pub(super) grain: usize,
+    /// The first range is at the pages from 0 to before this.
+    pub(super) end: usize,
+}
+
+impl Scenario {
+    pub(super) const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            invalidators: [None; 2],
+            remaps: None,
+            reader: None,
+            user: &[],
+            drain: false,
+            failures: 0,
+            grain: 1,
+            end: PAGES,
+        }
+    }
+
+    pub(super) const fn event(
+        mut self,
+        kind: Kind,
+        first: usize,
+        end: usize,
+        policy: Policy,
+    ) -> Self {
+        let n = if self.invalidators[0].is_none() { 0 } else { 1 };
+        self.invalidators[n] = Some(Plan {
+            kind,
+            first,
+            end,
+            policy,
+        });
+        self
+    }
+
+    /// munmap(), and the driver punches.
+    pub(super) const fn punch(self, first: usize, end: usize) -> Self {
+        self.event(Kind::Unmap, first, end, Policy::Punch)
+    }
+
+    /// munmap(), and the driver retires.
+    pub(super) const fn retire(self, first: usize, end: usize) -> Self {
+        self.event(Kind::Unmap, first, end, Policy::Retire)
+    }
+
+    /// munmap(), and the driver resizes.
+    pub(super) const fn keep(self, first: usize, end: usize, keep: (usize, usize)) -> Self {
+        self.event(Kind::Unmap, first, end, Policy::Keep(keep.0, keep.1))
+    }
+
+    pub(super) const fn clear(self, first: usize, end: usize) -> Self {
+        self.event(Kind::Clear, first, end, Policy::Retire)
+    }
+
+    pub(super) const fn try_clear(self, first: usize, end: usize) -> Self {
+        self.event(Kind::TryClear, first, end, Policy::Retire)
+    }
+
+    pub(super) const fn exit(self) -> Self {
+        self.event(Kind::Exit, 0, PAGES, Policy::Retire)
+    }
+
+    pub(super) const fn remaps(mut self, page: usize) -> Self {
+        self.remaps = Some(page);
+        self
+    }
+
+    pub(super) const fn reader(mut self, page: usize) -> Self {
+        self.reader = Some(page);
+        self
+    }
+
+    pub(super) const fn user(mut self, ops: &'static [Op]) -> Self {
+        self.user = ops;
+        self
+    }
+
+    pub(super) const fn drain(mut self) -> Self {
+        self.drain = true;
+        self
+    }
+
+    pub(super) const fn failures(mut self, failures: u8) -> Self {
+        self.failures = failures;
+        self
+    }
+
+    pub(super) const fn grain(mut self, grain: usize) -> Self {
+        self.grain = grain;
+        self
+    }
+}
+
+/// What is searched.
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::new("a hole, and a fault beside it")
+        .punch(1, 2)
+        .reader(0),
+    Scenario::new("a hole that is mapped again, and a fault in it")
+        .punch(1, 2)
+        .reader(1)
+        .remaps(1),
+    Scenario::new("a hole, and its edge is wanted no more")
+        .punch(1, 2)
+        .grain(2)
+        .reader(0),
+    Scenario::new("a hole, and memory runs out")
+        .punch(1, 2)
+        .reader(0)
+        .user(&[Op::Retry, Op::Put])
+        .failures(1),
+    Scenario::new("a hole, memory runs out, and a retire")
+        .punch(1, 2)
+        .reader(0)
+        .user(&[Op::Retire, Op::Put])
+        .failures(1),
+    Scenario::new("two holes that meet, and a fault in one")
+        .punch(1, 2)
+        .punch(0, 1)
+        .reader(0),
+    Scenario::new("two holes, and a fault between them")
+        .punch(0, 1)
+        .punch(2, 3)
+        .reader(1),
+    Scenario::new("two holes that are all, and a fault")
+        .punch(0, 2)
+        .punch(2, 3)
+        .reader(2),
+    Scenario::new("two holes, one is mapped again, and a fault in it")
+        .punch(1, 2)
+        .punch(0, 1)
+        .reader(0)
+        .remaps(0),
+    Scenario::new("two holes, and a drain")
+        .punch(1, 2)
+        .punch(0, 1)
+        .drain(),
+    Scenario::new("two holes, a drain, and a fault")
+        .punch(1, 2)
+        .punch(0, 1)
+        .reader(2)
+        .drain(),
+    Scenario::new("two holes, and memory runs out")
+        .punch(1, 2)
+        .punch(0, 1)
+        .failures(1)
+        .user(&[Op::Retry, Op::Put]),
+    Scenario::new("a hole, and the range is retired in a callback")
+        .punch(1, 2)
+        .retire(0, 1)
+        .reader(0),
+    Scenario::new("a hole, and the range is retired from outside")
+        .punch(1, 2)
+        .reader(0)
+        .user(&[Op::Retire, Op::Put]),
+    Scenario::new("a hole, and everything is retired")
+        .punch(1, 2)
+        .reader(0)
+        .user(&[Op::RetireAll, Op::Put]),
+    Scenario::new("a hole, and the range is removed")
+        .punch(1, 2)
+        .reader(0)
+        .user(&[Op::Remove]),
+    Scenario::new("a hole, and another range takes the place")
+        .punch(1, 2)
+        .reader(0)
+        .user(&[Op::Retire, Op::Put, Op::Insert(0, 2)]),
+    Scenario::new("a hole, and pages that are cleared")
+        .punch(1, 2)
+        .clear(0, 2)
+        .reader(0),
+    Scenario::new("a hole, and pages that are cleared without a sleep")
+        .punch(1, 2)
+        .try_clear(0, 2)
+        .reader(0),
+    Scenario::new("a hole, and the end of the process")
+        .punch(1, 2)
+        .exit()
+        .reader(0),
+    Scenario::new("the range is resized from two sides")
+        .keep(2, 3, (0, 2))
+        .reader(0)
+        .user(&[Op::Keep(1, 3), Op::Put]),
+    Scenario::new("the range is retired, and a fault")
+        .retire(0, 1)
+        .reader(0),
+    Scenario::new("the range is retired, mapped again, and a fault")
+        .retire(0, 1)
+        .reader(0)
+        .remaps(0),
+    Scenario::new("the range is retired, and another takes the place")
+        .retire(0, 1)
+        .clear(1, 2)
+        .reader(1)
+        .user(&[Op::Put, Op::Insert(0, 2)]),
+    Scenario::new("the range is retired twice, and a drain")
+        .retire(0, 1)
+        .retire(1, 2)
+        .reader(1)
+        .drain(),
+];

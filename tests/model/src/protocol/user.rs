@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A task of the driver's, which has a hold of the first range: what it does with that, and `insert`.
+//!
+//! An insertion has the index's mutex while it looks who is in the way, zaps what is, and stores: one
+//! step, because whoever could come between needs the mutex, or finds what is retired.
+
+use super::{
+    log::{
+        say,
+        Log, //
+    },
+    mutant::Mutant,
+    set::Set,
+    world::{
+        name,
+        pages,
+        span,
+        text,
+        Violation,
+        World, //
+    },
+    Protocol, //
+};
+use crate::{
+    spans::small::span::Span,
+    state::{
+        Effect,
+        Event,
+        Stage, //
+    },
+    wish::Wish, //
+};
+
+/// The first range.
+const FIRST: usize = 0;
+
+/// What it does, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Op {
+    /// Retires the first range, or what is in its place.
+    Retire,
+    /// Retires whatever is in the index, as a shutdown does.
+    RetireAll,
+    /// Wants no more than these pages of the first range, or of what is in its place.
+    Keep(usize, usize),
+    /// Ends its hold.
+    Put,
+    /// `Mirror::remove`, with its hold.
+    Remove,
+    /// `Mirror::insert` of these pages, until it does not fail.
+    Insert(usize, usize),
+    /// Has changes that failed tried again, as a flush does.
+    Retry,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum At {
+    /// Between two calls.
+    Calls,
+    /// `remove` waits.
+    Removes(Effect),
+    /// The range is in the index and nowhere else.
+    Inserts(usize),
+    /// Its notifier is inserted.
+    Publishes(usize),
+    /// It is in service; there is a hold to put.
+    Inserted(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct User {
+    pub(super) at: At,
+    /// How many calls are over.
+    op: usize,
+    /// Whether an insertion has failed: it begins anew only when something has changed.
+    failed_at: Option<[Option<usize>; super::world::PAGES]>,
+}
+
+impl User {
+    pub(super) fn new() -> Self {
+        Self {
+            at: At::Calls,
+            op: 0,
+            failed_at: None,
+        }
+    }
+
+    pub(super) fn is_done(&self, protocol: &Protocol) -> bool {
+        self.op == protocol.scenario.user.len()
+    }
+}
+
+impl Protocol {
+    pub(super) fn user_can(&self, world: &World) -> bool {
+        let Some(op) = self.scenario.user.get(world.user.op) else {
+            return false;
+        };
+        match (&world.user.at, op) {
+            (At::Calls, Op::Insert(first, end)) => {
+                world.is_unlocked()
+                    && world.user.failed_at != Some(self.in_the_way(world, *first, *end))
+            }
+            (At::Calls, Op::Retry | Op::RetireAll) => world.index_lock.is_none(),
+            (At::Calls, Op::Retire | Op::Keep(..)) => {
+                world.index_lock.is_none() || !world.range(FIRST).is_replaced()
+            }
+            (At::Removes(effect), _) => {
+                let accepted = *effect != Effect::Gone && !self.is(Mutant::RemoveForgetsPieces);
+                let waits_for_pieces = accepted
+                    && world.ranges.iter().flatten().any(|range| {
+                        range.parent == Some(FIRST) && range.served && !range.state.is_removed()
+                    });
+                world.range(FIRST).state.is_removed() && !waits_for_pieces
+            }
+            _ => true,
+        }
+    }
+
+    /// What an insertion looks at: of each page, whose it is, and whether that is in the way.
+    fn in_the_way(
+        &self,
+        world: &World,
+        first: usize,
+        end: usize,
+    ) -> [Option<usize>; super::world::PAGES] {
+        std::array::from_fn(|page| {
+            let id = world.index[page].filter(|_| (first..end).contains(&page))?;
+            matches!(world.range(id).state.stage, Stage::Live | Stage::Building).then_some(id)
+        })
+    }
+
+    fn user_next(&self, world: &mut World) {
+        world.user.op += 1;
+        world.user.at = At::Calls;
+        world.user.failed_at = None;
+    }
+
+    pub(super) fn user_step(&self, world: &mut World, log: &mut Log) {
+        let op = self.scenario.user[world.user.op];
+        match (world.user.at, op) {
+            (At::Calls, Op::Retire) => {
+                if world.retire(self, FIRST, log) == Effect::Gone {
+                    for id in self.indexed(world) {
+                        world.retire(self, id, log);
+                    }
+                }
+                self.user_next(world);
+            }
+            (At::Calls, Op::RetireAll) => {
+                for id in self.indexed(world) {
+                    world.retire(self, id, log);
+                }
+                self.user_next(world);
+            }
+            (At::Calls, Op::Keep(first, end)) => {
+                if self.keep(world, FIRST, span(first, end), log) == Effect::Gone {
+                    for id in self.indexed(world) {
+                        self.keep(world, id, span(first, end), log);
+                    }
+                }
+                self.user_next(world);
+            }
+            (At::Calls, Op::Put) => {
+                say!(log, "puts {}", name(FIRST));
+                self.put(world, FIRST, log);
+                self.user_next(world);
+            }
+            (At::Calls, Op::Remove) => {
+                say!(log, "remove({})", name(FIRST));
+                world.user.at = At::Removes(world.retire(self, FIRST, log));
+            }
+            (At::Removes(effect), _) => {
+                say!(log, "remove({}) returns", name(FIRST));
+                if effect != Effect::Gone {
+                    self.check_removed(world);
+                }
+                self.put(world, FIRST, log);
+                self.user_next(world);
+            }
+            (At::Calls, Op::Insert(first, end)) => self.insert(world, first, end, log),
+            (At::Inserts(id), Op::Insert(..)) => {
+                say!(log, "mmu_interval_notifier_insert({})", name(id));
+                world.subscriptions.insert(id);
+                world.user.at = At::Publishes(id);
+            }
+            (At::Publishes(id), _) => {
+                world.touch(id).served = true;
+                if world.apply(self, id, Event::Publish) == Effect::Queue {
+                    world.queue(id);
+                }
+                say!(log, "publishes {}", name(id));
+                let range = *world.range(id);
+                for page in pages(range.span) {
+                    if range.state.is_live() && world.pages[page].mapped {
+                        world.pages[page].wanted = true;
+                    }
+                }
+                world.user.at = At::Inserted(id);
+            }
+            (At::Inserted(id), _) => {
+                say!(log, "puts {}", name(id));
+                self.put(world, id, log);
+                self.user_next(world);
+            }
+            (At::Calls, Op::Retry) => {
+                say!(log, "has failed changes tried again");
+                if std::mem::replace(&mut world.stalled, false) {
+                    for page in 0..world.index.len() {
+                        let Some(id) = world.index[page] else {
+                            continue;
+                        };
+                        if world.touch(id).wish != Wish::NONE {
+                            world.change(self, id, Wish::NONE, log);
+                        }
+                    }
+                }
+                self.user_next(world);
+            }
+            (At::Inserts(_), _) => unreachable!("it inserts"),
+        }
+    }
+
+    /// The ranges in the index.
+    fn indexed(&self, world: &World) -> impl Iterator<Item = usize> {
+        let mut all = Set::default();
+        world.index.into_iter().flatten().for_each(|id| all.add(id));
+        all.iter()
+    }
+
+    /// Wants no more than `keep` of a range.
+    fn keep(&self, world: &mut World, id: usize, keep: Span, log: &mut Log) -> Effect {
+        let whole = world.touch(id).span;
+        let Some(keep) = whole.intersect(&keep) else {
+            return world.retire(self, id, log);
+        };
+        let effect = world.change(self, id, Wish::keep(keep), log);
+        if effect != Effect::Gone {
+            for page in pages(whole).filter(|page| !pages(keep).contains(page)) {
+                world.give_up(span(page, page + 1));
+            }
+        }
+        effect
+    }
+
+    fn insert(&self, world: &mut World, first: usize, end: usize, log: &mut Log) {
+        let way = self.in_the_way(world, first, end);
+        if way.iter().any(Option::is_some) {
+            say!(log, "insertion at {}: EEXIST", text(span(first, end)));
+            for id in way.into_iter().flatten() {
+                let range = *world.range(id);
+                let parent = range.parent.map(|parent| world.range(parent).retired);
+                if range.retired || parent == Some(true) {
+                    world.broke(Violation::InTheWay);
+                }
+            }
+            world.user.failed_at = Some(way);
+            return;
+        }
+        let id = world.make(span(first, end), 1, None);
+        world.touch(id).inserted = true;
+        say!(log, "indexes {} at {}", name(id), text(span(first, end)));
+        for page in first..end {
+            if world.index[page].is_some() && !self.is(Mutant::InsertDoesNotZap) {
+                world.zap(span(page, page + 1));
+            }
+            world.index[page] = Some(id);
+        }
+        world.user.at = At::Inserts(id);
+    }
+
+    /// `remove` was accepted and has returned: no event may reach the range, nor what has taken its place.
+    fn check_removed(&self, world: &mut World) {
+        for id in 0..world.ranges.len() {
+            let Some(range) = world.ranges[id] else {
+                continue;
+            };
+            let of_first = id == FIRST || range.served && range.parent == Some(FIRST);
+            if of_first && world.subscriptions.notifiers[id].is_registered() {
+                world.broke(Violation::RemovedEarly);
+            }
+        }
+    }
+}

@@ -1,0 +1,769 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who does what was asked for: src/odp/worker.rs and src/odp/swap.rs, step by step.
+//!
+//! There are up to three, as there: the work item that takes what was queued and sees to what is to go, the one
+//! that replaces what is to change, and a caller of drain, who does both.
+//!
+//! What is on a list is worked off in the order of the ranges' age instead of that of their requests.
+//! Removals of a batch go on side by side. An object is released in the same step in which that
+//! becomes possible: earlier than it really is, for those who might still touch it.
+
+use super::{
+    log::{
+        say,
+        Log, //
+    },
+    mutant::Mutant,
+    set::Set,
+    world::{
+        name,
+        pages,
+        span,
+        text,
+        Owner,
+        Removal,
+        Swap,
+        World, //
+    },
+    Protocol, //
+};
+use crate::{
+    spans::small::{
+        span::Span,
+        PAGE_SIZE, //
+    },
+    state::{
+        Effect,
+        Event, //
+    },
+    wish::{
+        Verdict,
+        Wish, //
+    },
+};
+
+/// What follows when pieces have been taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum After {
+    /// Keep the wish for another try.
+    GiveUp,
+    /// The address space is gone: retire it.
+    Retire,
+    /// It has been retired.
+    Settle,
+}
+
+/// How far it has come: with which range, and with which of its pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum At {
+    /// There is none.
+    Absent,
+    /// Waits for a batch.
+    Idle,
+    /// Between two ranges.
+    Next,
+    Unpublish(usize),
+    Plan(usize, Wish),
+    /// Mutant: the range is removed before its pieces are inserted.
+    RemoveFirst(usize),
+    Insert(usize, usize),
+    Abandon(usize, usize, After),
+    AbandonAsleep(usize, usize, After, u8),
+    ReadBegin(usize),
+    ReadAsleep(usize, u8),
+    Index(usize),
+    /// With the index's mutex, from here on.
+    Adopt(usize, usize),
+    Store(usize, usize),
+    Replace(usize),
+    /// Mutant: the pieces are indexed after that.
+    IndexLate(usize, Effect, Wish),
+    /// The pieces are retired; whether they are in the old range's place.
+    Retire(usize, usize, Option<Wish>),
+    /// Without the mutex.
+    Inherit(usize, usize, Wish),
+    GiveUp(usize),
+    LetGo(usize, usize, bool),
+    Settle(usize),
+    Synchronize,
+    GracePeriod,
+    Remove,
+}
+
+/// The work item that takes what was queued.
+pub(super) const BATCH: usize = 0;
+/// The work item that replaces.
+pub(super) const CHANGE: usize = 1;
+/// The caller of drain.
+pub(super) const DRAIN: usize = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Worker {
+    pub(super) at: At,
+    /// Off the list of what was queued, and nothing more.
+    batch: Set,
+    /// To be prepared.
+    changing: Set,
+    /// To be replaced, or settled.
+    prepared: Set,
+    /// To be unpublished.
+    expiring: Set,
+    /// Unpublished.
+    leaving: Set,
+    /// Past the grace period.
+    removing: Set,
+    /// Whether its grace period waits for the reader.
+    pub(super) waits: bool,
+}
+
+impl Worker {
+    pub(super) fn new(present: bool) -> Self {
+        Self {
+            at: if present { At::Idle } else { At::Absent },
+            batch: Set::default(),
+            changing: Set::default(),
+            prepared: Set::default(),
+            expiring: Set::default(),
+            leaving: Set::default(),
+            removing: Set::default(),
+            waits: false,
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.at, At::Absent | At::Idle)
+    }
+
+    /// Whether it has a request on one of its lists.
+    pub(super) fn has(&self, id: usize) -> bool {
+        [
+            self.batch,
+            self.changing,
+            self.prepared,
+            self.expiring,
+            self.leaving,
+            self.removing,
+        ]
+        .iter()
+        .any(|list| list.contains(id))
+    }
+}
+
+impl Protocol {
+    /// In how many ways it can go on: which removal, and otherwise one, and one more if memory can run out.
+    pub(super) fn worker_ways(&self, world: &World, n: usize) -> Set {
+        let worker = &world.workers[n];
+        let mut ways = Set::default();
+        let can = match worker.at {
+            At::Absent => false,
+            At::Idle => match n {
+                BATCH => !world.pending.is_empty() || !world.replaced.is_empty(),
+                CHANGE => !world.changing.is_empty(),
+                _ => [world.pending, world.changing, world.replaced]
+                    .iter()
+                    .any(|list| !list.is_empty()),
+            },
+            At::Unpublish(_) => {
+                world.index_lock.is_none()
+                    && (world.user_lock.is_none() || self.is(Mutant::ZapsUnlocked))
+            }
+            At::RemoveFirst(_) => !world.subscriptions.is_invalidating(),
+            At::AbandonAsleep(_, _, _, seq) | At::ReadAsleep(_, seq) => {
+                world.subscriptions.is_over(seq)
+            }
+            At::Index(_) => world.index_lock.is_none(),
+            At::GracePeriod => !worker.waits,
+            At::Remove => {
+                for id in worker.removing.iter() {
+                    let sleeps = match world.range(id).removal {
+                        Removal::Asleep(seq) => !world.subscriptions.is_over(seq),
+                        _ => false,
+                    };
+                    if !sleeps {
+                        ways.add(id);
+                    }
+                }
+                return ways;
+            }
+            _ => true,
+        };
+        if can {
+            ways.add(0);
+            let allocates = matches!(worker.at, At::Plan(..) | At::Insert(..) | At::Store(..));
+            if allocates && world.failures > 0 {
+                ways.add(1);
+            }
+        }
+        ways
+    }
+
+    /// `way` is that of the ways.
+    pub(super) fn worker_step(&self, world: &mut World, n: usize, way: usize, log: &mut Log) {
+        let fails = way == 1 && world.workers[n].at != At::Remove;
+        if fails {
+            world.failures -= 1;
+        }
+        let at = match world.workers[n].at {
+            At::Idle => {
+                self.take_lists(world, n, log);
+                At::Next
+            }
+            At::Next => self.next(world, n, log),
+            At::Unpublish(id) => {
+                self.unpublish(world, id, log);
+                world.workers[n].leaving.add(id);
+                At::Next
+            }
+            At::Plan(id, wish) => self.make_plan(world, n, id, wish, fails, log),
+            At::RemoveFirst(id) => {
+                say!(log, "removes {} first", name(id));
+                let _ = world.subscriptions.remove(id);
+                At::Insert(id, 0)
+            }
+            At::Insert(id, i) => self.insert_piece(world, n, id, i, fails, log),
+            At::Abandon(id, i, after) => self.abandon(world, n, id, i, after, log),
+            At::AbandonAsleep(id, i, after, _) => {
+                say!(log, "wakes up");
+                self.abandoned(world, id, i, log);
+                At::Abandon(id, i + 1, after)
+            }
+            At::ReadBegin(id) => {
+                // All insertions that come before another take effect no later than that.
+                let swap = self.swap(world, id);
+                let last = swap.pieces[swap.len - 1];
+                let (seq, sleeps) = world.subscriptions.read_begin(last);
+                say!(log, "read_begin({})", name(last));
+                if sleeps && !self.is(Mutant::NoReadBegin) {
+                    say!(log, "sleeps");
+                    At::ReadAsleep(id, seq)
+                } else {
+                    At::Index(id)
+                }
+            }
+            At::ReadAsleep(id, _) => {
+                say!(log, "wakes up");
+                At::Index(id)
+            }
+            At::Index(id) => self.lock_index(world, n, id, log),
+            At::Adopt(id, i) => self.adopt(world, id, i, log),
+            At::Store(id, i) => self.store(world, id, i, fails, log),
+            At::Replace(id) => {
+                let effect = world.apply(self, id, Event::Replace);
+                let wish = std::mem::replace(&mut world.touch(id).wish, Wish::NONE);
+                say!(log, "marks {} replaced: {effect:?}", name(id));
+                if self.is(Mutant::ReplacesFirst) {
+                    At::IndexLate(id, effect, wish)
+                } else {
+                    self.replaced(world, id, effect, wish, log)
+                }
+            }
+            At::IndexLate(id, effect, wish) => {
+                let swap = self.swap(world, id);
+                for piece in swap.pieces() {
+                    say!(log, "indexes {}", name(piece));
+                    self.index(world, piece);
+                }
+                self.replaced(world, id, effect, wish, log)
+            }
+            At::Retire(id, i, there) => {
+                let swap = self.swap(world, id);
+                let piece = swap.pieces[i];
+                let effect = world.apply(self, piece, Event::Retire);
+                world.touch(piece).retired = true;
+                say!(log, "retires {}: {effect:?}", name(piece));
+                if i + 1 < swap.len {
+                    At::Retire(id, i + 1, there)
+                } else {
+                    self.unlock_index(world, log);
+                    match there {
+                        Some(wish) => At::Inherit(id, 0, wish),
+                        None => At::GiveUp(id),
+                    }
+                }
+            }
+            At::Inherit(id, i, wish) => {
+                let swap = self.swap(world, id);
+                self.inherit(world, swap.pieces[i], wish, log);
+                if i + 1 < swap.len {
+                    At::Inherit(id, i + 1, wish)
+                } else {
+                    At::LetGo(id, 0, true)
+                }
+            }
+            At::GiveUp(id) => {
+                let wish = self.swap(world, id).wish;
+                self.keep_wish(world, id, wish, log);
+                At::LetGo(id, 0, false)
+            }
+            At::LetGo(id, i, there) => self.let_go(world, n, id, i, there, log),
+            At::Settle(id) => {
+                world.workers[n].prepared.remove(id);
+                self.settle(world, id, log);
+                At::Next
+            }
+            At::Synchronize => {
+                say!(log, "begins a grace period");
+                world.workers[n].waits = world.reader.section;
+                At::GracePeriod
+            }
+            At::GracePeriod => {
+                say!(log, "the grace period is over");
+                let worker = &mut world.workers[n];
+                worker.removing = std::mem::take(&mut worker.leaving);
+                At::Remove
+            }
+            At::Remove => self.remove(world, n, way, log),
+            At::Absent => unreachable!("it has nothing to do"),
+        };
+        world.workers[n].at = at;
+    }
+
+    /// Takes what there is to do.
+    fn take_lists(&self, world: &mut World, n: usize, log: &mut Log) {
+        let names = |list: Set| list.iter().map(name).collect::<String>();
+        let worker = &mut world.workers[n];
+        if n != CHANGE {
+            if !world.pending.is_empty() {
+                say!(log, "takes {} of what is queued", names(world.pending));
+            }
+            worker.batch = std::mem::take(&mut world.pending);
+            worker.expiring = std::mem::take(&mut world.replaced);
+            if !worker.expiring.is_empty() {
+                say!(log, "takes {} of what is replaced", names(worker.expiring));
+            }
+        }
+        if n != BATCH {
+            if !world.changing.is_empty() {
+                say!(log, "takes {} to change", names(world.changing));
+            }
+            worker.changing = std::mem::take(&mut world.changing);
+        }
+        if self.is(Mutant::EarlyGracePeriod) {
+            say!(log, "begins a grace period");
+            worker.waits = world.reader.section;
+        }
+    }
+
+    /// The next range of what has been taken: `take`, `replace` and `expire` of `Worker`.
+    fn next(&self, world: &mut World, n: usize, log: &mut Log) -> At {
+        if let Some(id) = world.workers[n].batch.pop() {
+            let effect = world.apply(self, id, Event::Take);
+            say!(log, "takes {}: {effect:?}", name(id));
+            match (effect, n) {
+                (Effect::Build, BATCH) => world.changing.add(id),
+                (Effect::Build, _) => world.workers[n].changing.add(id),
+                _ => world.workers[n].expiring.add(id),
+            }
+            return At::Next;
+        }
+        if let Some(id) = world.workers[n].changing.pop() {
+            world.workers[n].prepared.add(id);
+            let wish = std::mem::replace(&mut world.touch(id).wish, Wish::NONE);
+            say!(log, "prepares {}", name(id));
+            return At::Plan(id, wish);
+        }
+        if let Some(id) = world.workers[n].prepared.first() {
+            say!(log, "goes on with {}", name(id));
+            return match world.touch(id).swap {
+                Some(_) => At::ReadBegin(id),
+                None => At::Settle(id),
+            };
+        }
+        if let Some(id) = world.workers[n].expiring.pop() {
+            say!(log, "comes to {}", name(id));
+            return At::Unpublish(id);
+        }
+        say!(log, "has seen all");
+        if world.workers[n].leaving.is_empty() {
+            At::Idle
+        } else if self.is(Mutant::EarlyGracePeriod) {
+            At::GracePeriod
+        } else {
+            At::Synchronize
+        }
+    }
+
+    /// `RangeIndex::replace`, up to the first store.
+    fn lock_index(&self, world: &mut World, n: usize, id: usize, log: &mut Log) -> At {
+        let live = world.is_live(id);
+        say!(
+            log,
+            "locks the index, sees {} {}",
+            name(id),
+            if live { "live" } else { "not live" }
+        );
+        world.index_lock = Some(Owner::Worker(n));
+        if live || self.is(Mutant::IndexesRetired) {
+            for piece in self.swap(world, id).pieces() {
+                // It must not come into service after a call to retire has returned.
+                world.touch(piece).retired |= !live;
+            }
+            return At::Adopt(id, 0);
+        }
+        self.unlock_index(world, log);
+        At::Abandon(id, 0, After::Settle)
+    }
+
+    fn adopt(&self, world: &mut World, id: usize, i: usize, log: &mut Log) -> At {
+        let swap = self.swap(world, id);
+        say!(log, "adopts {}", name(swap.pieces[i]));
+        if self.is(Mutant::PublishesPieces) {
+            if world.apply(self, swap.pieces[i], Event::Publish) == Effect::Queue {
+                world.queue(swap.pieces[i]);
+            }
+        } else {
+            world.apply(self, swap.pieces[i], Event::Adopt);
+        }
+        if i + 1 < swap.len {
+            return At::Adopt(id, i + 1);
+        }
+        let others = swap.pieces().any(|piece| {
+            pages(world.range(piece).span)
+                .any(|page| world.index[page].is_some_and(|other| other != id))
+        });
+        if others {
+            say!(log, "finds others in the place of {}", name(id));
+            self.unlock_index(world, log);
+            return At::Abandon(id, 0, After::Settle);
+        }
+        // From here on lookups may find them.
+        for piece in swap.pieces() {
+            world.touch(piece).served = true;
+        }
+        if self.is(Mutant::ReplacesFirst) {
+            At::Replace(id)
+        } else {
+            At::Store(id, 0)
+        }
+    }
+
+    fn unlock_index(&self, world: &mut World, log: &mut Log) {
+        say!(log, "unlocks the index");
+        world.index_lock = None;
+    }
+
+    /// What follows from the answer to [`Event::Replace`].
+    fn replaced(
+        &self,
+        world: &mut World,
+        id: usize,
+        effect: Effect,
+        wish: Wish,
+        log: &mut Log,
+    ) -> At {
+        if effect == Effect::HandOverRetire && !self.is(Mutant::NoHandOver) {
+            return At::Retire(id, 0, Some(wish));
+        }
+        self.unlock_index(world, log);
+        At::Inherit(id, 0, wish)
+    }
+
+    fn swap(&self, world: &mut World, id: usize) -> Swap {
+        world.touch(id).swap.expect("it has been prepared")
+    }
+
+    /// `RangeIndex::erase`, with the zap of what is erased.
+    fn unpublish(&self, world: &mut World, id: usize, log: &mut Log) {
+        let whole = world.touch(id).span;
+        say!(log, "unpublishes {}", name(id));
+        for page in pages(whole) {
+            let own = world.index[page] == Some(id);
+            if own || self.is(Mutant::ErasesOthers) {
+                world.index[page] = None;
+                if !self.is(Mutant::NoZap) {
+                    say!(log, "zaps page {page}");
+                    world.zap(span(page, page + 1));
+                }
+            }
+        }
+    }
+
+    /// Works out what is to take the place of a range.
+    fn make_plan(
+        &self,
+        world: &mut World,
+        n: usize,
+        id: usize,
+        wish: Wish,
+        fails: bool,
+        log: &mut Log,
+    ) -> At {
+        if fails {
+            say!(log, "no memory");
+            self.keep_wish(world, id, wish, log);
+            return At::Next;
+        }
+        let _ = n;
+        let whole = world.touch(id).span;
+        let grain = self.scenario.grain * PAGE_SIZE;
+        let doubtful = wish.doubtful(whole, grain);
+        if doubtful.is_some() && world.exiting {
+            say!(log, "plans {}: ESRCH", name(id));
+            self.retire_taken(world, id, log);
+            return At::Next;
+        }
+        let mapped: Vec<Span> = (0..world.pages.len())
+            .filter(|&page| world.pages[page].mapped && !self.is(Mutant::TrustsTheHull))
+            .map(|page| span(page, page + 1))
+            .collect();
+        let mut spans = Vec::new();
+        let verdict = wish.plan(whole, grain, mapped, |piece| {
+            spans.push(piece);
+            Ok::<(), ()>(())
+        });
+        say!(
+            log,
+            "plans {}: {:?}",
+            name(id),
+            verdict.expect("nothing fails")
+        );
+        match verdict {
+            Ok(Verdict::Unchanged) => {
+                let range = world.touch(id);
+                range.wish = range.wish.and(wish.only_keep());
+                At::Next
+            }
+            Ok(Verdict::Nothing) => {
+                self.retire_taken(world, id, log);
+                At::Next
+            }
+            _ => {
+                let mut swap = Swap {
+                    wish,
+                    pieces: [0; 2],
+                    len: spans.len(),
+                };
+                for (i, piece) in spans.into_iter().enumerate() {
+                    swap.pieces[i] = world.make(piece, 0, Some(id));
+                    say!(log, "{} at {}", name(swap.pieces[i]), text(piece));
+                }
+                world.touch(id).swap = Some(swap);
+                if self.is(Mutant::RemovesFirst) {
+                    At::RemoveFirst(id)
+                } else {
+                    At::Insert(id, 0)
+                }
+            }
+        }
+    }
+
+    /// Retires a range that is to be settled.
+    fn retire_taken(&self, world: &mut World, id: usize, log: &mut Log) {
+        let effect = world.apply(self, id, Event::Retire);
+        world.touch(id).retired = true;
+        say!(log, "retires {}: {effect:?}", name(id));
+    }
+
+    fn insert_piece(
+        &self,
+        world: &mut World,
+        n: usize,
+        id: usize,
+        i: usize,
+        fails: bool,
+        log: &mut Log,
+    ) -> At {
+        let _ = n;
+        let swap = self.swap(world, id);
+        if world.exiting {
+            say!(log, "insertion of {}: ESRCH", name(swap.pieces[i]));
+            return At::Abandon(id, 0, After::Retire);
+        }
+        if fails {
+            say!(log, "no memory for {}", name(swap.pieces[i]));
+            return At::Abandon(id, 0, After::GiveUp);
+        }
+        world.subscriptions.insert(swap.pieces[i]);
+        let deferred = world.subscriptions.notifiers[swap.pieces[i]].deferred;
+        let when = if deferred { ", deferred" } else { "" };
+        say!(
+            log,
+            "mmu_interval_notifier_insert({}){when}",
+            name(swap.pieces[i])
+        );
+        if i + 1 < swap.len {
+            At::Insert(id, i + 1)
+        } else {
+            At::Next
+        }
+    }
+
+    /// Takes back the pieces from the `i`-th on.
+    fn abandon(
+        &self,
+        world: &mut World,
+        n: usize,
+        id: usize,
+        i: usize,
+        after: After,
+        log: &mut Log,
+    ) -> At {
+        let _ = n;
+        let swap = self.swap(world, id);
+        if i < swap.len {
+            let piece = swap.pieces[i];
+            if world.subscriptions.notifiers[piece].is_registered() {
+                say!(log, "mmu_interval_notifier_remove({})", name(piece));
+                if let Some(seq) = world.subscriptions.remove(piece) {
+                    say!(log, "sleeps");
+                    return At::AbandonAsleep(id, i, after, seq);
+                }
+            } else {
+                say!(log, "frees {}", name(piece));
+            }
+            self.abandoned(world, id, i, log);
+            return At::Abandon(id, i + 1, after);
+        }
+        world.touch(id).swap = None;
+        match after {
+            After::GiveUp => {
+                self.keep_wish(world, id, swap.wish, log);
+                At::Next
+            }
+            After::Retire => {
+                self.retire_taken(world, id, log);
+                At::Next
+            }
+            After::Settle => {
+                say!(log, "leaves {} as it is", name(id));
+                At::Settle(id)
+            }
+        }
+    }
+
+    /// A piece that nobody has seen but callbacks is freed.
+    fn abandoned(&self, world: &mut World, id: usize, i: usize, log: &mut Log) {
+        let piece = self.swap(world, id).pieces[i];
+        if self.is(Mutant::AbandonedReleased) {
+            world.release(piece, log);
+        }
+        world.ranges[piece] = None;
+    }
+
+    fn index(&self, world: &mut World, piece: usize) {
+        for page in pages(world.range(piece).span) {
+            world.index[page] = Some(piece);
+        }
+    }
+
+    /// `RangeIndex::replace`, from the first store on.
+    fn store(&self, world: &mut World, id: usize, i: usize, fails: bool, log: &mut Log) -> At {
+        let swap = self.swap(world, id);
+        let piece = swap.pieces[i];
+        if fails {
+            say!(log, "no memory for {} in the index: as it was", name(piece));
+            if !self.is(Mutant::NoRollback) {
+                for done in swap.pieces().take(i) {
+                    for page in pages(world.range(done).span) {
+                        world.index[page] = Some(id);
+                    }
+                }
+            }
+            return At::Retire(id, 0, None);
+        }
+        say!(log, "indexes {}", name(piece));
+        self.index(world, piece);
+        if i + 1 < swap.len {
+            return At::Store(id, i + 1);
+        }
+        if self.is(Mutant::UnlocksEarly) {
+            self.unlock_index(world, log);
+        }
+        At::Replace(id)
+    }
+
+    /// What was asked of a range before it was marked is its pieces' to be asked.
+    fn inherit(&self, world: &mut World, piece: usize, wish: Wish, log: &mut Log) {
+        let at = world.touch(piece).span;
+        if wish.concerns(at) && !self.is(Mutant::NoHandOver) {
+            world.change(self, piece, wish, log);
+        } else {
+            say!(log, "nothing for {}", name(piece));
+        }
+    }
+
+    /// `Worker::settle_piece`; after the last, what becomes of the old range.
+    fn let_go(
+        &self,
+        world: &mut World,
+        n: usize,
+        id: usize,
+        i: usize,
+        there: bool,
+        log: &mut Log,
+    ) -> At {
+        let swap = self.swap(world, id);
+        let piece = swap.pieces[i];
+        self.settle(world, piece, log);
+        if !there && self.is(Mutant::DisownedFreed) {
+            world.pending.remove(piece);
+            world.subscriptions.notifiers[piece] = Default::default();
+            world.release(piece, log);
+        }
+        if i + 1 < swap.len {
+            return At::LetGo(id, i + 1, there);
+        }
+        world.touch(id).swap = None;
+        if !there {
+            return At::Settle(id);
+        }
+        let worker = &mut world.workers[n];
+        worker.prepared.remove(id);
+        if n == CHANGE {
+            world.replaced.add(id);
+        } else {
+            worker.expiring.add(id);
+        }
+        At::Next
+    }
+
+    /// `Range::give_up`
+    fn keep_wish(&self, world: &mut World, id: usize, wish: Wish, log: &mut Log) {
+        say!(log, "keeps what was asked of {} for another try", name(id));
+        let range = world.touch(id);
+        range.wish = range.wish.and(wish);
+        world.stalled = true;
+    }
+
+    /// `Worker::settle`
+    fn settle(&self, world: &mut World, id: usize, log: &mut Log) {
+        let effect = world.apply(self, id, Event::Settle);
+        say!(log, "settles {}: {effect:?}", name(id));
+        if effect == Effect::Queue {
+            // It is on none of the lists, though it may be that the batch's are not cleared yet.
+            world.queue(id);
+        }
+    }
+
+    /// A step of a lane: `Worker::remove`.
+    fn remove(&self, world: &mut World, n: usize, id: usize, log: &mut Log) -> At {
+        match world.touch(id).removal {
+            Removal::None => {
+                say!(log, "mmu_interval_notifier_remove({})", name(id));
+                match world.subscriptions.remove(id) {
+                    Some(seq) if !self.is(Mutant::RemoveDoesNotWait) => {
+                        say!(log, "sleeps");
+                        world.touch(id).removal = Removal::Asleep(seq);
+                        return At::Remove;
+                    }
+                    _ => {}
+                }
+            }
+            Removal::Asleep(_) => say!(log, "wakes up"),
+            Removal::Done => {}
+        }
+        world.touch(id).removal = Removal::Done;
+        let effect = world.apply(self, id, Event::Remove);
+        say!(log, "{} is removed: {effect:?}", name(id));
+        world.workers[n].removing.remove(id);
+        if effect == Effect::Release || self.is(Mutant::ReleaseIgnoresHolds) {
+            world.release(id, log);
+        }
+        if world.workers[n].removing.is_empty() {
+            At::Idle
+        } else {
+            At::Remove
+        }
+    }
+}
