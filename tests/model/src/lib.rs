@@ -21,6 +21,7 @@ mod wish;
 use spans::small::span::Span;
 
 mod epochs;
+mod handover;
 mod life;
 mod protocol;
 mod spans;
