@@ -6,13 +6,16 @@
 #   make            the modules, for the plain kernel
 #   make test       the fast tests
 #   make check      the long ones
+#   make soak       the oracle for SECONDS (600)
 #   make bench      the table of latencies
 #   make doc        rustdoc of the library
 #   make clean      removes what was built from this checkout, not the root and the kernels
 #
 # KDIR=TREE builds the modules for an existing, full kernel build tree on the host.
 
-.PHONY: all test check bench bench-short doc clean
+SECONDS ?= 600
+
+.PHONY: all test check soak bench bench-short doc clean
 all:
 	@vm/modules plain
 
@@ -21,6 +24,9 @@ test:
 
 check:
 	@tests/run --long
+
+soak:
+	@tests/oracle/soak $(SECONDS)
 
 bench:
 	@bench/bench
