@@ -41,6 +41,8 @@ pub enum Flaw {
     GrantsAccess,
     /// Never uses a page twice.
     AlwaysFaults,
+    /// Forgets the window when it should forget a page.
+    ForgetsTooMuch,
     /// Forgets pages, but no ranges.
     KeepsRanges,
     /// Has a range for each page.
@@ -223,7 +225,8 @@ impl Device for Fake {
             (Flaw::OnePageShort, _) => gone.end -= PAGE,
             _ => {}
         }
-        if change == Change::Unmapped && self.policy == Policy::Retire {
+        let whole = self.policy == Policy::Retire || self.flaw == Flaw::ForgetsTooMuch;
+        if change == Change::Unmapped && whole {
             // Windows are given up as a whole, for other reasons than that the pages are gone.
             let windows = addresses.start / WINDOW_BYTES * WINDOW_BYTES
                 ..addresses.end.next_multiple_of(WINDOW_BYTES);

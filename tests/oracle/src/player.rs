@@ -173,14 +173,13 @@ impl<'a> Player<'a> {
     fn unmap(&mut self, pages: Range<usize>, warm: usize) -> Result {
         self.warm(warm)?;
         let beside = self.beside(&pages);
-        let had = match beside {
-            Some(page) => self.device_load(page, 0, How::Cached)?,
-            None => false,
-        };
+        if let Some(page) = beside {
+            self.warm(page)?;
+        }
         call("munmap", self.arena.unmap(&pages))?;
         self.model.unmap(pages.clone());
         self.expect_gone(&pages, warm, Change::Unmapped)?;
-        if let (Some(page), true) = (beside, had) {
+        if let Some(page) = beside {
             self.tally.beside += 1;
             self.tally.kept += u64::from(self.device_load(page, 0, How::Cached)?);
         }

@@ -16,7 +16,7 @@ pub struct Tally {
     pub cached: u64,
     /// Pages that the device had and could not reach any more after the call that took them away.
     pub gone: u64,
-    /// Pages beside what was unmapped that the device had before, and how many it still had.
+    /// Pages that the device had beside what was unmapped, and how many it still had then.
     pub beside: u64,
     pub kept: u64,
     /// Accesses that had to be repeated, for which nobody is to blame.
@@ -30,6 +30,11 @@ impl Tally {
     /// The share of accesses without a fault, in percent.
     pub fn share(&self) -> u64 {
         self.hits * 100 / self.accesses.max(1)
+    }
+
+    /// The share of pages that stayed when what is beside them was unmapped, in percent.
+    pub fn kept_share(&self) -> u64 {
+        self.kept * 100 / self.beside.max(1)
     }
 }
 

@@ -124,6 +124,12 @@ fn finds_a_mirror_that_is_of_no_use() {
 }
 
 #[test]
+fn finds_a_punch_that_takes_everything() {
+    let (_, wrong) = run(Flaw::ForgetsTooMuch, trial(Policy::Punch, 3, 1, 20_000));
+    assert_eq!(wrong[0].kind, Kind::Share, "{}", wrong[0]);
+}
+
+#[test]
 fn finds_ranges_that_stay() {
     finds(Flaw::KeepsRanges, &[Kind::Ranges]);
 }

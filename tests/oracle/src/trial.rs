@@ -112,6 +112,6 @@ impl Trial {
         verdict::of_the_living(players, device)?;
         watch.phase(self.threads, 0, "the verdict of the dead");
         verdict::of_the_dead(players, device)?;
-        verdict::of_the_share(tally)
+        verdict::of_the_share(self.policy, tally)
     }
 }
