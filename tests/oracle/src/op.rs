@@ -38,6 +38,7 @@ pub enum Op {
     Protect {
         pages: Range<usize>,
         access: Access,
+        warm: usize,
     },
     /// `MADV_DONTNEED`: the content is dropped.
     Clear {

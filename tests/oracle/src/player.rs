@@ -23,6 +23,9 @@ pub type Result<T = ()> = std::result::Result<T, Mismatch>;
 /// How often an access is tried again that invalidations keep from ending.
 const PATIENCE: u64 = 1000;
 
+/// Of a value: a bit that no number of a page has.
+const BEFORE_FORK: u64 = 1 << 15;
+
 pub struct Player<'a> {
     pub model: Model,
     pub arena: Arena,
@@ -114,17 +117,11 @@ impl<'a> Player<'a> {
                 self.device_load(warm, 0, How::Fault).map(drop)
             }
             Op::Unmap { pages, warm } => self.unmap(pages, warm),
-            Op::Protect { pages, access } => {
-                let pages = self.model.mapped_run(pages);
-                if pages.is_empty() {
-                    return Ok(());
-                }
-                call("mprotect", self.arena.protect(&pages, access))?;
-                self.model.protect(pages.clone(), access);
-                self.device
-                    .changed(self.arena.addresses(&pages), Change::Protected);
-                Ok(())
-            }
+            Op::Protect {
+                pages,
+                access,
+                warm,
+            } => self.protect(pages, access, warm),
             Op::Clear { pages, warm } => {
                 self.warm(warm)?;
                 // It fails if something is not mapped, but what is is cleared all the same.
@@ -168,6 +165,22 @@ impl<'a> Player<'a> {
             }
             Op::Flush { released } => call("flush", self.device.flush(released)),
         }
+    }
+
+    fn protect(&mut self, pages: Range<usize>, access: Access, warm: usize) -> Result {
+        let pages = self.model.mapped_run(pages);
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let warm = warm.min(pages.end - 1);
+        self.device_store(warm, 0, How::Fault)?;
+        call("mprotect", self.arena.protect(&pages, access))?;
+        self.model.protect(pages.clone(), access);
+        self.device
+            .changed(self.arena.addresses(&pages), Change::Protected);
+        // What the device has is of no use for what is forbidden now.
+        self.device_store(warm, 0, How::Cached)?;
+        self.device_load(warm, 0, How::Cached).map(drop)
     }
 
     fn unmap(&mut self, pages: Range<usize>, warm: usize) -> Result {
@@ -271,6 +284,9 @@ impl<'a> Player<'a> {
     /// The parent and its device change what the child has, too, before the child looks at it, and
     /// the child changes what they have.
     fn fork(&mut self, plan: &ForkPlan) -> Result {
+        // So that the device has a page that it may store to, and must not any more.
+        let (page, word) = plan.by_device;
+        self.device_store_value(page, word, BEFORE_FORK | self.value(page), How::Fault)?;
         // Of this very operation, so the parent's device will store the same.
         let values = (self.value(plan.by_device.0), self.value(plan.by_child.0));
         let child = call(
@@ -351,8 +367,12 @@ impl<'a> Player<'a> {
     }
 
     fn device_store(&mut self, page: usize, word: usize, how: How) -> Result {
+        self.device_store_value(page, word, self.value(page), how)
+    }
+
+    fn device_store_value(&mut self, page: usize, word: usize, value: u64, how: How) -> Result {
         self.model.touch(page);
-        let (address, value) = (self.arena.address(page, word), self.value(page));
+        let address = self.arena.address(page, word);
         let got = self.patiently(|device| device.store(address, value, how));
         let possible = self.model.can_store(page);
         self.judge(page, how, "store", possible, &got)?;

@@ -95,12 +95,15 @@ fn finds_a_page_that_was_forgotten_to_be_forgotten() {
 
 #[test]
 fn finds_a_store_that_is_lost() {
-    finds(Flaw::LostStore, &[Kind::Value, Kind::Cpu, Kind::Permission]);
+    finds(
+        Flaw::LostStore,
+        &[Kind::Value, Kind::Cpu, Kind::Permission, Kind::Child],
+    );
 }
 
 #[test]
 fn finds_a_store_that_goes_elsewhere() {
-    finds(Flaw::WrongWord, &[Kind::Value, Kind::Cpu]);
+    finds(Flaw::WrongWord, &[Kind::Value, Kind::Cpu, Kind::Child]);
 }
 
 #[test]

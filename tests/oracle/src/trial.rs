@@ -35,9 +35,11 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Threads of the watch: the last is what comes after the others.
+    /// For all threads, and, as one more that has nothing to do yet, what comes after them.
     pub fn watch(&self) -> Watch {
-        Watch::new(self.threads + 1)
+        let watch = Watch::new(self.threads + 1);
+        watch.done(self.threads, 0);
+        watch
     }
 
     /// Returns what was seen, and what was wrong.
