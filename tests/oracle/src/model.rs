@@ -151,16 +151,22 @@ impl Model {
     /// How many ranges there may be when nothing is on its way out.
     ///
     /// A window is mirrored as one range. If unmapping retires, that is one since the window was
-    /// last touched by that. If it punches, what is unmapped may cut it in two, and what is
-    /// mapped again there may need one more. A range is kept if all of it is mapped again before
-    /// the worker looks.
+    /// last touched by that. If it punches, what is unmapped cuts the range in pieces, what is mapped
+    /// again there gets others, and pieces are never put together, but each has a page that is mapped.
+    /// A range may also be as it was, if all of it is mapped again before the worker looks.
     pub fn most_ranges(&self) -> u64 {
         let most = |(number, window): (usize, &Window)| match self.policy {
             _ if !window.touched || self.mapped_in(number) == 0 => 0,
-            Policy::Punch if window.torn => 3,
+            Policy::Punch if window.torn => self.mapped_in(number) as u64,
             _ => 1,
         };
         self.windows.iter().enumerate().map(most).sum()
+    }
+
+    /// How many windows the device may have ranges in.
+    pub fn windows(&self) -> u64 {
+        let touched = |number: &usize| self.windows[*number].touched && self.mapped_in(*number) > 0;
+        (0..self.windows.len()).filter(touched).count() as u64
     }
 
     /// The longest run of mapped pages at the beginning of `pages`.
@@ -222,7 +228,7 @@ mod tests {
             most
         };
         assert_eq!(most(Policy::Retire), [0, 2, 1, 2, 1]);
-        assert_eq!(most(Policy::Punch), [0, 2, 4, 4, 1]);
+        assert_eq!(most(Policy::Punch), [0, 2, 16, 17, 1]);
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Tally {
     /// mremap()s that the kernel refused.
     pub not_remapped: u64,
     pub forks: u64,
+    /// At the end: how many ranges there are, and in how many windows.
+    pub ranges: u64,
+    pub windows: u64,
 }
 
 impl Tally {
@@ -60,7 +63,7 @@ impl fmt::Display for Tally {
             out,
             "{} operations; {} % of {} device accesses without a fault, {} refused, {} repeated; \
              {} with only what the device had; {} pages out of reach at once; \
-             {} of {} beside them kept; {} forks; {} mremap() refused",
+             {} of {} beside them kept; {} forks; {} mremap() refused; {} ranges in {} windows",
             self.ops,
             self.share(),
             self.accesses,
@@ -72,6 +75,8 @@ impl fmt::Display for Tally {
             self.beside,
             self.forks,
             self.not_remapped,
+            self.ranges,
+            self.windows,
         )
     }
 }

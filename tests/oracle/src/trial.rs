@@ -82,7 +82,7 @@ impl Trial {
             tally += player.tally;
         }
         if wrong.is_empty() {
-            wrong.extend(self.judge(&mut players, device, watch, &tally).err());
+            wrong.extend(self.judge(&mut players, device, watch, &mut tally).err());
         }
         for arena in &arenas {
             let _ = arena.unmap(&(0..crate::model::PAGES));
@@ -108,10 +108,10 @@ impl Trial {
         players: &mut [Player<'_>],
         device: &dyn Device,
         watch: &Watch,
-        tally: &Tally,
+        tally: &mut Tally,
     ) -> Result<(), Mismatch> {
         watch.phase(self.threads, 0, "the verdict of the living");
-        verdict::of_the_living(players, device)?;
+        verdict::of_the_living(players, device, tally)?;
         watch.phase(self.threads, 0, "the verdict of the dead");
         verdict::of_the_dead(players, device)?;
         verdict::of_the_share(self.policy, tally)
