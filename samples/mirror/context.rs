@@ -251,9 +251,23 @@ impl Context {
 
         let around = Span::new(addr & !(WINDOW - 1), WINDOW)?;
         match self.insert(around, p) {
-            Err(error) if error == EEXIST => self.insert(Span::new(page_of(addr), PAGE_SIZE)?, p),
+            Err(error) if error == EEXIST => self.insert(self.gap(addr, around, p)?, p),
             other => other,
         }
+    }
+
+    /// What is around `addr` in `window` and not mirrored, as far as can be seen: at least its page.
+    fn gap(&self, addr: usize, window: Span, p: &mut MayBlock<'_>) -> Result<Span> {
+        let mut free = |page: usize| self.mirror.lookup(page, p).is_none();
+        let page = page_of(addr);
+        // OVERFLOW: Not beyond the window, which begins and ends at addresses.
+        let behind = page + PAGE_SIZE;
+        let before = (window.start()..page).step_by(PAGE_SIZE).rev();
+        let first = before.take_while(|&page| free(page)).last().unwrap_or(page);
+        let after = (behind..window.end()).step_by(PAGE_SIZE);
+        let last = after.take_while(|&page| free(page)).last().unwrap_or(page);
+        // OVERFLOW: As above.
+        Ok(Span::from_bounds(first, last + PAGE_SIZE)?)
     }
 
     /// What the device can do at `addr` without a fault.
