@@ -170,6 +170,12 @@ void odp_flush_dcache_page(struct page *page)
 }
 EXPORT_SYMBOL_GPL(odp_flush_dcache_page);
 
+bool odp_mmap_is_locked(struct mm_struct *mm)
+{
+	return rwsem_is_locked(&mm->mmap_lock);
+}
+EXPORT_SYMBOL_GPL(odp_mmap_is_locked);
+
 struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active)
 {
 	return alloc_workqueue("%s", flags, max_active, name);

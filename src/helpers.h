@@ -40,6 +40,9 @@ struct page *odp_pfn_to_page(unsigned long pfn);
 bool odp_page_is_secret(struct page *page);
 void odp_flush_dcache_page(struct page *page);
 
+/* Says whether anybody has the mm's mmap_lock, or had it a moment ago. */
+bool odp_mmap_is_locked(struct mm_struct *mm);
+
 struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active);
 
 #endif

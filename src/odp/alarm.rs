@@ -4,13 +4,13 @@
 //!
 //! A worker that is woken up in the middle of a system call costs that call the wake-up, and on a busy
 //! machine it runs in the call's place and time. So the callback sets an alarm instead, which goes
-//! off when the call is likely to be over: when nothing has come for a while. It does not wait for ever
-//! for that.
+//! off when the call is likely to be over: when nothing has come for a while, and nobody has the lock
+//! that such calls have. It does not wait for ever for that.
 //!
 //! ```text
-//!           set()               nothing new since, or too often
-//!   Idle ----------> Set -----------------------------------------> ring() --> Idle
-//!    ^                | '--- something new: twice as long again ---'
+//!           set()               all quiet, or asked too often
+//!   Idle ----------> Set ----------------------------------------> ring() --> Idle
+//!    ^                | '--- not yet: twice as long once more ---'
 //!    '--- cancel() ---'
 //! ```
 
@@ -37,13 +37,15 @@ use kernel::{
     }, //
 };
 
-/// How often it waits on, each time twice as long.
-const SNOOZES: u32 = 4;
+/// How often it waits on, each time twice as long: at most 127 times as long in all.
+const SNOOZES: u32 = 6;
 
 /// What an alarm is for.
 pub(super) struct AlarmOps {
-    /// How much has come so far.
+    /// How much has come so far. In a hardware interrupt, or where the alarm is set.
     pub(super) count: unsafe fn(NonNull<Alarm>) -> u64,
+    /// Whether a call is likely to be going on. In a hardware interrupt.
+    pub(super) busy: unsafe fn(NonNull<Alarm>) -> bool,
     /// Wakes up whoever it is for. In a hardware interrupt.
     pub(super) ring: unsafe fn(NonNull<Alarm>),
 }
@@ -89,7 +91,7 @@ impl Alarm {
 
     /// Sets it, if it is not set and not about to ring: the caller knows.
     ///
-    /// Context: any process context; does not sleep.
+    /// Context: any process context, with the caller's locks held; does not sleep.
     pub(super) fn set(&self) {
         if self.delay.is_zero() {
             self.ring();
@@ -126,7 +128,10 @@ impl HrTimerCallback for Alarm {
     fn run(this: Pin<&Self>, mut context: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
         let count = this.count();
         let snoozes = this.snoozes.load(Relaxed);
-        if count == this.seen.load(Relaxed) || snoozes == SNOOZES {
+        // SAFETY: By the type invariants.
+        let busy = || unsafe { (this.ops.busy)(NonNull::from(this.get_ref())) };
+        let quiet = count == this.seen.load(Relaxed) && !busy();
+        if quiet || snoozes == SNOOZES {
             this.ring();
             return HrTimerRestart::NoRestart;
         }

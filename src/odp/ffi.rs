@@ -163,7 +163,7 @@ unsafe extern "C" fn odp_retirer_create(
     // for ever: nothing but the worker gets this reference.
     let ops: &'static RequestOps = unsafe { &*ops };
 
-    let retirer = OwnedWorker::new(name, ops, None, LINGER)
+    let retirer = OwnedWorker::new(name, ops, None, LINGER, None)
         .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL)?));
     match retirer {
         Ok(retirer) => KBox::into_raw(retirer),

@@ -55,17 +55,24 @@ use kernel::{
 /// What can be chosen when a mirror is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How many ranges there may be, counting those that are retired but not released. A range that
-    /// shrinks may be one more for a moment; one that would have to be split beyond this stays as it is.
+    /// How many ranges there may be, counting those that are retired but not released. One that would have to be
+    /// split beyond this stays as it is. Shrinking needs no room, so that there may be one more for each range
+    /// that is held though a smaller one is in its place.
     pub max_ranges: usize,
     /// What the ends of pieces of a range are rounded to, in bytes: a power of two, and no less than a
     /// page. A device with huge pages wants the size of those. Pieces reach as far as this says, but
     /// never beyond the range that they are pieces of.
     pub grain: usize,
     /// How long after a request the worker is woken up, so that it does not run in the middle of the system
-    /// call that the request came from; once more as long, and so on a few times, while requests keep coming.
-    /// Zero for at once. Who waits for the worker does not wait for this.
+    /// call that the request came from; twice as long once more, and so on a few times, while requests keep
+    /// coming or the process's `mmap_lock` is taken. Zero for at once, and at most [`Config::MAX_LINGER`].
+    /// Who waits for the worker does not wait for this.
     pub linger: Delta,
+}
+
+impl Config {
+    /// The longest time that a worker may linger.
+    pub const MAX_LINGER: Delta = Delta::from_millis(100);
 }
 
 impl Default for Config {
@@ -117,22 +124,26 @@ impl<T: Mirrored> Mirror<T> {
     /// # Errors
     ///
     /// `ENOMEM`, `EINTR` if a signal arrived, `ENODEV` if the driver's module is about to be unloaded,
-    /// `EINVAL` if the grain is not what it has to be.
+    /// `EINVAL` if the grain or the time to linger is not what it has to be.
     pub fn new(mm: &MmWithUser, config: Config, p: &mut MayBlock<'_>) -> Result<Self> {
         if !config.grain.is_power_of_two() || config.grain < PAGE_SIZE {
+            return Err(EINVAL);
+        }
+        if config.linger.is_negative() || config.linger > Config::MAX_LINGER {
             return Err(EINVAL);
         }
         mmu_interval::prepare(mm, p)?;
 
         let id = MIRRORS.fetch_add(1, Relaxed);
         let name = CString::try_from_fmt(fmt!("mirror-{id}"))?;
+        let mm: &Mm = mm;
         let worker = OwnedWorker::new(
             &name,
             &Range::<T>::OPS,
             Some(&Range::<T>::CHANGE_OPS),
             config.linger,
+            Some(ARef::from(mm)),
         )?;
-        let mm: &Mm = mm;
         let space = Arc::pin_init(
             Space::new(
                 (*worker).clone(),
@@ -303,12 +314,17 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
-    /// Finds the range in service at `addr` and holds it.
+    /// Finds the range in service at `addr` and holds it. `None` also if it cannot be held any more often.
     pub fn get(&self, addr: usize, p: &mut MayBlock<'_>) -> Option<Hold<T>> {
         loop {
             // Between the two it may go, or be replaced.
-            if let Ok(hold) = self.lookup(addr, p)?.hold() {
+            let found = self.lookup(addr, p)?;
+            let full = found.is_full();
+            if let Ok(hold) = found.hold() {
                 return Some(hold);
+            }
+            if full {
+                return None;
             }
         }
     }
@@ -340,7 +356,7 @@ impl<T: Mirrored> Mirror<T> {
     /// Context: may sleep; not in a lookup, not in a callback, not under the user lock, nor `mmap_lock`.
     pub fn drain(&self, p: &mut MayBlock<'_>) -> usize {
         p.for_mmap_lock(self.mm());
-        self.space.retry_changes();
+        self.space.retry_changes(false);
         Worker::drain(self.worker.as_arc_borrow(), p)
     }
 
@@ -351,7 +367,7 @@ impl<T: Mirrored> Mirror<T> {
     /// Context: as for [`Mirror::remove`]; for releases, without a hold on what is retired.
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
         p.for_mmap_lock(self.mm());
-        self.space.retry_changes();
+        self.space.retry_changes(true);
         Worker::flush(self.worker.as_arc_borrow(), until, p);
     }
 

@@ -279,6 +279,8 @@ pub(super) struct Space<T: Mirrored> {
     pub(super) grain: usize,
     /// Whether there may be ranges that could not be changed as they should.
     stalled: Atomic<bool>,
+    /// How many had been released when the last one could not be.
+    released: Atomic<u64>,
 }
 
 impl<T: Mirrored> Space<T> {
@@ -296,12 +298,18 @@ impl<T: Mirrored> Space<T> {
             limit,
             grain,
             stalled: Atomic::new(false),
+            released: Atomic::new(0),
         })
     }
 
-    /// Has another try made for changes that could not be made. May sleep.
-    pub(super) fn retry_changes(&self) {
+    /// Has another try made for changes that could not be made; unless the caller insists, only if ranges
+    /// have been released since. May sleep.
+    pub(super) fn retry_changes(&self, insist: bool) {
         if !self.stalled.load(Relaxed) {
+            return;
+        }
+        let released = self.worker.stats().released.get();
+        if !insist && self.released.load(Relaxed) == released {
             return;
         }
         self.stalled.store(false, Relaxed);
@@ -348,6 +356,8 @@ pub struct Range<T: Mirrored> {
     request: Request,
     wish: Guarded<Wish>,
     swap: Guarded<Option<KBox<Swap<T>>>>,
+    /// Whether the driver has not been told of it and never will be.
+    disowned: Atomic<bool>,
     space: Arc<Space<T>>,
     shared: Arc<Shared<T>>,
 }
@@ -396,6 +406,7 @@ impl<T: Mirrored> Range<T> {
                     request <- Request::in_state(State::building(holds)),
                     wish: Guarded::new(Wish::NONE),
                     swap: Guarded::new(None),
+                    disowned: Atomic::new(false),
                     space,
                     shared,
                 }),
@@ -510,15 +521,23 @@ impl<T: Mirrored> Range<T> {
     /// Keeps a wish that could not be granted for another try.
     pub(super) fn give_up(&self, wish: Wish) {
         self.remember(wish);
-        self.worker().stats().replace_failed.inc();
+        let stats = self.worker().stats();
+        stats.replace_failed.inc();
+        self.space.released.store(stats.released.get(), Relaxed);
         self.space.stalled.store(true, Relaxed);
     }
 
     /// Makes another try of a wish that could not be granted, if there is one and nobody is about to.
     fn retry(&self, span: Span) {
         let wish = self.request.locked(|| self.with_wish(|wish| *wish));
-        if wish.concerns(span) && self.request.state().change == Change::None {
+        if !wish.concerns(span) {
+            return;
+        }
+        if self.request.state().change == Change::None {
             let _ = self.change(Wish::NONE);
+        } else {
+            // Somebody has it, and may just have found that there is no memory.
+            self.space.stalled.store(true, Relaxed);
         }
     }
 
@@ -533,6 +552,16 @@ impl<T: Mirrored> Range<T> {
             effect
         });
         kernel::warn_on!(effect == Effect::Queue);
+    }
+
+    /// Gives up the range, which has been adopted and is not going to be a piece. Returns whether nobody had
+    /// retired it, and what else it was asked for.
+    pub(super) fn disown(&self) -> (bool, Wish) {
+        self.disowned.store(true, Relaxed);
+        self.request.apply_with(Step::Disown, |effect| {
+            let wish = self.with_wish(|wish| core::mem::replace(wish, Wish::NONE));
+            (effect != Effect::GiveBackRetire, wish)
+        })
     }
 
     /// Marks the range replaced, and returns what has been asked for since it was taken.
@@ -629,6 +658,9 @@ unsafe extern "C" fn unpublish<T: Mirrored>(request: *mut Request) {
         .space
         .index
         .erase(interval.span(), NonNull::from(interval), zap);
+    if range.disowned.load(Relaxed) {
+        return;
+    }
     // SAFETY: This is a function of a `RequestOps`.
     unsafe { WorkerContext::enter(|ctx| range.shared.data.zapped(interval.span(), ctx)) };
 }
@@ -657,6 +689,9 @@ unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     let interval = unsafe { Range::<T>::of_request(request) };
     // SAFETY: `remove` left the reference that the registration had to us.
     let interval = unsafe { Arc::from_raw(core::ptr::from_ref(interval)) };
+    if interval.data().disowned.load(Relaxed) {
+        return;
+    }
     let data = &interval.data().shared.data;
     // SAFETY: This is a function of a `RequestOps`.
     unsafe { WorkerContext::enter(|ctx| data.released(interval.span(), ctx)) };

@@ -17,6 +17,7 @@ use super::{
         Range,
         UserLock, //
     },
+    state::State,
     worker::{
         Changed,
         Retire,
@@ -152,6 +153,11 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
     /// [`Gone`] if the range is retired; `f` has not been called.
     pub fn access<R>(&self, f: impl FnOnce(&mut T::Table) -> R) -> Result<R, Gone> {
         access(self.interval(), f)
+    }
+
+    /// Whether it is held as often as it can be.
+    pub(super) fn is_full(&self) -> bool {
+        self.interval().data().request().state().holds == State::MAX_HOLDS
     }
 
     /// Exchanges it for a hold, which may last.

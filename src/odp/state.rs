@@ -47,7 +47,8 @@ pub(super) enum Change {
     Taken = 3,
     /// The same, and more has been asked for since.
     Again = 4,
-    /// Done: smaller ranges are in the place of this one. Final.
+    /// Others are in the place of this one: smaller ranges, or the range that it was going to be a
+    /// piece of. Final.
     Replaced = 5,
 }
 
@@ -69,6 +70,8 @@ pub(super) enum Event {
     Settle,
     /// Smaller ranges have taken its place.
     Replace,
+    /// It was going to be a piece of another range, which stays.
+    Disown,
     /// Its grace period and its blocking removal are over.
     Remove,
     /// A long hold begins.
@@ -99,6 +102,10 @@ pub(super) enum Effect {
     HandOver,
     /// The same, and it has been retired meanwhile: so are they to be.
     HandOverRetire,
+    /// What it has been asked for is the range's that stays: the wish.
+    GiveBack,
+    /// The same, and it has been retired: so is that range to be.
+    GiveBackRetire,
     /// Release it: the caller now owns it, nobody else can reach it.
     Release,
     /// The event makes no sense in this state, or the number of holds would not fit.
@@ -246,6 +253,14 @@ impl State {
             (Event::Replace, Doomed, Change::Taken | Change::Again) => {
                 (Taken, Change::Replaced, Effect::HandOverRetire)
             }
+
+            (Event::Disown, Live, Change::Taken | Change::Again) => {
+                (Doomed, Change::Replaced, Effect::GiveBack)
+            }
+            (Event::Disown, Doomed, Change::Taken | Change::Again) => {
+                (Doomed, Change::Replaced, Effect::GiveBackRetire)
+            }
+            (Event::Settle, Doomed, Change::Replaced) => (Queued, Change::Replaced, Effect::Queue),
 
             (Event::Remove, Taken, change) if self.holds == 0 => {
                 (Releasing, change, Effect::Release)

@@ -108,6 +108,14 @@ impl From<Error> for Outcome {
     }
 }
 
+/// Why a plan was not made to its end.
+enum Unplanned {
+    /// There are as many pieces as there may be at a time.
+    Enough,
+    /// `ENOMEM`, or `ESRCH`.
+    Failed(Error),
+}
+
 impl From<AllocError> for Outcome {
     fn from(_: AllocError) -> Self {
         Outcome::Failed
@@ -181,11 +189,12 @@ impl<T: Mirrored> Swap<T> {
             memory(),
         )?;
         let (space, shared) = range.parts();
-        let verdict = plan(interval.span(), space, wish, |piece| swap.note(piece))?;
-        match verdict {
-            Verdict::Unchanged => return Err(Outcome::Unchanged),
-            Verdict::Nothing => return Err(Outcome::Retire),
-            Verdict::Pieces => {}
+        match plan(interval.span(), space, wish, |piece| swap.note(piece)) {
+            Ok(Verdict::Pieces) => {}
+            Ok(Verdict::Unchanged) => return Err(Outcome::Unchanged),
+            Ok(Verdict::Nothing) => return Err(Outcome::Retire),
+            Err(Unplanned::Enough) => swap.leave_the_rest(interval.span(), space.grain),
+            Err(Unplanned::Failed(error)) => return Err(error.into()),
         }
         match swap.insert(space, shared) {
             Ok(()) => Ok(swap),
@@ -197,15 +206,23 @@ impl<T: Mirrored> Swap<T> {
     }
 
     /// Notes where a piece is to be.
-    fn note(&mut self, piece: Span) -> Result<(), AllocError> {
-        if self.spans.len() < MAX_PIECES {
-            return self.spans.push(piece, memory());
+    fn note(&mut self, piece: Span) -> Result<(), Unplanned> {
+        if self.spans.len() == MAX_PIECES {
+            return Err(Unplanned::Enough);
         }
-        if let Some(last) = self.spans.last_mut() {
-            *last = last.hull(&piece);
+        self.spans
+            .push(piece, memory())
+            .map_err(|error| Unplanned::Failed(error.into()))
+    }
+
+    /// Has the last piece reach to the end of what is wanted of the range at `span`, for now.
+    fn leave_the_rest(&mut self, span: Span, grain: usize) {
+        let wanted = self.wish.wanted(span);
+        if let (Some(last), Some(wanted)) = (self.spans.last_mut(), wanted) {
+            let end = wanted.round_out(grain, &span).end();
+            *last = Span::from_bounds(last.start(), end).unwrap_or(*last);
             self.unfinished = true;
         }
-        Ok(())
     }
 
     fn insert(&mut self, space: &Arc<Space<T>>, shared: &Arc<Shared<T>>) -> Result {
@@ -234,18 +251,17 @@ impl<T: Mirrored> Swap<T> {
     /// Takes back what has been inserted. Nobody has seen it but callbacks.
     ///
     /// Sleeps until the invalidations that are going on have ended.
-    fn abandon(self: KBox<Self>, interval: &Interval<Range<T>>) {
+    fn abandon(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
         let range = interval.data();
-        for piece in self.pieces.iter() {
-            let (span, piece) = (piece.interval().span(), piece.interval().data());
+        for piece in self.pieces.drain_all() {
+            let piece = MayBlock::assume(|p| piece.remove(p));
             // What callbacks asked of it, its driver has asked of the old range, too, unless it
             // looked at the size.
-            range.remember(piece.take_wish());
-            if !piece.is_wanted() {
-                range.remember(Wish::unmapped(span));
+            range.remember(piece.data().take_wish());
+            if !piece.data().is_wanted() {
+                range.remember(Wish::unmapped(piece.span()));
             }
         }
-        drop(self);
         // Somebody may wait for the number of ranges to drop.
         range.worker().notify();
     }
@@ -305,14 +321,14 @@ impl<T: Mirrored> Swap<T> {
         true
     }
 
-    /// Marks the old range as replaced if the pieces are in its place, or else the pieces as retired.
-    /// Returns what was asked of it meanwhile. The index is locked.
+    /// Marks the old range as replaced if the pieces are in its place, or else gives back to it what they
+    /// were asked for. Returns what was asked of it meanwhile. The index is locked.
     fn settle_old(&self, interval: &Interval<Range<T>>, there: bool) -> Wish {
-        let (effect, wish) = if there {
-            interval.data().replaced()
-        } else {
-            (Effect::HandOverRetire, Wish::NONE)
-        };
+        if !there {
+            self.give_back(interval.data());
+            return Wish::NONE;
+        }
+        let (effect, wish) = interval.data().replaced();
         kernel::warn_on!(!matches!(effect, Effect::HandOver | Effect::HandOverRetire));
         if effect == Effect::HandOverRetire {
             for request in self.requests() {
@@ -322,7 +338,21 @@ impl<T: Mirrored> Swap<T> {
         wish
     }
 
-    /// Gives up pieces that lookups may have found, and that are retired: they leave as any range does.
+    /// Marks the pieces as what the old range is in the place of, and asks that for what they were asked for:
+    /// by callbacks that looked at their size, or by who found them.
+    fn give_back(&self, old: &Range<T>) {
+        for piece in self.pieces.iter() {
+            let span = piece.interval().span();
+            let (wanted, wish) = piece.interval().data().disown();
+            if !wanted {
+                let _ = old.request().apply(Event::Retire);
+            } else if wish.concerns(span) {
+                old.inherit(wish);
+            }
+        }
+    }
+
+    /// Gives up pieces that lookups may have found: they leave as any range does, but nobody hears of it.
     fn disown(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
         interval.data().give_up(self.wish);
         self.let_go(interval);
@@ -379,19 +409,20 @@ impl<T: Mirrored> Swap<T> {
 ///
 /// # Errors
 ///
-/// `ESRCH` if the address space is gone, `ENOMEM`.
+/// [`Unplanned::Failed`] with `ESRCH` if the address space is gone, and those of `piece`.
 fn plan<T: Mirrored>(
     span: Span,
     space: &Space<T>,
     wish: Wish,
-    piece: impl FnMut(Span) -> Result<(), AllocError>,
-) -> Result<Verdict> {
+    piece: impl FnMut(Span) -> Result<(), Unplanned>,
+) -> Result<Verdict, Unplanned> {
     let Some(doubtful) = wish.doubtful(span, space.grain) else {
-        return Ok(wish.plan(span, space.grain, [], piece)?);
+        return wish.plan(span, space.grain, [], piece);
     };
-    let mm = space.mm.mmget_not_zero().ok_or(ESRCH)?;
+    let mm = space.mm.mmget_not_zero();
+    let mm = mm.ok_or(Unplanned::Failed(ESRCH))?;
     // If this turns out to be the last user, exit_mmap() must not run here.
     let mm = MmWithUser::into_mmput_async(mm);
     let mappings = Mappings::lock(&mm);
-    Ok(wish.plan(span, space.grain, mappings.within(doubtful), piece)?)
+    wish.plan(span, space.grain, mappings.within(doubtful), piece)
 }

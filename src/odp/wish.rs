@@ -77,6 +77,11 @@ impl Wish {
             || span.clip(self.unmapped.0, self.unmapped.1).is_some()
     }
 
+    /// The part of a range at `span` that it wants to keep.
+    pub(super) fn wanted(&self, span: Span) -> Option<Span> {
+        span.clip(self.keep.0, self.keep.1)
+    }
+
     /// What it wants to keep, alone.
     pub(super) fn only_keep(self) -> Self {
         Self {
@@ -90,7 +95,7 @@ impl Wish {
     ///
     /// That is all of each grain of which any page has been unmapped, for the others may have been before.
     pub(super) fn doubtful(&self, span: Span, grain: usize) -> Option<Span> {
-        let wanted = span.clip(self.keep.0, self.keep.1)?;
+        let wanted = self.wanted(span)?;
         let unmapped = wanted.clip(self.unmapped.0, self.unmapped.1)?;
         Some(unmapped.round_out(grain, &wanted))
     }
@@ -113,7 +118,7 @@ impl Wish {
         mapped: impl IntoIterator<Item = Span>,
         mut piece: impl FnMut(Span) -> Result<(), E>,
     ) -> Result<Verdict, E> {
-        let Some(wanted) = span.clip(self.keep.0, self.keep.1) else {
+        let Some(wanted) = self.wanted(span) else {
             return Ok(Verdict::Nothing);
         };
         let doubtful = self.doubtful(span, grain);

@@ -58,11 +58,13 @@ use core::{
 use kernel::{
     bindings,
     debugfs::File,
+    mm::Mm,
     new_condvar,
     new_mutex,
     new_spinlock,
     prelude::*,
     sync::{
+        aref::ARef,
         srcu::{
             self,
             new_srcu, //
@@ -195,9 +197,24 @@ pub enum Until {
     Released,
 }
 
+// SAFETY: The prototype is that of helpers.h.
+#[allow(
+    improper_ctypes,
+    reason = "some structs of the bindings have no fields in some kernels"
+)]
+unsafe extern "C" {
+    fn odp_mmap_is_locked(mm: *mut bindings::mm_struct) -> bool;
+}
+
 /// The work behind one mirror.
 #[pin_data]
 pub(crate) struct Worker {
+    /// Set instead of queueing `batch`, where somebody is in the middle of something. The first field, so that
+    /// it is cancelled before anything else goes.
+    #[pin]
+    alarm: Alarm,
+    /// The address space that requests come from, where there is one.
+    mm: Option<ARef<Mm>>,
     #[pin]
     lists: SpinLock<Lists>,
     /// Notified when `lists` has changed for somebody who waits.
@@ -210,9 +227,6 @@ pub(crate) struct Worker {
     flush_released: Mutex<()>,
     #[pin]
     srcu: Srcu,
-    /// Set instead of queueing `batch`, where somebody is in the middle of something.
-    #[pin]
-    alarm: Alarm,
     #[pin]
     batch: Work<Worker, BATCH>,
     #[pin]
@@ -373,14 +387,9 @@ impl WorkItem<CHANGE> for Worker {
                 return;
             }
             let replaced = Self::replace(this.as_arc_borrow(), changing);
-            let kick = {
-                let mut lists = this.lists.lock();
-                lists.replaced.append(replaced);
-                lists.should_batch()
-            };
-            if kick {
-                Self::kick_batch(this.as_arc_borrow());
-            }
+            let mut lists = this.lists.lock();
+            lists.replaced.append(replaced);
+            Self::go_on(this.as_arc_borrow(), lists);
         }
     }
 }
@@ -420,16 +429,18 @@ impl Worker {
         ops: &'static RequestOps,
         changes: Option<&'static ChangeOps>,
         linger: Delta,
+        mm: Option<ARef<Mm>>,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
+                // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
+                alarm <- unsafe { Alarm::new(linger, &Self::ALARM_OPS) },
+                mm,
                 lists <- new_spinlock!(Lists::new(), "odp::Worker::lists"),
                 progress <- new_condvar!("odp::Worker::progress"),
                 flush_removed <- new_mutex!((), "odp::Worker::flush_removed"),
                 flush_released <- new_mutex!((), "odp::Worker::flush_released"),
                 srcu <- new_srcu!("odp::Worker::srcu"),
-                // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
-                alarm <- unsafe { Alarm::new(linger, &Self::ALARM_OPS) },
                 batch <- new_work!("odp::Worker::batch"),
                 change <- new_work!("odp::Worker::change"),
                 release <- new_work!("odp::Worker::release"),
@@ -497,11 +508,9 @@ impl Worker {
                 return Retire::Already;
             }
         };
-        drop(lists);
-
         this.stats.queued.inc();
         if kick {
-            this.alarm.set();
+            Self::wake(this, &lists);
         }
         Retire::Queued
     }
@@ -538,11 +547,9 @@ impl Worker {
             Effect::Already => (Changed::Joined, false),
             _ => return Changed::Gone,
         };
-        drop(lists);
-
         this.stats.changes.inc();
         if kick {
-            this.alarm.set();
+            Self::wake(this, &lists);
         }
         changed
     }
@@ -583,10 +590,20 @@ impl Worker {
         }
         // SAFETY: By the answer the link is ours; it is valid until it is released.
         unsafe { lists.pending.push(request) };
-        let kick = lists.should_batch();
+        Self::go_on(this, lists);
+    }
+
+    /// Has the next batch taken, if there is anything for one, and somebody waits or nobody has set the alarm.
+    fn go_on(
+        this: ArcBorrow<'_, Self>,
+        mut lists: kernel::sync::lock::spinlock::SpinLockGuard<'_, Lists>,
+    ) {
+        let (kick, waited) = (lists.should_batch(), lists.waiters > 0);
         drop(lists);
         if kick {
             Self::kick_batch(this);
+        } else if waited {
+            Self::hurry(this);
         }
     }
 
@@ -704,6 +721,7 @@ impl Worker {
 
     const ALARM_OPS: AlarmOps = AlarmOps {
         count: Self::alarm_count,
+        busy: Self::alarm_busy,
         ring: Self::alarm_rings,
     };
 
@@ -728,12 +746,29 @@ impl Worker {
             .wrapping_add(this.stats.changes.get())
     }
 
+    unsafe fn alarm_busy(alarm: NonNull<Alarm>) -> bool {
+        // SAFETY: The worker is valid for as long as its alarm may go off.
+        let this = unsafe { Self::of_alarm(alarm) };
+        // SAFETY: The reference keeps the `mm_struct`; the function only looks at its lock.
+        let locked = |mm: &Mm| unsafe { odp_mmap_is_locked(mm.as_raw()) };
+        this.mm.as_deref().is_some_and(locked)
+    }
+
     unsafe fn alarm_rings(alarm: NonNull<Alarm>) {
         // SAFETY: The worker is valid for as long as its alarm may go off.
         Self::kick_batch(unsafe { Self::of_alarm(alarm) });
     }
 
-    /// Has the worker begin if it was going to anyway, only later.
+    /// Has the worker begin when the caller's system call is likely to be over; at once, if somebody waits.
+    fn wake(this: ArcBorrow<'_, Self>, lists: &Lists) {
+        if lists.waiters > 0 {
+            Self::kick_batch(this);
+        } else {
+            this.alarm.set();
+        }
+    }
+
+    /// Has the worker begin if it was going to anyway, only later. May sleep for a moment.
     fn hurry(this: ArcBorrow<'_, Self>) {
         if this.alarm.cancel() {
             Self::kick_batch(this);
@@ -1011,6 +1046,8 @@ impl Worker {
     pub(crate) fn wait_removed(this: ArcBorrow<'_, Self>, request: &Request, p: &mut MayBlock<'_>) {
         p.for_worker();
         p.for_readers(&this.srcu);
+        // Whoever has queued it has set the alarm, if it has, with the lock held.
+        drop(this.lists.lock());
         Self::hurry(this);
         this.wait(|_| request.state().is_removed());
     }
@@ -1091,6 +1128,7 @@ impl OwnedWorker {
         ops: &'static RequestOps,
         changes: Option<&'static ChangeOps>,
         linger: Delta,
+        mm: Option<ARef<Mm>>,
     ) -> Result<Self> {
         let module = if ops.owner.is_null() {
             None
@@ -1099,7 +1137,7 @@ impl OwnedWorker {
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
         Ok(Self {
-            worker: Worker::new(name, ops, changes, linger)?,
+            worker: Worker::new(name, ops, changes, linger, mm)?,
             _module: module,
         })
     }
@@ -1113,7 +1151,10 @@ impl OwnedWorker {
         Worker::hurry(self.worker.as_arc_borrow());
         self.worker
             .wait(|lists| lists.released.outstanding() == 0 && until());
-        // What has been counted may still be on its way out of the work function.
+        // What has been counted may still be on its way out of the work function. A batch may have handed
+        // something over, and so may a change.
+        Worker::hurry(self.worker.as_arc_borrow());
+        flush_work::<BATCH>(&self.worker);
         flush_work::<CHANGE>(&self.worker);
         flush_work::<BATCH>(&self.worker);
         self.worker.flush_lanes();

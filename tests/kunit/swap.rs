@@ -22,7 +22,8 @@ mod tests {
     use kernel::{
         page::PAGE_SIZE,
         prelude::*,
-        sync::Arc, //
+        sync::Arc,
+        time::Delta, //
     };
     use odp::{
         Changed,
@@ -349,6 +350,14 @@ mod tests {
             check_eq!(hold.resize(part)?.accepted(), Err(ESTALE));
             check_eq!(hold.punch(part)?.accepted(), Err(ESTALE));
 
+            for linger in [Delta::from_nanos(-1), Delta::from_secs(1)] {
+                let config = Config {
+                    linger,
+                    ..Config::default()
+                };
+                let mirror = Mirror::<Probe>::new(&*s.space.user()?, config, p);
+                check_eq!(mirror.map(|_| ()), Err(EINVAL));
+            }
             for grain in [0, 1, PAGE_SIZE / 2, PAGE_SIZE + 1, 3 * PAGE_SIZE] {
                 let config = Config {
                     grain,
