@@ -276,8 +276,7 @@ impl<T> Interval<T> {
 impl<T: Invalidate> Interval<T> {
     const OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
         invalidate: Some(Self::invalidate_callback),
-        invalidate_start: None,
-        invalidate_finish: None,
+        ..pin_init::zeroed()
     };
 
     /// Makes an interval that watches nothing yet.
