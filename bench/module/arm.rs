@@ -3,6 +3,7 @@
 //! What the designs that are compared have in common.
 
 use super::{
+    in_callback,
     none::Nothing,
     notify::Notify,
     region::Region,
@@ -36,12 +37,13 @@ pub(crate) trait Arm: Send + Sync {
 ///
 /// # Errors
 ///
-/// `EINVAL` if there is none, or those of the arm.
+/// `EINVAL` if there is none, `EOPNOTSUPP` if this kernel cannot have it, or those of the arm.
 pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result<KBox<dyn Arm>> {
     Ok(match ARMS.get(index).copied() {
         Some("none") => KBox::new(Nothing, GFP_KERNEL)?,
         Some("notify") => KBox::new(Notify::new(mm, p)?, GFP_KERNEL)?,
         Some("retire") => KBox::new(Retire::new(mm, p)?, GFP_KERNEL)?,
+        Some(arm) if arm.starts_with("incb-") => in_callback::choose(arm, mm, p)?,
         _ => return Err(EINVAL),
     })
 }

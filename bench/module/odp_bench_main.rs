@@ -7,6 +7,11 @@
 
 mod arm;
 mod floor;
+#[cfg(CONFIG_MMU_INTERVAL_IN_CALLBACK)]
+mod in_callback;
+#[cfg(not(CONFIG_MMU_INTERVAL_IN_CALLBACK))]
+#[path = "in_callback_absent.rs"]
+mod in_callback;
 mod none;
 mod notify;
 mod region;
@@ -54,6 +59,12 @@ module! {
     authors: ["The odp authors"],
     description: "Benchmark of the deferred removal of mmu interval notifiers",
     license: "GPL",
+    params: {
+        wake_first: bool {
+            default: false,
+            description: "Arms that remove in the callback release after waiters have been woken, not before",
+        },
+    },
 }
 
 #[pin_data]

@@ -32,7 +32,16 @@ pub(crate) const FINISH: u32 = request::<Finish>(READ | WRITE, 2);
 pub(crate) const FLOOR: u32 = request::<Floor>(READ | WRITE, 3);
 
 /// The arms' names. The first two are what the others are compared with.
-pub(crate) const ARMS: [&str; 3] = ["none", "notify", "retire"];
+///
+/// `incb-*` need the patches of `bench/in_callback`: without, choosing one is an `EOPNOTSUPP`.
+pub(crate) const ARMS: [&str; 6] = [
+    "none",
+    "notify",
+    "retire",
+    "incb-faithful",
+    "incb-mutex",
+    "incb-srcu",
+];
 
 /// Memory to be mirrored as ranges that follow each other.
 #[derive(Clone, Copy, Debug, Default)]

@@ -37,6 +37,14 @@ impl Device {
         self.request(uapi::CHOOSE, &mut index)
     }
 
+    /// Whether the kernel can have an arm at all. The calling process must not need its own for this.
+    pub fn offers(arm: &str) -> io::Result<bool> {
+        match Self::open()?.choose(arm) {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
     pub fn mirror(&self, mut region: uapi::Region) -> io::Result<()> {
         self.request(uapi::MIRROR, &mut region)
     }

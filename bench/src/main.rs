@@ -13,6 +13,7 @@ mod subject;
 mod uapi;
 
 use clap::Parser;
+use device::Device;
 use plan::{Cell, Measure};
 use report::{Conditions, Report, Series};
 use stats::Summary;
@@ -94,8 +95,14 @@ fn run(options: &Options) -> Result<()> {
 
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut conditions = conditions(options, seed)?;
-    let cells = plan::cells();
+    let mut arms = Vec::new();
+    for arm in uapi::ARMS {
+        if Device::offers(arm)? {
+            arms.push(arm);
+        }
+    }
+    let mut conditions = conditions(options, seed, &arms)?;
+    let cells = plan::cells(&arms);
 
     let mut subjects = BTreeMap::new();
     for cell in &cells {
@@ -193,7 +200,7 @@ fn series(cell: &Cell, answers: Vec<Answer>) -> Vec<Series> {
 
 const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
-fn conditions(options: &Options, seed: u64) -> Result<Conditions> {
+fn conditions(options: &Options, seed: u64, arms: &[&str]) -> Result<Conditions> {
     let environment = |name| std::env::var(name).unwrap_or_else(|_| "unknown".into());
     let clocksource = fs::read_to_string(CLOCKSOURCE)?.trim().to_string();
     if clocksource.contains("jiffies") {
@@ -217,7 +224,12 @@ fn conditions(options: &Options, seed: u64) -> Result<Conditions> {
         rounds: options.rounds,
         warm_up_rounds: options.warm_up,
         range_size: plan::RANGE_SIZE,
-        arms: uapi::ARMS.map(String::from).to_vec(),
+        arms: arms.iter().copied().map(String::from).collect(),
+        absent: uapi::ARMS
+            .into_iter()
+            .filter(|arm| !arms.contains(arm))
+            .map(String::from)
+            .collect(),
         resamples: stats::RESAMPLES,
         clock_overhead: Summary::of(&subject::clock_overhead())
             .ok_or("the clock was not measured")?,

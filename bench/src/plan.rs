@@ -2,7 +2,6 @@
 
 //! What is measured, and in which order.
 
-use crate::uapi;
 use serde::{Deserialize, Serialize};
 
 /// The region that is unmapped is covered by that many ranges.
@@ -33,13 +32,19 @@ pub struct Cell {
 }
 
 /// Arms that remove ranges because of the callback, so that there is a time to measure from.
-pub const DEFERRED: [&str; 1] = ["retire"];
+pub const DEFERRED: [&str; 4] = ["retire", "incb-faithful", "incb-mutex", "incb-srcu"];
 
 /// The arm of the floor is none of the module's.
 pub const FLOOR: &str = "floor";
 
-/// Every row, in the order of the report.
-pub fn cells() -> Vec<Cell> {
+/// Those of [`DEFERRED`] that are among `arms`.
+pub fn deferred(arms: &[impl AsRef<str>]) -> Vec<&'static str> {
+    let there = |name: &&str| arms.iter().any(|arm| arm.as_ref() == *name);
+    DEFERRED.into_iter().filter(there).collect()
+}
+
+/// Every row for these arms, in the order of the report.
+pub fn cells(arms: &[&'static str]) -> Vec<Cell> {
     let mut cells = Vec::new();
     let mut add = |measure, arms: &[&'static str], ranges| {
         cells.extend(arms.iter().map(|&arm| Cell {
@@ -49,10 +54,10 @@ pub fn cells() -> Vec<Cell> {
         }));
     };
     for ranges in RANGES {
-        add(Measure::Munmap, &uapi::ARMS, ranges);
+        add(Measure::Munmap, arms, ranges);
     }
     for ranges in RANGES {
-        add(Measure::Removal, &DEFERRED, ranges);
+        add(Measure::Removal, &deferred(arms), ranges);
         add(Measure::Floor, &[FLOOR], ranges);
     }
     cells
@@ -68,6 +73,7 @@ pub fn round(rows: usize, rng: &mut fastrand::Rng) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::uapi;
 
     #[test]
     fn a_round_has_each_row_once() {
@@ -80,7 +86,7 @@ mod tests {
 
     #[test]
     fn all_arms_are_measured_for_all_sizes() {
-        let cells = cells();
+        let cells = cells(&uapi::ARMS);
         for arm in uapi::ARMS {
             for ranges in RANGES {
                 let cell = Cell {
@@ -91,5 +97,16 @@ mod tests {
                 assert_eq!(cells.iter().filter(|other| **other == cell).count(), 1);
             }
         }
+    }
+
+    #[test]
+    fn an_arm_that_is_not_there_is_not_measured() {
+        let absent = "incb-srcu";
+        let arms: Vec<_> = uapi::ARMS
+            .into_iter()
+            .filter(|arm| *arm != absent)
+            .collect();
+        assert!(cells(&uapi::ARMS).iter().any(|cell| cell.arm == absent));
+        assert!(cells(&arms).iter().all(|cell| cell.arm != absent));
     }
 }
