@@ -78,7 +78,8 @@ static void d1_update_removed(struct kunit *test)
  * which holes are punched.
  */
 struct object {
-	struct probe *pieces[3];
+	/* three, if all is well */
+	struct probe *pieces[PAGES];
 	unsigned int used;
 	/* pages */
 	unsigned int start, end;
@@ -116,6 +117,10 @@ static void punch_piece(struct object *object, struct probe *probe)
 		probe_update(probe, start, object->start - start);
 		if (object->end >= end)
 			return;
+		if (object->used == ARRAY_SIZE(object->pieces)) {
+			KUNIT_FAIL(test, "more pieces than pages");
+			return;
+		}
 		right = object->pieces[object->used++];
 		KUNIT_EXPECT_EQ(test, probe_insert_from_callback(right, object->end,
 								 end - object->end,
