@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Runs tests, each in a process and against a clock, and prints KTAP. What the kernel reports
+ * during a test fails it. With --before, it is the other way round: each has to fail.
+ */
+
+#ifndef _HARNESS_H
+#define _HARNESS_H
+
+#include <glob.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "verbs.h"
+
+struct test {
+	const char *name;
+	void (*run)(void);
+	int seconds;
+};
+
+/* As the log's lines begin, or go on, when the kernel has something to complain about. */
+static const char * const reports[] = {
+	"BUG: ", "WARNING: ", "Oops: ", "UBSAN: ", "INFO: task ", "general protection fault",
+	"refcount_t: ", "possible recursive locking", "possible circular locking",
+};
+
+/* Copies the first report since the last call to TO, empties it if there was none. */
+static void kernel_report(int kmsg, char *to, size_t size)
+{
+	char record[8192], *text;
+	ssize_t got;
+	size_t i;
+
+	*to = '\0';
+	while ((got = read(kmsg, record, sizeof(record) - 1)) > 0 || errno == EPIPE) {
+		if (got < 0)
+			continue;
+		record[got] = '\0';
+		text = strchr(record, ';');
+		for (i = 0; !*to && text && i < sizeof(reports) / sizeof(*reports); i++) {
+			char *found = strstr(text, reports[i]);
+
+			if (found) {
+				snprintf(to, size, "%s", found);
+				to[strcspn(to, "\n")] = '\0';
+			}
+		}
+	}
+}
+
+/* Where each thread of a process is in the kernel. */
+static void print_threads(pid_t pid)
+{
+	char pattern[64], line[512];
+	glob_t stacks;
+	size_t i;
+
+	snprintf(pattern, sizeof(pattern), "/proc/%d/task/*/stack", pid);
+	if (glob(pattern, 0, NULL, &stacks))
+		return;
+	for (i = 0; i < stacks.gl_pathc; i++) {
+		FILE *stack = fopen(stacks.gl_pathv[i], "r");
+
+		printf("# %s\n", stacks.gl_pathv[i]);
+		while (stack && fgets(line, sizeof(line), stack))
+			printf("#   %s", line);
+		if (stack)
+			fclose(stack);
+	}
+	globfree(&stacks);
+}
+
+/* Whether CHILD ended in time, and how. */
+static bool wait_status(pid_t child, int seconds, int *status)
+{
+	uint64_t deadline = now_ms() + seconds * 1000ULL;
+	sigset_t signals;
+	struct timespec left;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGCHLD);
+	while (waitpid(child, status, WNOHANG) == 0) {
+		int64_t ms = deadline - now_ms();
+
+		if (ms <= 0)
+			return false;
+		left = (struct timespec) { ms / 1000, ms % 1000 * 1000000 };
+		sigtimedwait(&signals, NULL, &left);
+	}
+	return true;
+}
+
+/* Whether TEST did what is expected of it. */
+static bool run_test(const struct test *test, int number, bool before, int kmsg)
+{
+	char report[256], why[512];
+	bool hung, failed, tried, ok;
+	uint64_t start = now_ms();
+	pid_t child;
+	int status = 0;
+
+	kernel_report(kmsg, report, sizeof(report));
+	at("its start");
+	fflush(stdout);
+	child = fork();
+	if (!child) {
+		open_device();
+		test->run();
+		_exit(0);
+	}
+	hung = !wait_status(child, test->seconds, &status);
+	if (hung) {
+		print_threads(child);
+		kill(child, SIGKILL);
+		if (!wait_status(child, 30, &status)) {
+			printf("# it cannot be killed either\n");
+			print_threads(child);
+		}
+	}
+	kernel_report(kmsg, report, sizeof(report));
+
+	if (hung)
+		snprintf(why, sizeof(why), "no end after %d s, at: %s", test->seconds, where);
+	else if (WIFSIGNALED(status))
+		snprintf(why, sizeof(why), "%s at: %s", strsignal(WTERMSIG(status)), where);
+	else if (*report)
+		snprintf(why, sizeof(why), "kernel: %s", report);
+	else
+		snprintf(why, sizeof(why), "see above");
+
+	/* A test that could not be tried says nothing about what it tests. */
+	tried = !hung && WIFEXITED(status) && WEXITSTATUS(status) != BROKEN;
+	failed = !tried || WEXITSTATUS(status) || *report;
+	ok = before ? tried && failed : !failed;
+	printf("%sok %d - %s%s # %llu ms%s%s\n", ok ? "" : "not ", number,
+	       before ? "before-" : "", test->name, (unsigned long long)(now_ms() - start),
+	       failed ? ", failed: " : "", failed ? why : "");
+	fflush(stdout);
+	return ok;
+}
+
+/* main() of a test program: TESTS, or those of them that are named. */
+static inline int run_tests(const struct test *tests, size_t n, int argc, char **argv)
+{
+	bool before = argc > 1 && !strcmp(argv[1], "--before"), all;
+	int first = before ? 2 : 1, number = 0, i, kmsg;
+	sigset_t signals;
+	bool ok = true;
+	size_t t;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	where = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(where != MAP_FAILED);
+	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
+	must(kmsg >= 0);
+	must(lseek(kmsg, 0, SEEK_END) >= 0);
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &signals, NULL);
+
+	all = first == argc;
+	printf("KTAP version 1\n1..%zu\n", all ? n : (size_t)(argc - first));
+	for (t = 0; t < n; t++) {
+		bool wanted = all;
+
+		for (i = first; i < argc; i++)
+			wanted |= !strcmp(argv[i], tests[t].name);
+		if (wanted)
+			ok &= run_test(&tests[t], ++number, before, kmsg);
+	}
+	return ok ? 0 : 1;
+}
+
+#define RUN_TESTS(tests, argc, argv) run_tests(tests, sizeof(tests) / sizeof(*(tests)), argc, argv)
+
+#endif

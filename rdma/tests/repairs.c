@@ -1,0 +1,664 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A test for each defect that the series in ../rxe/repairs removes. Each fails without it.
+ *
+ * usage: repairs [--before] [TEST...]
+ */
+
+#include <linux/falloc.h>
+#include <linux/memfd.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+
+#include "harness.h"
+#include "modules.h"
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
+/*
+ * Does one operation on the LENGTH bytes at OFFSET of two pages of ODP memory, and compares
+ * all of it, and what was read, with what memcpy() makes of the same.
+ */
+static void check_copy(enum ibv_wr_opcode opcode, size_t offset, size_t length, enum ibv_mtu mtu)
+{
+	struct pair pair = connected(mtu, TIMEOUT);
+	struct ibv_mr *local = pinned(2 * PAGE), *mr;
+	uint8_t *memory = map(2 * PAGE), want[2 * PAGE], sent[2 * PAGE];
+	int status;
+	ssize_t i;
+
+	random_fill(memory, 2 * PAGE);
+	random_fill(local->addr, 2 * PAGE);
+	memcpy(want, memory, 2 * PAGE);
+	memcpy(sent, local->addr, 2 * PAGE);
+	if (opcode == IBV_WR_RDMA_READ)
+		memcpy(sent, want + offset, length);
+	else
+		memcpy(want + offset, sent, length);
+	mr = reg(memory, 2 * PAGE, ODP);
+
+	at("the operation");
+	if (opcode == IBV_WR_SEND)
+		post_receive(&pair, (uint64_t)memory + offset, length, mr->lkey);
+	status = run_rdma(&pair, opcode, local, local->addr, length, (uint64_t)memory + offset,
+			  mr->rkey);
+	if (status)
+		fail("%s", status_name(status));
+	if (opcode == IBV_WR_SEND) {
+		at("the receive");
+		status = completion(&pair.b);
+		if (status)
+			fail("receive: %s", status_name(status));
+	}
+
+	i = difference(memory, want, 2 * PAGE);
+	if (i >= 0)
+		fail("byte %zd of the memory is %02x, not %02x", i, memory[i], want[i]);
+	i = difference(local->addr, sent, 2 * PAGE);
+	if (i >= 0)
+		fail("byte %zd of the requester's memory is %02x, not %02x", i,
+		     ((uint8_t *)local->addr)[i], sent[i]);
+}
+
+static void write_at_offset(void)
+{
+	check_copy(IBV_WR_RDMA_WRITE, 100, 8, IBV_MTU_4096);
+}
+
+static void write_in_packets(void)
+{
+	check_copy(IBV_WR_RDMA_WRITE, 0, 2048, IBV_MTU_1024);
+}
+
+static void write_across_pages(void)
+{
+	check_copy(IBV_WR_RDMA_WRITE, PAGE - 100, 256, IBV_MTU_4096);
+}
+
+static void read_at_offset(void)
+{
+	check_copy(IBV_WR_RDMA_READ, 500, 8, IBV_MTU_4096);
+}
+
+static void receive_at_offset(void)
+{
+	check_copy(IBV_WR_SEND, 64, 1000, IBV_MTU_1024);
+}
+
+#define IOVA 0x123456000ULL
+
+/* Every operation on an MR whose iova is not its address. */
+static void iova(void)
+{
+	struct pair pair = connected(IBV_MTU_1024, TIMEOUT);
+	struct ibv_mr *local = pinned(4 * PAGE), *mr;
+	const size_t skip = 512, length = 3 * PAGE;
+	uint8_t *memory = map(5 * PAGE), want[5 * PAGE];
+	uint64_t *word = (uint64_t *)(memory + skip + PAGE);
+	struct operation op = {
+		.local = local, .address = local->addr, .length = 8,
+		.remote = IOVA + skip + PAGE,
+	};
+	int status;
+	ssize_t i;
+
+	random_fill(memory, 5 * PAGE);
+	memcpy(want, memory, 5 * PAGE);
+	random_fill(local->addr, 4 * PAGE);
+	/* The iova of the first byte; within a page the two have to agree. */
+	mr = ibv_reg_mr_iova(pd, memory + skip, length, IOVA + skip, ODP | FLUSHABLE);
+	must(mr);
+	op.rkey = mr->rkey;
+
+	at("write");
+	memcpy(want + skip + 1000, local->addr, 5000);
+	status = run_rdma(&pair, IBV_WR_RDMA_WRITE, local, local->addr, 5000, IOVA + skip + 1000,
+			  mr->rkey);
+	if (status)
+		fail("write: %s", status_name(status));
+	i = difference(memory, want, 5 * PAGE);
+	if (i >= 0)
+		fail("byte %zd is wrong after a write", i);
+
+	at("read");
+	status = run_rdma(&pair, IBV_WR_RDMA_READ, local, local->addr, 3000, IOVA + skip + 2000,
+			  mr->rkey);
+	if (status)
+		fail("read: %s", status_name(status));
+	i = difference(local->addr, want + skip + 2000, 3000);
+	if (i >= 0)
+		fail("byte %zd that was read is wrong", i);
+
+	at("atomics");
+	op.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD;
+	op.compare_add = 5;
+	*word = 37;
+	status = run(&pair, &op);
+	if (status)
+		fail("fetch and add: %s", status_name(status));
+	if (*word != 42)
+		fail("fetch and add: %lu", *word);
+	op.opcode = IBV_WR_ATOMIC_CMP_AND_SWP;
+	op.compare_add = 42;
+	op.swap = 4711;
+	status = run(&pair, &op);
+	if (status)
+		fail("compare and swap: %s", status_name(status));
+	if (*word != 4711)
+		fail("compare and swap: %lu", *word);
+	status = run_atomic_write(&pair, mr->rkey, op.remote, 815);
+	if (status)
+		fail("atomic write: %s", status_name(status));
+	if (*word != 815)
+		fail("atomic write: %lu", *word);
+
+	at("flush");
+	status = run_flush(&pair, mr->rkey, IOVA + skip, length, IBV_FLUSH_PERSISTENT,
+			   IBV_FLUSH_RANGE);
+	if (status)
+		fail("flush: %s", status_name(status));
+
+	at("prefetch");
+	status = advise(IOVA + skip, length, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
+			IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
+	if (status)
+		fail("prefetch: %s", strerror(-status));
+	/* An address of the process, for one, is no iova. */
+	status = advise((uint64_t)memory + skip, PAGE, mr->lkey,
+			IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
+	if (status != -EFAULT)
+		fail("prefetch outside: %d", status);
+
+	at("a read behind the end");
+	status = run_rdma(&pair, IBV_WR_RDMA_READ, local, local->addr, 8, IOVA + skip + length - 4,
+			  mr->rkey);
+	if (status != IBV_WC_REM_ACCESS_ERR)
+		fail("read behind the end: %s", status_name(status));
+}
+
+/* MRs whose length does not fit into an int, or only as another number. */
+static void large(void)
+{
+	static const size_t lengths[] = { 1UL << 30, 1UL << 31, 1UL << 32, (1UL << 32) + PAGE };
+	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+	struct ibv_mr *local = pinned(PAGE);
+	size_t n, pos;
+
+	memset(local->addr, 0x5a, PAGE);
+	for (n = 0; n < sizeof(lengths) / sizeof(*lengths); n++) {
+		size_t length = lengths[n], offsets[] = { 0, length / 2, length - PAGE };
+		uint8_t *memory = map(length);
+		struct ibv_mr *mr;
+		int status;
+
+		at("registration of %zu bytes", length);
+		mr = ibv_reg_mr(pd, memory, length, ODP);
+		if (!mr)
+			fail("%zu bytes: %s", length, strerror(errno));
+		for (pos = 0; pos < 3; pos++) {
+			at("write to %zu of %zu", offsets[pos], length);
+			status = run_rdma(&pair, IBV_WR_RDMA_WRITE, local, local->addr, 8,
+					  (uint64_t)memory + offsets[pos], mr->rkey);
+			if (status)
+				fail("write to %zu of %zu: %s", offsets[pos], length,
+				     status_name(status));
+			if (memory[offsets[pos] + 7] != 0x5a)
+				fail("nothing written to %zu of %zu", offsets[pos], length);
+		}
+		must(!ibv_dereg_mr(mr));
+		munmap(memory, length);
+	}
+}
+
+/* A pinned MR cannot be prefetched; an ODP MR can. */
+static void prefetch_pinned(void)
+{
+	static const uint64_t advices[] = {
+		IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE,
+		IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT,
+	};
+	struct ibv_mr *pin = pinned(PAGE), *odp = reg(map(PAGE), PAGE, ODP);
+	size_t i;
+	int got;
+
+	for (i = 0; i < 6; i++) {
+		uint64_t advice = advices[i / 2];
+		uint64_t flush = i % 2 ? IB_UVERBS_ADVISE_MR_FLAG_FLUSH : 0;
+
+		at("advice %zu", i);
+		got = advise((uint64_t)odp->addr, PAGE, odp->lkey, advice, flush);
+		if (got)
+			fail("advice %zu on an ODP MR: %s", i, strerror(-got));
+		got = advise((uint64_t)pin->addr, PAGE, pin->lkey, advice, flush);
+		if (got != -EINVAL)
+			fail("advice %zu on a pinned MR: %s", i,
+			     got ? strerror(-got) : "accepted");
+	}
+}
+
+/*
+ * A flush of a whole MR looks at all of it: one that is larger than 4 GiB by a page, and has a
+ * hole behind that page, cannot be flushed.
+ */
+static void flush_large(void)
+{
+	const size_t length = (1UL << 32) + PAGE, small = 16 * PAGE;
+	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+	uint8_t *memory = map(length);
+	struct ibv_mr *mr;
+	int status;
+
+	at("flush of a small one");
+	mr = reg(memory, small, ODP | FLUSHABLE);
+	status = run_flush(&pair, mr->rkey, 0, 0, IBV_FLUSH_PERSISTENT, IBV_FLUSH_MR);
+	if (status)
+		broken("a small MR: %s", status_name(status));
+
+	mr = reg(memory, length, ODP | FLUSHABLE);
+	munmap(memory + PAGE, PAGE);
+	at("flush of a large one");
+	status = run_flush(&pair, mr->rkey, 0, 0, IBV_FLUSH_PERSISTENT, IBV_FLUSH_MR);
+	if (status != IBV_WC_REM_ACCESS_ERR)
+		fail("an MR with a hole: %s", status_name(status));
+}
+
+/* Whether a page of the process is in memory, and mapped. */
+static bool is_present(void *address)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry;
+
+	must(fd >= 0);
+	must(pread(fd, &entry, 8, (uint64_t)address / PAGE * 8) == 8);
+	close(fd);
+	return entry >> 63;
+}
+
+static void page_out(void *address)
+{
+	int tries;
+
+	/* It is advice: a page that is busy, in a batch of another CPU say, stays. */
+	for (tries = 0; tries < 1000 && is_present(address); tries++)
+		must(!madvise(address, PAGE, MADV_PAGEOUT));
+	if (is_present(address))
+		broken("the page does not leave memory");
+}
+
+/*
+ * A peer reads a page, and writes to it, and then the page is reclaimed: what was written is
+ * still there when it comes back. In between it is read only, so that what makes its entry in
+ * the page table dirty is not the process itself.
+ */
+static void dirty(uint8_t *memory)
+{
+	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+	struct ibv_mr *local = pinned(PAGE), *mr = reg(memory, PAGE, ODP);
+	uint64_t remote = (uint64_t)memory, value = 0x1122334455667788;
+	struct operation op = {
+		.opcode = IBV_WR_ATOMIC_FETCH_AND_ADD, .local = local, .address = local->addr,
+		.length = 8, .remote = remote + 8, .rkey = mr->rkey, .compare_add = value,
+	};
+	uint64_t old[3], got[3];
+	int how, status;
+
+	for (how = 0; how < 3; how++) {
+		at("read before %d", how);
+		status = run_rdma(&pair, IBV_WR_RDMA_READ, local, local->addr, PAGE, remote,
+				  mr->rkey);
+		if (status)
+			fail("read: %s", status_name(status));
+		memcpy(old, local->addr, sizeof(old));
+		at("write %d", how);
+		switch (how) {
+		case 0:
+			memcpy(local->addr, &value, 8);
+			status = run_rdma(&pair, IBV_WR_RDMA_WRITE, local, local->addr, 8, remote,
+					  mr->rkey);
+			old[0] = value;
+			break;
+		case 1:
+			status = run(&pair, &op);
+			old[1] += value;
+			break;
+		case 2:
+			status = run_atomic_write(&pair, mr->rkey, remote + 16, value);
+			old[2] = value;
+			break;
+		}
+		if (status)
+			fail("write %d: %s", how, status_name(status));
+		at("page out after %d", how);
+		page_out(memory);
+		memcpy(got, memory, sizeof(got));
+		if (memcmp(got, old, sizeof(got)))
+			fail("write %d is lost: %lx %lx %lx, not %lx %lx %lx", how, got[0],
+			     got[1], got[2], old[0], old[1], old[2]);
+		/* Reading it mapped it; away with that, the peer is to do it. */
+		page_out(memory);
+	}
+}
+
+static void *map_file(int *fd, size_t length)
+{
+	void *memory;
+
+	*fd = memfd_create("test", MFD_CLOEXEC);
+	must(*fd >= 0);
+	must(!ftruncate(*fd, length));
+	memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	must(memory != MAP_FAILED);
+	return memory;
+}
+
+static void dirty_shmem(void)
+{
+	int fd;
+
+	dirty(map_file(&fd, PAGE));
+}
+
+static void dirty_swapped(void)
+{
+	uint8_t *memory = map(PAGE);
+
+	random_fill(memory, PAGE);
+	page_out(memory);
+	dirty(memory);
+}
+
+/* A call that another thread makes, and that stands still in the kernel. */
+struct call {
+	int (*run)(struct call *call);
+	pthread_barrier_t start;
+	pthread_t thread;
+	pid_t tid;
+	int fd, result;
+	uint8_t *memory;
+	struct ibv_mr *mr;
+};
+
+static void *call_thread(void *arg)
+{
+	struct call *call = arg;
+
+	call->tid = gettid();
+	pthread_barrier_wait(&call->start);
+	pthread_barrier_wait(&call->start);
+	call->result = call->run(call);
+	return NULL;
+}
+
+/* The thread is there when this returns, and makes its call when start_call() says so. */
+static void make_call(struct call *call)
+{
+	pthread_barrier_init(&call->start, NULL, 2);
+	must(!pthread_create(&call->thread, NULL, call_thread, call));
+	pthread_barrier_wait(&call->start);
+}
+
+static void start_call(struct call *call)
+{
+	pthread_barrier_wait(&call->start);
+}
+
+/* Waits until the kernel function that a thread sleeps in has a name with FUNCTION in it. */
+static void wait_in(pid_t tid, const char *function)
+{
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+	char path[64], name[64] = "";
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", tid);
+	while (!strstr(name, function)) {
+		if (now_ms() > deadline)
+			broken("in %s, not in %s", name, function);
+		fd = open(path, O_RDONLY);
+		must(fd >= 0);
+		got = read(fd, name, sizeof(name) - 1);
+		must(got >= 0);
+		name[got] = '\0';
+		close(fd);
+	}
+}
+
+static int hold(void *start, size_t length)
+{
+	struct odp_hold_range range = { (uint64_t)start, length };
+	int fd = open("/dev/odp_hold", O_RDWR | O_CLOEXEC);
+
+	must(fd >= 0);
+	must(!ioctl(fd, ODP_HOLD_ARM, &range));
+	return fd;
+}
+
+static void wait_held(int fd)
+{
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+
+	must(poll(&wait, 1, PATIENCE_MS) == 1);
+}
+
+static int prefetch_call(struct call *call)
+{
+	return advise((uint64_t)call->mr->addr, call->mr->length, call->mr->lkey,
+		      IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
+}
+
+#define HUGE (2UL << 20)
+
+static int punch_call(struct call *call)
+{
+	return fallocate(call->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, HUGE);
+}
+
+static int discard_call(struct call *call)
+{
+	return madvise(call->memory, PAGE, MADV_DONTNEED);
+}
+
+/*
+ * What a walk of the page table finds while an invalidation is on its way is not to be believed.
+ *
+ * The MR is the second huge page of a file, a page, and a hole. A prefetch has begun its walk,
+ * but waits for the lock of the huge pages' mapping, which the removal of the first one holds,
+ * which stands still. Now the page is discarded: the MR's entry is cleared, and the page still
+ * mapped, for that stands still as well. The prefetch goes on, finds the page, and fails at the
+ * hole. When the page is gone, the peer is to see that it is.
+ */
+static void stale_page(void)
+{
+	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+	struct ibv_mr *local = pinned(PAGE);
+	struct call punch = { .run = punch_call }, prefetch = { .run = prefetch_call },
+		    discard = { .run = discard_call };
+	int hold_huge, hold_page, status;
+	uint8_t *memory, *huge, zeroes[PAGE] = {};
+
+	memory = map(4 * HUGE);
+	huge = (uint8_t *)(((uint64_t)memory + HUGE - 1) & -HUGE);
+	punch.fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	must(punch.fd >= 0);
+	must(!ftruncate(punch.fd, 2 * HUGE));
+	must(mmap(huge, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, punch.fd, 0) ==
+	     huge);
+	memset(huge, 1, 2 * HUGE);
+	discard.memory = huge + 2 * HUGE;
+	memset(discard.memory, 2, PAGE);
+	prefetch.mr = reg(huge + HUGE, HUGE + 2 * PAGE, ODP);
+	must(!munmap(discard.memory + PAGE, PAGE));
+	/* From here on, until the prefetch is through, nothing may map or unmap. */
+	make_call(&punch);
+	make_call(&prefetch);
+	make_call(&discard);
+	hold_huge = hold(huge, HUGE);
+	hold_page = hold(discard.memory, PAGE);
+
+	at("the removal of the huge page");
+	start_call(&punch);
+	wait_held(hold_huge);
+	at("the walk");
+	start_call(&prefetch);
+	/* The lock's own function is inlined there. */
+	wait_in(prefetch.tid, "walk_page_range");
+	at("the page's end");
+	start_call(&discard);
+	wait_held(hold_page);
+	at("the walk's second half");
+	must(!ioctl(hold_huge, ODP_HOLD_RELEASE));
+	pthread_join(prefetch.thread, NULL);
+	at("the end of the page's end");
+	must(!ioctl(hold_page, ODP_HOLD_RELEASE));
+	pthread_join(discard.thread, NULL);
+	pthread_join(punch.thread, NULL);
+	must(!punch.result);
+	must(!discard.result);
+	if (prefetch.result != -EFAULT)
+		broken("prefetch: %s", strerror(-prefetch.result));
+
+	at("a read of what is gone");
+	status = run_rdma(&pair, IBV_WR_RDMA_READ, local, local->addr, PAGE,
+			  (uint64_t)discard.memory, prefetch.mr->rkey);
+	if (status)
+		fail("read: %s", status_name(status));
+	if (difference(local->addr, zeroes, PAGE) >= 0)
+		fail("a page that was freed is read, with %02x in it", *(uint8_t *)local->addr);
+}
+
+/* The mm of an implicit root is there as long as the root is, if not as long as its process. */
+static void implicit_root(void)
+{
+	int round;
+
+	for (round = 0; round < 32; round++) {
+		int fd = open("/dev/odp_root", O_RDWR | O_CLOEXEC), status;
+		pid_t child;
+
+		at("round %d", round);
+		must(fd >= 0);
+		child = fork();
+		must(child >= 0);
+		if (!child)
+			_exit(!!ioctl(fd, ODP_ROOT_ALLOC));
+		must(waitpid(child, &status, 0) == child);
+		must(!status);
+		/* What has run since lets go of an mm that a CPU had still borrowed. */
+		child = fork();
+		must(child >= 0);
+		if (!child)
+			_exit(0);
+		must(waitpid(child, &status, 0) == child);
+		at("child of a root of a process that is gone, round %d", round);
+		if (!ioctl(fd, ODP_ROOT_CHILD, PAGE))
+			fail("a child in the mm of a process that is gone");
+		if (errno != EFAULT)
+			fail("%s", strerror(errno));
+		close(fd);
+	}
+}
+
+struct dereg {
+	struct ibv_mr *mr;
+	int done, result;
+};
+
+static void *dereg_thread(void *arg)
+{
+	struct dereg *d = arg;
+
+	d->result = ibv_dereg_mr(d->mr);
+	eventfd_write(d->done, 1);
+	return NULL;
+}
+
+/* Longer than rxe waited, shorter than what the kernel takes for a hung task. */
+#define STALL_MS 53000
+
+/* An MR is not freed while a fault in it waits for user space. */
+static void dereg_in_use(void)
+{
+	struct pair pair = connected(IBV_MTU_4096, 0);
+	struct ibv_mr *local = pinned(PAGE);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffdio_zeropage zero = {};
+	struct operation op = {
+		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
+	};
+	struct dereg d = { .done = eventfd(0, EFD_CLOEXEC) };
+	struct pollfd wait;
+	struct uffd_msg msg;
+	uint64_t start, took;
+	pthread_t thread;
+	uint8_t *memory;
+	int uffd;
+
+	must(d.done >= 0);
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	must(uffd >= 0);
+	must(!ioctl(uffd, UFFDIO_API, &api));
+	memory = map(PAGE);
+	range.range.start = (uint64_t)memory;
+	range.range.len = PAGE;
+	must(!ioctl(uffd, UFFDIO_REGISTER, &range));
+	d.mr = reg(memory, PAGE, ODP);
+
+	at("the fault");
+	op.remote = (uint64_t)memory;
+	op.rkey = d.mr->rkey;
+	post(&pair, &op);
+	wait = (struct pollfd) { .fd = uffd, .events = POLLIN };
+	if (poll(&wait, 1, PATIENCE_MS) != 1)
+		broken("no fault");
+	must(read(uffd, &msg, sizeof(msg)) == sizeof(msg));
+
+	at("dereg during a fault");
+	start = now_ms();
+	must(!pthread_create(&thread, NULL, dereg_thread, &d));
+	wait = (struct pollfd) { .fd = d.done, .events = POLLIN };
+	poll(&wait, 1, STALL_MS);
+	took = now_ms() - start;
+
+	at("the end of the fault");
+	zero.range = range.range;
+	must(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero));
+	/* The fault is through when the peer has its answer, whatever it is. */
+	if (completion(&pair.a) < 0)
+		fail("no answer after the fault");
+	if (wait.revents)
+		fail("dereg was through after %lu ms, in the middle of a fault", took);
+	at("the end of dereg");
+	if (poll(&wait, 1, PATIENCE_MS) != 1)
+		fail("dereg does not end");
+	pthread_join(thread, NULL);
+	if (d.result)
+		fail("dereg: %s", strerror(d.result));
+}
+
+static const struct test tests[] = {
+	{ "write_at_offset", write_at_offset, 120 },
+	{ "write_in_packets", write_in_packets, 120 },
+	{ "write_across_pages", write_across_pages, 120 },
+	{ "read_at_offset", read_at_offset, 120 },
+	{ "receive_at_offset", receive_at_offset, 120 },
+	{ "iova", iova, 120 },
+	{ "large", large, 240 },
+	{ "prefetch_pinned", prefetch_pinned, 120 },
+	{ "flush_large", flush_large, 240 },
+	{ "dirty_shmem", dirty_shmem, 120 },
+	{ "dirty_swapped", dirty_swapped, 120 },
+	{ "stale_page", stale_page, 120 },
+	{ "implicit_root", implicit_root, 120 },
+	/* Without the repair the MR is freed under its user, so it is the last. */
+	{ "dereg_in_use", dereg_in_use, 240 },
+};
+
+int main(int argc, char **argv)
+{
+	return RUN_TESTS(tests, argc, argv);
+}
