@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The same random operation on two MRs, one pinned and one of ODP, again and again; all of their
+ * memory is compared byte for byte, with each other and with what memcpy() makes of it.
+ *
+ * usage: compare [--before] CASES [SEED]
+ */
+
+#include "harness.h"
+
+#define PAGES 8
+#define SIZE (PAGES * PAGE)
+/* What can be behind one operation; more than one packet at any MTU. */
+#define LONGEST (3 * PAGE)
+#define IOVA 0x40000000000ULL
+
+static unsigned long cases = 500;
+
+struct memory {
+	uint8_t *at;
+	struct ibv_mr *mr;
+	uint64_t iova;
+};
+
+/* A file's, so that MADV_DONTNEED takes it from the page table and leaves its contents. */
+static struct memory make_memory(int access, uint64_t iova)
+{
+	struct memory m;
+	int fd = memfd_create("compare", MFD_CLOEXEC);
+
+	must(fd >= 0);
+	must(!ftruncate(fd, SIZE));
+	m.at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	must(m.at != MAP_FAILED);
+	m.iova = iova ? iova : (uint64_t)m.at;
+	m.mr = ibv_reg_mr_iova(pd, m.at, SIZE, m.iova, access);
+	must(m.mr);
+	return m;
+}
+
+enum { WRITE, READ, SEND, KINDS };
+
+static void compare(void)
+{
+	static const char * const names[] = { "write", "read", "send" };
+	static uint8_t model[SIZE];
+	struct pair pairs[5];
+	/* Target 0 is pinned; the others are not, and the last has an iova. */
+	struct memory targets[3], locals[2];
+	unsigned long n, cold = 0;
+	size_t i;
+
+	for (i = 0; i < 5; i++)
+		pairs[i] = connected(IBV_MTU_256 + i, TIMEOUT);
+	targets[0] = make_memory(REMOTE, 0);
+	targets[1] = make_memory(ODP, 0);
+	targets[2] = make_memory(ODP, IOVA);
+	locals[0] = make_memory(REMOTE, 0);
+	locals[1] = make_memory(ODP, 0);
+	random_fill(model, SIZE);
+	for (i = 0; i < 3; i++)
+		memcpy(targets[i].at, model, SIZE);
+
+	for (n = 0; n < cases; n++) {
+		int kind = random_below(KINDS), mtu = random_below(5);
+		/* Short ones and long ones alike. */
+		size_t length = 1 + random_below(random_below(2) ? 64 : LONGEST);
+		size_t offset = random_below(SIZE - length + 1);
+		size_t from = random_below(SIZE - length + 1);
+		struct memory *local = &locals[random_below(2)];
+		bool drop = random_below(4) == 0;
+		uint8_t *data = local->at + from;
+
+		at("case %lu: %s of %zu bytes at %zu, MTU %d", n, names[kind], length, offset,
+		   256 << mtu);
+		cold += drop;
+		if (kind != READ) {
+			random_fill(data, length);
+			memcpy(model + offset, data, length);
+		}
+		for (i = 0; i < 3; i++) {
+			struct memory *target = &targets[i];
+			int status, received = 0;
+			ssize_t wrong;
+
+			if (drop) {
+				must(!madvise(target->at, SIZE, MADV_DONTNEED));
+				must(!madvise(local->at, SIZE, MADV_DONTNEED));
+			}
+			if (kind == READ)
+				memset(data, 0, length);
+			if (kind == SEND)
+				post_receive(&pairs[mtu], target->iova + offset, length,
+					     target->mr->lkey);
+			status = run_rdma(&pairs[mtu],
+					  kind == WRITE ? IBV_WR_RDMA_WRITE :
+					  kind == READ ? IBV_WR_RDMA_READ : IBV_WR_SEND,
+					  local->mr, data, length, target->iova + offset,
+					  target->mr->rkey);
+			if (!status && kind == SEND)
+				received = completion(&pairs[mtu].b);
+			if (status || received)
+				fail("%s, target %zu: %s, %s", where, i, status_name(status),
+				     status_name(received));
+			if (kind == READ && memcmp(data, model + offset, length))
+				fail("%s, target %zu: byte %zd that was read is wrong", where, i,
+				     difference(data, model + offset, length));
+			wrong = difference(target->at, model, SIZE);
+			if (wrong >= 0)
+				fail("%s, target %zu: byte %zd is %02x, not %02x", where, i, wrong,
+				     target->at[wrong], model[wrong]);
+		}
+	}
+	printf("# %lu cases, %lu of them cold\n", n, cold);
+}
+
+int main(int argc, char **argv)
+{
+	bool before = argc > 1 && !strcmp(argv[1], "--before");
+	struct test test = { "compare", compare, 0 };
+	char *arguments[2] = { argv[0], argv[1] };
+	uint64_t seed;
+
+	argc -= 1 + before;
+	argv += 1 + before;
+	if (argc > 0)
+		cases = strtoul(argv[0], NULL, 0);
+	seed = argc > 1 ? strtoull(argv[1], NULL, 0) : now_ns();
+	printf("# seed %lu\n", seed);
+	random_state = seed | 1;
+	test.seconds = 120 + cases / 2;
+	return run_tests(&test, 1, 1 + before, arguments);
+}
