@@ -7,6 +7,7 @@
 #   make test       the fast tests
 #   make check      the long ones
 #   make soak       the oracle for SECONDS (600)
+#   make test-rdma  those of rxe: with the repairs, and that they fail without
 #   make bench      the table of latencies
 #   make doc        rustdoc of the library
 #   make clean      removes what was built from this checkout, not the root and the kernels
@@ -15,7 +16,7 @@
 
 SECONDS ?= 600
 
-.PHONY: all test check soak bench bench-short doc clean
+.PHONY: all test check soak test-rdma bench bench-short doc clean
 all:
 	@vm/modules plain
 
@@ -27,6 +28,9 @@ check:
 
 soak:
 	@tests/oracle/soak $(SECONDS)
+
+test-rdma:
+	@tests/run rdma rdma-before
 
 bench:
 	@bench/bench
