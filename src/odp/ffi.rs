@@ -20,11 +20,11 @@ use super::{
     stats::Snapshot,
     worker::{
         OwnedWorker,
+        Pace,
         RequestOps,
         Retire,
         Until,
-        Worker,
-        LINGER, //
+        Worker, //
     }, //
 };
 use crate::may_block::MayBlock;
@@ -163,7 +163,7 @@ unsafe extern "C" fn odp_retirer_create(
     // for ever: nothing but the worker gets this reference.
     let ops: &'static RequestOps = unsafe { &*ops };
 
-    let retirer = OwnedWorker::new(name, ops, None, LINGER, None)
+    let retirer = OwnedWorker::new(name, ops, None, Pace::default())
         .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL)?));
     match retirer {
         Ok(retirer) => KBox::into_raw(retirer),

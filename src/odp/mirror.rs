@@ -18,6 +18,7 @@ use super::{
     stats::Snapshot,
     worker::{
         OwnedWorker,
+        Pace,
         Retire,
         Until,
         Worker,
@@ -63,6 +64,9 @@ pub struct Config {
     /// page. A device with huge pages wants the size of those. Pieces reach as far as this says, but
     /// never beyond the range that they are pieces of.
     pub grain: usize,
+    /// Whether grace periods are expedited (`synchronize_srcu_expedited()`). Ranges are gone sooner where
+    /// removals follow each other closely; every one of them costs the machine more.
+    pub expedited: bool,
     /// How long after a request the worker is woken up, so that it does not run in the middle of the system
     /// call that the request came from; twice as long once more, and so on a few times, while requests keep
     /// coming or the process's `mmap_lock` is taken. Zero for at once, and at most [`Config::MAX_LINGER`].
@@ -81,6 +85,7 @@ impl Default for Config {
             max_ranges: usize::MAX,
             grain: PAGE_SIZE,
             linger: LINGER,
+            expedited: false,
         }
     }
 }
@@ -141,8 +146,11 @@ impl<T: Mirrored> Mirror<T> {
             &name,
             &Range::<T>::OPS,
             Some(&Range::<T>::CHANGE_OPS),
-            config.linger,
-            Some(ARef::from(mm)),
+            Pace {
+                linger: config.linger,
+                expedited: config.expedited,
+                mm: Some(ARef::from(mm)),
+            },
         )?;
         let space = Arc::pin_init(
             Space::new(

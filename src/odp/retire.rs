@@ -11,12 +11,12 @@ use super::{
     stats::Snapshot,
     worker::{
         OwnedWorker,
+        Pace,
         RequestOps,
         Retire,
         Until,
         Worker,
-        WorkerContext,
-        LINGER, //
+        WorkerContext, //
     }, //
 };
 use crate::may_block::MayBlock;
@@ -139,7 +139,7 @@ impl<R: Retirable> Retirer<R> {
     /// `ENOMEM`, `ENODEV` if the driver's module is about to be unloaded.
     pub fn new(name: &CStr) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &Self::OPS, None, LINGER, None)?,
+            worker: OwnedWorker::new(name, &Self::OPS, None, Pace::default())?,
             _objects: PhantomData,
         })
     }
@@ -151,7 +151,7 @@ impl<R: Retirable> Retirer<R> {
     /// It is shut down or dropped before the module's exit returns.
     pub unsafe fn new_unpinned(name: &CStr) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &Self::OPS_UNPINNED, None, LINGER, None)?,
+            worker: OwnedWorker::new(name, &Self::OPS_UNPINNED, None, Pace::default())?,
             _objects: PhantomData,
         })
     }

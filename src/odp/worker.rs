@@ -239,6 +239,8 @@ pub(crate) struct Worker {
     stats: File<Stats>,
     ops: &'static RequestOps,
     changes: Option<&'static ChangeOps>,
+    /// Whether grace periods are expedited.
+    expedited: bool,
 }
 
 /// What the worker has to do.
@@ -271,6 +273,26 @@ struct Lists {
 
 /// How long after a request the worker is woken up, where nothing else is chosen.
 pub(super) const LINGER: Delta = Delta::from_micros(50);
+
+/// How soon a worker does what it is asked for.
+pub(crate) struct Pace {
+    /// How long after a request it is woken up.
+    pub(crate) linger: Delta,
+    /// Whether its grace periods are expedited.
+    pub(crate) expedited: bool,
+    /// The address space that requests come from, if it is one.
+    pub(crate) mm: Option<ARef<Mm>>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            linger: LINGER,
+            expedited: false,
+            mm: None,
+        }
+    }
+}
 
 const BATCH: u64 = 0;
 const RELEASE: u64 = 1;
@@ -428,14 +450,13 @@ impl Worker {
         name: &CStr,
         ops: &'static RequestOps,
         changes: Option<&'static ChangeOps>,
-        linger: Delta,
-        mm: Option<ARef<Mm>>,
+        pace: Pace,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
-                alarm <- unsafe { Alarm::new(linger, &Self::ALARM_OPS) },
-                mm,
+                alarm <- unsafe { Alarm::new(pace.linger, &Self::ALARM_OPS) },
+                mm: pace.mm,
                 lists <- new_spinlock!(Lists::new(), "odp::Worker::lists"),
                 progress <- new_condvar!("odp::Worker::progress"),
                 flush_removed <- new_mutex!((), "odp::Worker::flush_removed"),
@@ -452,6 +473,7 @@ impl Worker {
                 ),
                 ops,
                 changes,
+                expedited: pace.expedited,
             }),
             GFP_KERNEL,
         )
@@ -1038,7 +1060,11 @@ impl Worker {
 
     /// Waits until nothing that was in a read section before the call is any more.
     pub(crate) fn synchronize(&self) {
-        self.srcu.synchronize();
+        if self.expedited {
+            self.srcu.synchronize_expedited();
+        } else {
+            self.srcu.synchronize();
+        }
         self.stats.grace_periods.inc();
     }
 
@@ -1127,8 +1153,7 @@ impl OwnedWorker {
         name: &CStr,
         ops: &'static RequestOps,
         changes: Option<&'static ChangeOps>,
-        linger: Delta,
-        mm: Option<ARef<Mm>>,
+        pace: Pace,
     ) -> Result<Self> {
         let module = if ops.owner.is_null() {
             None
@@ -1137,7 +1162,7 @@ impl OwnedWorker {
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
         Ok(Self {
-            worker: Worker::new(name, ops, changes, linger, mm)?,
+            worker: Worker::new(name, ops, changes, pace)?,
             _module: module,
         })
     }
