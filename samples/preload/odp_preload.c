@@ -15,7 +15,7 @@
  * ODP_PRELOAD_PAUSE	(1000) microseconds between two mappings
  *
  * The thread allocates nothing and takes no lock, for it may find the program, or what was forked of it,
- * in any state. It has no signals, and its files have high numbers and are closed by exec(). A
+ * in any state. It has no signals, ends with the last of the program's threads, and its files have high numbers and are closed by exec(). A
  * program may close them nevertheless; then they are opened again.
  */
 
@@ -31,6 +31,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,7 +59,7 @@ static struct {
 	bool any;
 	long pause_us;
 	/* What it has. */
-	struct file device, maps, pagemap;
+	struct file device, maps, pagemap, stat;
 	int reopenings;
 	/* What it does. */
 	uint64_t address;
@@ -106,6 +107,7 @@ static void close_all(void)
 	close_ours(&agent.device);
 	close_ours(&agent.maps);
 	close_ours(&agent.pagemap);
+	close_ours(&agent.stat);
 }
 
 static bool open_all(void)
@@ -115,7 +117,8 @@ static bool open_all(void)
 	if (open_high(&agent.device, "/dev/odp_mirror", O_RDWR) &&
 	    !ioctl(agent.device.fd, ODP_MIRROR_CONFIGURE, &config) &&
 	    open_high(&agent.maps, "/proc/self/maps", O_RDONLY) &&
-	    open_high(&agent.pagemap, "/proc/self/pagemap", O_RDONLY))
+	    open_high(&agent.pagemap, "/proc/self/pagemap", O_RDONLY) &&
+	    open_high(&agent.stat, "/proc/self/stat", O_RDONLY))
 		return true;
 	close_all();
 	return false;
@@ -124,7 +127,8 @@ static bool open_all(void)
 /* The program closed one of our files, and may have one of its own at that number now. */
 static bool reopen(void)
 {
-	if (is_ours(&agent.device) && is_ours(&agent.maps) && is_ours(&agent.pagemap))
+	if (is_ours(&agent.device) && is_ours(&agent.maps) && is_ours(&agent.pagemap) &&
+	    is_ours(&agent.stat))
 		return true;
 	close_all();
 	return agent.reopenings++ < REOPENINGS && open_all();
@@ -212,6 +216,29 @@ static bool touch(uint64_t start, uint64_t end)
 	return true;
 }
 
+/*
+ * Is there no other thread any more? A program may end by the end of its last thread, without
+ * exit_group(). The first one stays as a zombie until then, and @code is what it ended with.
+ */
+static bool is_alone(int *code)
+{
+	char text[1024], *field;
+	ssize_t len = pread(agent.stat.fd, text, sizeof(text) - 1, 0);
+	int i;
+
+	if (len <= 0)
+		return false;
+	text[len] = 0;
+	/* The state is behind the name, which may have anything in it; 17 fields on is the number. */
+	field = strrchr(text, ')');
+	if (!field || strncmp(field, ") Z", 3))
+		return false;
+	*code = atoi(strrchr(text, ' ')) >> 8 & 0xff;
+	for (i = 0; field && i < 18; i++)
+		field = strchr(field + 1, ' ');
+	return field && field[1] <= '2' && field[2] == ' ';
+}
+
 static void *run(void *unused)
 {
 	const struct timespec pause = {
@@ -219,6 +246,7 @@ static void *run(void *unused)
 		.tv_nsec = agent.pause_us % 1000000 * 1000,
 	};
 	uint64_t start, end;
+	int code = 0;
 
 	(void)unused;
 	prctl(PR_SET_NAME, "odp-preload");
@@ -226,8 +254,11 @@ static void *run(void *unused)
 		if (next_mapping(&start, &end) && !touch(start, end))
 			break;
 		nanosleep(&pause, NULL);
-	} while (reopen());
+	} while (reopen() && !is_alone(&code));
 	close_all();
+	/* What the last thread ends with is what the program ends with. */
+	if (code)
+		syscall(SYS_exit, code);
 	return NULL;
 }
 
@@ -289,6 +320,7 @@ __attribute__((constructor)) static void preload(void)
 	agent.device.fd = -1;
 	agent.maps.fd = -1;
 	agent.pagemap.fd = -1;
+	agent.stat.fd = -1;
 	pthread_atfork(NULL, NULL, start_in_child);
 	start();
 	errno = error;
