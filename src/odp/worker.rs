@@ -759,6 +759,11 @@ impl Worker {
         unsafe { ArcBorrow::from_raw(this) }
     }
 
+    /// How many requests there have been.
+    ///
+    /// # Safety
+    ///
+    /// Called by a worker's alarm.
     unsafe fn alarm_count(alarm: NonNull<Alarm>) -> u64 {
         // SAFETY: The worker is valid for as long as its alarm may go off.
         let this = unsafe { Self::of_alarm(alarm) };
@@ -768,6 +773,11 @@ impl Worker {
             .wrapping_add(this.stats.changes.get())
     }
 
+    /// Whether the address space is likely to be changing.
+    ///
+    /// # Safety
+    ///
+    /// Called by a worker's alarm.
     unsafe fn alarm_busy(alarm: NonNull<Alarm>) -> bool {
         // SAFETY: The worker is valid for as long as its alarm may go off.
         let this = unsafe { Self::of_alarm(alarm) };
@@ -776,6 +786,11 @@ impl Worker {
         this.mm.as_deref().is_some_and(locked)
     }
 
+    /// Has the next batch taken.
+    ///
+    /// # Safety
+    ///
+    /// Called by a worker's alarm.
     unsafe fn alarm_rings(alarm: NonNull<Alarm>) {
         // SAFETY: The worker is valid for as long as its alarm may go off.
         Self::kick_batch(unsafe { Self::of_alarm(alarm) });
