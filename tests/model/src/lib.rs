@@ -10,10 +10,6 @@
 #[path = "../../../src/odp/epoch.rs"]
 mod epoch;
 #[path = "../../../src/odp/state.rs"]
-#[allow(
-    clippy::precedence,
-    reason = "the kernel's clippy does not ask for that"
-)]
 mod state;
 #[path = "../../../src/odp/wish.rs"]
 mod wish;

@@ -33,8 +33,12 @@ enum Link {
     Pending,
     /// In a batch of the worker or of a caller of drain.
     Batch,
-    /// Taken to be changed, or adopted.
+    /// Taken to be changed.
     Changing,
+    /// Adopted, as a piece of another range.
+    Adopted,
+    /// Adopted and disowned: that range stays.
+    Disowned,
     /// Taken, on its way through unpublishing, grace period and removal.
     Removing,
     /// With somebody who got the answer `Release` and has not passed it on yet.
@@ -67,7 +71,7 @@ struct World {
     first: bool,
     /// Whether a call to change it was accepted, and nobody has begun to do that since.
     asked: bool,
-    /// Whether others are in its place.
+    /// Whether others are in its place, or the range that it was going to be a piece of.
     replaced: bool,
     removed: u8,
     released: u8,
@@ -96,7 +100,8 @@ impl World {
 
     /// Whether somebody has it, who will see to what it is asked for meanwhile.
     fn is_had(&self) -> bool {
-        self.inserter == Inserter::Inserting || self.link == Link::Changing
+        self.inserter == Inserter::Inserting
+            || matches!(self.link, Link::Changing | Link::Adopted | Link::Disowned)
     }
 
     /// Whether it is where it may stay.
@@ -144,7 +149,7 @@ enum Violation {
     Lost,
     /// The first to retire it was not told so, or more than one was.
     NotFirst,
-    /// Whoever replaced it was not told what had been asked for, or something else.
+    /// Whoever replaced or disowned it was not told what had been asked for, or something else.
     NotHandedOver,
     /// Asked for a change, and nobody has it who would see to that.
     Forgotten,
@@ -192,6 +197,11 @@ fn actions(world: &World) -> Vec<Action> {
             actions.push(Action::Event(Event::Settle));
             actions.push(Action::Event(Event::Replace));
         }
+        Link::Adopted => {
+            actions.push(Action::Event(Event::Settle));
+            actions.push(Action::Event(Event::Disown));
+        }
+        Link::Disowned => actions.push(Action::Event(Event::Settle)),
         Link::Removing => actions.push(Action::Event(Event::Remove)),
         Link::Releasing => actions.push(Action::PassOn),
         Link::Ready => actions.push(Action::Release),
@@ -234,7 +244,7 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
         Event::Publish => next.inserter = Inserter::Done,
         Event::Adopt => {
             next.inserter = Inserter::Done;
-            next.link = Link::Changing;
+            next.link = Link::Adopted;
         }
         Event::Retire => {
             if (effect == Effect::Gone) != world.replaced {
@@ -266,13 +276,17 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
             next.asked = false;
         }
         Event::Settle => next.link = Link::Idle,
-        Event::Replace => {
-            next.link = Link::Removing;
+        Event::Replace | Event::Disown => {
             next.replaced = true;
-            let handed = match effect {
-                Effect::HandOver => false,
-                Effect::HandOverRetire => true,
+            let handed = match (event, effect) {
+                (Event::Replace, Effect::HandOver) | (Event::Disown, Effect::GiveBack) => false,
+                (Event::Replace, Effect::HandOverRetire)
+                | (Event::Disown, Effect::GiveBackRetire) => true,
                 _ => return Err(Violation::NotHandedOver),
+            };
+            next.link = match event {
+                Event::Replace => Link::Removing,
+                _ => Link::Disowned,
             };
             if handed != world.retired {
                 return Err(Violation::NotHandedOver);
@@ -306,7 +320,7 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
             if next.inserter == Inserter::Inserting {
                 return Err(Violation::QueuedEarly);
             }
-            if !next.retired && !next.asked {
+            if !next.retired && !next.asked && !next.replaced {
                 return Err(Violation::QueuedUnasked);
             }
         }
@@ -339,7 +353,7 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
         _ => {}
     }
     // Who waits for its removal asks first whether it is going to come without him.
-    let leaving = next.replaced || next.retired && !next.is_had();
+    let leaving = (next.replaced || next.retired) && !next.is_had();
     if next.state.is_removed() != (next.removed > 0) || next.state.is_leaving() != leaving {
         return Err(Violation::WrongRemoved);
     }
@@ -505,6 +519,46 @@ mod mutants {
             Violation::NotHandedOver,
             |state, event| match (event, state.change) {
                 (Event::Retire, Change::Replaced) => (state, Effect::Already),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "a retire of what is disowned is not given back",
+            Violation::NotHandedOver,
+            |state, event| match (event, state.step(event)) {
+                (Event::Disown, (next, Effect::GiveBackRetire)) => (next, Effect::GiveBack),
+                (_, next) => next,
+            },
+        ),
+        (
+            "a retire of what is disowned is accepted",
+            Violation::NotHandedOver,
+            |state, event| match (event, state.stage, state.change) {
+                (Event::Retire, Doomed, Change::Replaced) => (state, Effect::Already),
+                _ => state.step(event),
+            },
+        ),
+        (
+            "what is disowned stays in service",
+            Violation::NotSticky,
+            |state, event| match (event, state.step(event)) {
+                (Event::Disown, (next, effect)) => (at(next, Live), effect),
+                (_, next) => next,
+            },
+        ),
+        (
+            "what is disowned is queued before it is let go of",
+            Violation::WrongRemoved,
+            |state, event| match (event, state.step(event)) {
+                (Event::Disown, (next, effect)) => (at(next, Queued), effect),
+                (_, next) => next,
+            },
+        ),
+        (
+            "what is disowned is queued by nobody",
+            Violation::Stuck,
+            |state, event| match (event, state.stage, state.change) {
+                (Event::Settle, Doomed, Change::Replaced) => (at(state, Queued), Effect::None),
                 _ => state.step(event),
             },
         ),

@@ -30,7 +30,7 @@ pub(crate) const CHANGES: [Change; 6] = [
     Change::Replaced,
 ];
 
-pub(crate) const EVENTS: [Event; 10] = [
+pub(crate) const EVENTS: [Event; 11] = [
     Event::Publish,
     Event::Adopt,
     Event::Retire,
@@ -38,6 +38,7 @@ pub(crate) const EVENTS: [Event; 10] = [
     Event::Take,
     Event::Settle,
     Event::Replace,
+    Event::Disown,
     Event::Remove,
     Event::Hold,
     Event::Put,
@@ -184,8 +185,11 @@ static TABLE: &[Row] = {
         row(Ev::Settle, &[S::Live], &[C::Taken], (None, Some(C::None)), E::None),
         row(Ev::Settle, &[S::Live], &[C::Again], (None, Some(C::Queued)), E::Queue),
         row(Ev::Settle, &[S::Doomed], &[C::Taken, C::Again], (Some(S::Queued), Some(C::None)), E::Queue),
+        row(Ev::Settle, &[S::Doomed], &[C::Replaced], (Some(S::Queued), None), E::Queue),
         row(Ev::Replace, &[S::Live], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOver),
         row(Ev::Replace, &[S::Doomed], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOverRetire),
+        row(Ev::Disown, &[S::Live], &[C::Taken, C::Again], (Some(S::Doomed), Some(C::Replaced)), E::GiveBack),
+        row(Ev::Disown, &[S::Doomed], &[C::Taken, C::Again], (None, Some(C::Replaced)), E::GiveBackRetire),
         with(Holds::No, row(Ev::Remove, &[S::Taken], ANY_CHANGE, (Some(S::Releasing), None), E::Release)),
         with(Holds::Some, row(Ev::Remove, &[S::Taken], ANY_CHANGE, (Some(S::Removed), None), E::None)),
         with(Holds::More, row(Ev::Hold, &[S::Live], ANY_CHANGE, (None, None), E::None)),
