@@ -100,6 +100,9 @@ impl Protocol {
         let (next, effect) = state.step(event);
         match (self.mutant, effect) {
             (Some(Mutant::ForgetsRetire), Effect::HandOverRetire) => (next, Effect::HandOver),
+            (Some(Mutant::ForgetsRetireGivenBack), Effect::GiveBackRetire) => {
+                (next, Effect::GiveBack)
+            }
             (Some(Mutant::ForgetsAgain), Effect::Queue)
                 if event == Event::Settle && next.is_live() =>
             {
@@ -187,14 +190,18 @@ impl Model for Protocol {
         let mut first = Range::new(span(0, end), State::building(holds), None);
         first.state = first.state.step(Event::Publish).0;
         first.served = true;
+        first.known = true;
         ranges[0] = Some(first);
         vec![World {
-            pages: std::array::from_fn(|page| Page {
-                mapped: true,
-                pte: Some(0),
-                fresh: 1,
-                device: (page < end).then_some(0),
-                wanted: page < end,
+            pages: std::array::from_fn(|page| {
+                let mapped = self.scenario.unmapped != Some(page);
+                Page {
+                    mapped,
+                    pte: mapped.then_some(0),
+                    fresh: 1,
+                    device: (mapped && page < end).then_some(0),
+                    wanted: mapped && page < end,
+                }
             }),
             subscriptions,
             exiting: false,

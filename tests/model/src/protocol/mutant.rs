@@ -71,6 +71,16 @@ mutants! {
         "Where memory runs out, pieces that are indexed already stay in the index.";
     DisownedFreed: UseAfterFree in "a hole, memory runs out, and a retire",
         "Where memory runs out, pieces that lookups may have found are freed at once.";
+    DisownedReleased: ReleasedTwice in "a hole, memory runs out, and a retire",
+        "The driver is told of the release of pieces that it never was told of.";
+    DisownsFirst: OutOfService in "a hole, and memory runs out",
+        "Where memory runs out, pieces are given up before the old range is in the index again.";
+    ForgetsGivenBack: Lost in "a hole, memory runs out, and what is found is punched",
+        "What was asked of pieces that were given up for want of memory is not asked of the old range.";
+    ForgetsRetireGivenBack: Lost in "a hole, memory runs out, and what is found is retired",
+        "Nobody looks whether pieces that were given up for want of memory had been retired.";
+    GivesBackLate: InTheWay in "a hole, memory runs out, and another takes the place of what is found",
+        "The index is not locked until the old range knows what was asked of pieces that were given up.";
     PublishesPieces: Refused in "a hole, and a fault beside it",
         "Pieces are published like any range, instead of being kept from the worker until they are let go of.";
     AbandonedReleased: ReleasedTwice in "a hole, memory runs out, and a retire",

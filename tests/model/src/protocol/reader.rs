@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device's page fault: `lookup`, `hold`, `begin`, a look at the process's pages, `commit`.
+//! A device's page fault: `lookup`, `hold`, `begin`, a look at the process's pages, `commit`. Or somebody who asks for
+//! something, in the section, of what he has found.
 //!
 //! The end of the SRCU section is part of the step that takes the hold: later, it could only hold off
 //! more.
@@ -13,16 +14,32 @@ use super::{
     mutant::Mutant,
     world::{
         name,
+        pages,
+        span,
         Owner,
+        Range,
         Violation,
         World, //
     },
     Protocol, //
 };
-use crate::state::{
-    Effect,
-    Event, //
+use crate::{
+    spans::small::PAGE_SIZE,
+    state::{
+        Effect,
+        Event, //
+    },
+    wish::Wish, //
 };
+
+/// What it asks for instead of a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// That what it finds is retired.
+    Retire,
+    /// That the page is given up, which is not mapped.
+    Punch,
+}
 
 /// How far it has come; the range that it has to do with, and a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +48,7 @@ pub(super) enum At {
     Done,
     Looks,
     Found(usize),
+    Asks(usize),
     Holds(usize),
     Begins(usize),
     Begun(usize),
@@ -51,6 +69,8 @@ pub(super) struct Reader {
     page: usize,
     /// Whether the page has been in service since it began to look.
     steady: bool,
+    /// Whether what it has asked for was accepted.
+    accepted: bool,
 }
 
 impl Reader {
@@ -60,7 +80,28 @@ impl Reader {
             section: false,
             page: page.unwrap_or(0),
             steady: false,
+            accepted: false,
         }
+    }
+
+    /// Whether what it has asked for `page` has not been done in the end, and `range`, which is there, does
+    /// not know.
+    pub(super) fn is_ignored(
+        &self,
+        protocol: &Protocol,
+        range: &Range,
+        page: usize,
+        stalled: bool,
+    ) -> bool {
+        let remembered = match protocol.scenario.asks {
+            None => return false,
+            Some(Ask::Retire) => false,
+            Some(Ask::Punch) => range
+                .wish
+                .doubtful(range.span, protocol.scenario.grain * PAGE_SIZE)
+                .is_some_and(|doubtful| pages(doubtful).contains(&page)),
+        };
+        self.accepted && page == self.page && !range.inserted && !(remembered && stalled)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -125,12 +166,14 @@ impl Protocol {
                     name(id),
                     if live { "live" } else { "not live" }
                 );
-                if live {
+                if live && self.scenario.asks.is_some() {
+                    At::Asks(id)
+                } else if live {
                     At::Holds(id)
                 } else {
                     // Who is not live any more may have left the place to others.
                     let looks = if self.is(Mutant::ForgetsDisowned) {
-                        world.range(id).is_replaced()
+                        !world.range(id).disowned
                     } else {
                         !self.is(Mutant::LooksOnce)
                     };
@@ -140,6 +183,22 @@ impl Protocol {
                     } else {
                         self.nothing(world, log)
                     }
+                }
+            }
+            At::Asks(id) => {
+                let effect = match self.scenario.asks {
+                    Some(Ask::Punch) => {
+                        let page = span(page, page + 1);
+                        world.change(self, id, Wish::unmapped(page), log)
+                    }
+                    _ => world.retire(self, id, log),
+                };
+                self.leave(world);
+                if effect == Effect::Gone {
+                    At::Looks
+                } else {
+                    world.reader.accepted = true;
+                    At::Done
                 }
             }
             At::Holds(id) => {

@@ -8,6 +8,7 @@ use super::{
         Plan,
         Policy, //
     },
+    reader::Ask,
     user::Op,
     world::PAGES, //
 };
@@ -20,6 +21,10 @@ pub(super) struct Scenario {
     pub(super) remaps: Option<usize>,
     /// The page that a device faults on.
     pub(super) reader: Option<usize>,
+    /// What is asked for instead.
+    pub(super) asks: Option<Ask>,
+    /// A page that is not mapped, and nobody has told the driver.
+    pub(super) unmapped: Option<usize>,
     /// What the holder of the first range does.
     pub(super) user: &'static [Op],
     /// Whether there is a caller of drain besides the worker.
@@ -39,6 +44,8 @@ impl Scenario {
             invalidators: [None; 2],
             remaps: None,
             reader: None,
+            asks: None,
+            unmapped: None,
             user: &[],
             drain: false,
             failures: 0,
@@ -101,6 +108,21 @@ impl Scenario {
         self
     }
 
+    /// Who finds `page` has what he finds retired.
+    pub(super) const fn retires(mut self, page: usize) -> Self {
+        self.reader = Some(page);
+        self.asks = Some(Ask::Retire);
+        self
+    }
+
+    /// `page` is not mapped, and who finds it punches it.
+    pub(super) const fn punches(mut self, page: usize) -> Self {
+        self.reader = Some(page);
+        self.asks = Some(Ask::Punch);
+        self.unmapped = Some(page);
+        self
+    }
+
     pub(super) const fn user(mut self, ops: &'static [Op]) -> Self {
         self.user = ops;
         self
@@ -144,6 +166,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .punch(1, 2)
         .reader(0)
         .user(&[Op::Retire, Op::Put])
+        .failures(1),
+    Scenario::new("a hole, memory runs out, and what is found is retired")
+        .punch(1, 2)
+        .retires(0)
+        .failures(1),
+    Scenario::new("a hole, memory runs out, and what is found is punched")
+        .punch(1, 2)
+        .punches(0)
+        .user(&[Op::Retry, Op::Put])
+        .failures(1),
+    Scenario::new("a hole, memory runs out, and another takes the place of what is found")
+        .punch(1, 2)
+        .retires(0)
+        .user(&[Op::Put, Op::Insert(0, 1)])
         .failures(1),
     Scenario::new("two holes that meet, and a fault in one")
         .punch(1, 2)

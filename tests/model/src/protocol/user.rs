@@ -17,6 +17,7 @@ use super::{
         pages,
         span,
         text,
+        Range,
         Violation,
         World, //
     },
@@ -109,6 +110,7 @@ impl Protocol {
             (At::Removes(effect), _) => {
                 let accepted = *effect != Effect::Gone && !self.is(Mutant::RemoveForgetsPieces);
                 let waits_for_pieces = accepted
+                    && world.range(FIRST).is_replaced()
                     && world.ranges.iter().flatten().any(|range| {
                         range.parent == Some(FIRST) && range.served && !range.state.is_removed()
                     });
@@ -187,6 +189,7 @@ impl Protocol {
             }
             (At::Publishes(id), _) => {
                 world.touch(id).served = true;
+                world.touch(id).known = true;
                 if world.apply(self, id, Event::Publish) == Effect::Queue {
                     world.queue(id);
                 }
@@ -251,7 +254,10 @@ impl Protocol {
             for id in way.into_iter().flatten() {
                 let range = *world.range(id);
                 let parent = range.parent.map(|parent| world.range(parent).retired);
-                if range.retired || parent == Some(true) {
+                let disowned =
+                    |piece: &Range| piece.parent == Some(id) && piece.served && piece.retired;
+                let given_back = world.ranges.iter().flatten().any(disowned);
+                if range.retired || parent == Some(true) || given_back {
                     world.broke(Violation::InTheWay);
                 }
             }

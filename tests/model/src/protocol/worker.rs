@@ -79,8 +79,11 @@ pub(super) enum At {
     Replace(usize),
     /// Mutant: the pieces are indexed after that.
     IndexLate(usize, Effect, Wish),
-    /// The pieces are retired; whether they are in the old range's place.
-    Retire(usize, usize, Option<Wish>),
+    /// The pieces are retired, with the old range.
+    Retire(usize, usize, Wish),
+    /// The pieces are disowned; whether one was retired, and what else it was asked for.
+    Disown(usize, usize),
+    GiveBack(usize, usize, bool, Wish),
     /// Without the mutex.
     Inherit(usize, usize, Wish),
     GiveUp(usize),
@@ -266,21 +269,28 @@ impl Protocol {
                 }
                 self.replaced(world, id, effect, wish, log)
             }
-            At::Retire(id, i, there) => {
+            At::Retire(id, i, wish) => {
                 let swap = self.swap(world, id);
                 let piece = swap.pieces[i];
                 let effect = world.apply(self, piece, Event::Retire);
                 world.touch(piece).retired = true;
                 say!(log, "retires {}: {effect:?}", name(piece));
                 if i + 1 < swap.len {
-                    At::Retire(id, i + 1, there)
+                    At::Retire(id, i + 1, wish)
                 } else {
                     self.unlock_index(world, log);
-                    match there {
-                        Some(wish) => At::Inherit(id, 0, wish),
-                        None => At::GiveUp(id),
-                    }
+                    At::Inherit(id, 0, wish)
                 }
+            }
+            At::Disown(id, i) => self.disown(world, n, id, i, log),
+            At::GiveBack(id, i, retired, wish) => {
+                if retired {
+                    self.retire_taken(world, id, log);
+                    world.give_up(world.range(id).span);
+                } else {
+                    world.change(self, id, wish, log);
+                }
+                self.disowned(world, n, id, i, log)
             }
             At::Inherit(id, i, wish) => {
                 let swap = self.swap(world, id);
@@ -452,11 +462,59 @@ impl Protocol {
         wish: Wish,
         log: &mut Log,
     ) -> At {
+        for piece in self.swap(world, id).pieces() {
+            world.touch(piece).known = true;
+        }
         if effect == Effect::HandOverRetire && !self.is(Mutant::NoHandOver) {
-            return At::Retire(id, 0, Some(wish));
+            return At::Retire(id, 0, wish);
         }
         self.unlock_index(world, log);
         At::Inherit(id, 0, wish)
+    }
+
+    /// `Range::disown`
+    fn disown(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
+        let piece = self.swap(world, id).pieces[i];
+        let effect = world.apply(self, piece, Event::Disown);
+        say!(log, "disowns {}: {effect:?}", name(piece));
+        let range = world.touch(piece);
+        range.disowned = !self.is(Mutant::DisownedReleased);
+        let wish = std::mem::replace(&mut range.wish, Wish::NONE);
+        let retired = effect == Effect::GiveBackRetire;
+        let asked = retired || wish.concerns(range.span);
+        if asked && !self.is(Mutant::ForgetsGivenBack) {
+            At::GiveBack(id, i, retired, wish)
+        } else {
+            self.disowned(world, n, id, i, log)
+        }
+    }
+
+    /// The old range has been asked for what its `i`-th piece was.
+    fn disowned(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
+        let swap = self.swap(world, id);
+        if i + 1 < swap.len {
+            return At::Disown(id, i + 1);
+        }
+        if self.is(Mutant::DisownsFirst) {
+            self.roll_back(world, id, swap.len, log);
+        }
+        if world.index_lock == Some(Owner::Worker(n)) {
+            self.unlock_index(world, log);
+        }
+        At::GiveUp(id)
+    }
+
+    /// Puts the old range in the index again, in the place of the first `stored` pieces.
+    fn roll_back(&self, world: &mut World, id: usize, stored: usize, log: &mut Log) {
+        say!(log, "the index is as it was");
+        let swap = self.swap(world, id);
+        for piece in swap.pieces().take(stored) {
+            for page in pages(world.range(piece).span) {
+                if world.index[page] == Some(piece) {
+                    world.index[page] = Some(id);
+                }
+            }
+        }
     }
 
     fn swap(&self, world: &mut World, id: usize) -> Swap {
@@ -652,15 +710,14 @@ impl Protocol {
         let swap = self.swap(world, id);
         let piece = swap.pieces[i];
         if fails {
-            say!(log, "no memory for {} in the index: as it was", name(piece));
-            if !self.is(Mutant::NoRollback) {
-                for done in swap.pieces().take(i) {
-                    for page in pages(world.range(done).span) {
-                        world.index[page] = Some(id);
-                    }
-                }
+            say!(log, "no memory for {} in the index", name(piece));
+            if !self.is(Mutant::NoRollback) && !self.is(Mutant::DisownsFirst) {
+                self.roll_back(world, id, i, log);
             }
-            return At::Retire(id, 0, None);
+            if self.is(Mutant::GivesBackLate) {
+                self.unlock_index(world, log);
+            }
+            return At::Disown(id, 0);
         }
         say!(log, "indexes {}", name(piece));
         self.index(world, piece);

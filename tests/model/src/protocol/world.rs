@@ -90,6 +90,10 @@ pub(super) struct Range {
     pub(super) parent: Option<usize>,
     /// Whether it has been in service, or is going to be: it was published or adopted.
     pub(super) served: bool,
+    /// Whether the driver knows of it.
+    pub(super) known: bool,
+    /// `Range::disowned`
+    pub(super) disowned: bool,
     /// Whether a call to retire it was accepted, or to retire the range that it is a piece of
     /// before that was replaced.
     pub(super) retired: bool,
@@ -109,6 +113,8 @@ impl Range {
             removal: Removal::None,
             parent,
             served: false,
+            known: false,
+            disowned: false,
             retired: false,
             freed: false,
             inserted: false,
@@ -132,7 +138,7 @@ pub(super) enum Violation {
     UseAfterFree,
     /// A request is put on a list that is on one.
     QueuedTwice,
-    /// A range is released twice, or one that never was in service.
+    /// A range is released twice, or the driver hears of the release of one that it does not know.
     ReleasedTwice,
     /// The state machine refuses what the protocol has somebody do.
     Refused,
@@ -140,7 +146,8 @@ pub(super) enum Violation {
     OutOfService,
     /// A lookup does not find a page that is in service all the time.
     Missed,
-    /// What was retired is in service after the call has returned.
+    /// What was retired is in service after the call has returned. Where a piece was retired that is then
+    /// disowned the old range is, until it is given that back; that is not looked for.
     NotSticky,
     /// `remove` has returned, and events still reach what it was called for.
     RemovedEarly,
@@ -164,7 +171,10 @@ impl Violation {
         (Self::Uncovered, "a notifier covers what the device reaches"),
         (Self::UseAfterFree, "nobody touches what is freed"),
         (Self::QueuedTwice, "a request is on one list"),
-        (Self::ReleasedTwice, "what was in service is released once"),
+        (
+            Self::ReleasedTwice,
+            "the driver hears once of the release of what it knows",
+        ),
         (
             Self::Refused,
             "the state machine knows every step of the protocol",
@@ -351,9 +361,15 @@ impl World {
 
     /// The end of a range's life.
     pub(super) fn release(&mut self, id: usize, log: &mut Log) {
-        say!(log, "releases {}", name(id));
+        let heard = !self.range(id).disowned;
+        say!(
+            log,
+            "{} {}",
+            if heard { "releases" } else { "frees" },
+            name(id)
+        );
         let range = self.touch(id);
-        let wrong = range.freed || !range.served;
+        let wrong = range.freed || heard != range.known;
         range.freed = true;
         if wrong {
             self.broke(Violation::ReleasedTwice);
@@ -449,6 +465,9 @@ impl World {
                     .grain(page)
                     .all(|page| !self.pages[page].mapped || !protocol.keeps(page))
                     && !range.inserted;
+                if self.reader.is_ignored(protocol, range, page, self.stalled) {
+                    return Some(Violation::Lost);
+                }
                 if self.index[page] != Some(id) || dead && protocol.changes() && !self.stalled {
                     return Some(Violation::Lost);
                 }
