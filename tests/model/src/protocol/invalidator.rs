@@ -214,6 +214,10 @@ impl Protocol {
         if !self.is(Mutant::NoSequence) {
             world.subscriptions.set_seq(id, seq);
         }
+        if world.range(id).disowned && self.is(Mutant::DisownedDeaf) {
+            say!(log, "which nobody hears of");
+            return;
+        }
         world.zap(span);
         match (plan.kind, plan.policy) {
             (Kind::Clear | Kind::TryClear, _) => {}

@@ -73,6 +73,8 @@ mutants! {
         "Where memory runs out, pieces that lookups may have found are freed at once.";
     DisownedReleased: ReleasedTwice in "a hole, memory runs out, and a retire",
         "The driver is told of the release of pieces that it never was told of.";
+    DisownedDeaf: Stale in "a hole, pages that are cleared, and memory runs out",
+        "The driver does not hear of events at pieces that were given up, though something may be installed through them.";
     DisownsFirst: OutOfService in "a hole, and memory runs out",
         "Where memory runs out, pieces are given up before the old range is in the index again.";
     ForgetsGivenBack: Lost in "a hole, memory runs out, and what is found is punched",

@@ -181,6 +181,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .retires(0)
         .user(&[Op::Put, Op::Insert(0, 1)])
         .failures(1),
+    Scenario::new("a hole, pages that are cleared, and memory runs out")
+        .punch(1, 2)
+        .clear(0, 1)
+        .reader(0)
+        .failures(1),
     Scenario::new("two holes that meet, and a fault in one")
         .punch(1, 2)
         .punch(0, 1)
