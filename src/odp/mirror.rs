@@ -349,8 +349,8 @@ impl<T: Mirrored> Mirror<T> {
         let range = hold.interval().data();
         let retire = hold.retire();
         Worker::wait_removed(range.worker_borrow(), range.request(), p);
-        if range.is_replaced() && retire != Retire::Replaced {
-            // That had begun, so that it is the pieces that have been retired.
+        if range.leaves_with_others() && retire != Retire::Replaced {
+            // Pieces that are in its place, and have been retired, or that were for a moment.
             Worker::flush(self.worker.as_arc_borrow(), Until::Removed, p);
         }
         retire

@@ -358,6 +358,8 @@ pub struct Range<T: Mirrored> {
     swap: Guarded<Option<KBox<Swap<T>>>>,
     /// Whether the driver has not been told of it and never will be.
     disowned: Atomic<bool>,
+    /// Whether there have been pieces of it that were disowned.
+    has_disowned: Atomic<bool>,
     space: Arc<Space<T>>,
     shared: Arc<Shared<T>>,
 }
@@ -407,6 +409,7 @@ impl<T: Mirrored> Range<T> {
                     wish: Guarded::new(Wish::NONE),
                     swap: Guarded::new(None),
                     disowned: Atomic::new(false),
+                    has_disowned: Atomic::new(false),
                     space,
                     shared,
                 }),
@@ -562,6 +565,16 @@ impl<T: Mirrored> Range<T> {
             let wish = self.with_wish(|wish| core::mem::replace(wish, Wish::NONE));
             (effect != Effect::GiveBackRetire, wish)
         })
+    }
+
+    /// Remembers that pieces of it have been disowned, which leave in the same batches.
+    pub(super) fn note_disowned(&self) {
+        self.has_disowned.store(true, Relaxed);
+    }
+
+    /// Whether what leaves with it may be more than itself.
+    pub(super) fn leaves_with_others(&self) -> bool {
+        self.is_replaced() || self.has_disowned.load(Relaxed)
     }
 
     /// Marks the range replaced, and returns what has been asked for since it was taken.

@@ -257,7 +257,7 @@ impl<T: Mirrored> Swap<T> {
             let piece = MayBlock::assume(|p| piece.remove(p));
             // What callbacks asked of it, its driver has asked of the old range, too, unless it
             // looked at the size.
-            range.remember(piece.data().take_wish());
+            range.remember(piece.data().take_wish().only_unmapped());
             if !piece.data().is_wanted() {
                 range.remember(Wish::unmapped(piece.span()));
             }
@@ -344,6 +344,8 @@ impl<T: Mirrored> Swap<T> {
         for piece in self.pieces.iter() {
             let span = piece.interval().span();
             let (wanted, wish) = piece.interval().data().disown();
+            // What it wanted to keep was meant for itself.
+            let wish = wish.only_unmapped();
             if !wanted {
                 let _ = old.request().apply(Event::Retire);
             } else if wish.concerns(span) {
@@ -355,6 +357,7 @@ impl<T: Mirrored> Swap<T> {
     /// Gives up pieces that lookups may have found: they leave as any range does, but nobody hears of it.
     fn disown(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
         interval.data().give_up(self.wish);
+        interval.data().note_disowned();
         self.let_go(interval);
     }
 

@@ -90,6 +90,14 @@ impl Wish {
         }
     }
 
+    /// What it knows to be unmapped, alone.
+    pub(super) fn only_unmapped(self) -> Self {
+        Self {
+            unmapped: self.unmapped,
+            ..Self::NONE
+        }
+    }
+
     /// The part of a range at `span` that may be given up because it is not mapped: where
     /// [`Wish::plan`] wants to know what is.
     ///

@@ -59,6 +59,8 @@ mutants! {
         "A range is freed when it is removed, although it is held.";
     RemoveForgetsPieces: RemovedEarly in "a hole, and the range is removed",
         "`remove` of a range that is being replaced does not wait for the pieces, which are retired with it.";
+    RemoveForgetsDisowned: RemovedEarly in "a hole, memory runs out, and the range is removed",
+        "`remove` of a range does not wait for pieces that were given up for want of memory.";
     CallbackRemoves: Stuck in "a hole, and the range is retired from outside",
         "A callback waits for the removal (P4).";
     TrustsTheHull: OutOfService in "two holes, and a fault between them",

@@ -186,6 +186,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .clear(0, 1)
         .reader(0)
         .failures(1),
+    Scenario::new("a hole, memory runs out, and the range is removed")
+        .punch(1, 2)
+        .clear(0, 1)
+        .user(&[Op::Remove])
+        .failures(1),
     Scenario::new("two holes that meet, and a fault in one")
         .punch(1, 2)
         .punch(0, 1)

@@ -109,11 +109,16 @@ impl Protocol {
             }
             (At::Removes(effect), _) => {
                 let accepted = *effect != Effect::Gone && !self.is(Mutant::RemoveForgetsPieces);
-                let waits_for_pieces = accepted
-                    && world.range(FIRST).is_replaced()
-                    && world.ranges.iter().flatten().any(|range| {
-                        range.parent == Some(FIRST) && range.served && !range.state.is_removed()
-                    });
+                let replaced = accepted && world.range(FIRST).is_replaced();
+                let waits_for_pieces = world.ranges.iter().flatten().any(|range| {
+                    let waits = if range.disowned {
+                        !self.is(Mutant::RemoveForgetsDisowned)
+                    } else {
+                        replaced
+                    };
+                    let of_first = range.parent == Some(FIRST) && range.served;
+                    waits && of_first && !range.state.is_removed()
+                });
                 world.range(FIRST).state.is_removed() && !waits_for_pieces
             }
             _ => true,
