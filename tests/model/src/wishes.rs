@@ -69,6 +69,7 @@ fn algebra() {
         assert_eq!(a.and(a), a);
         assert_eq!(a.and(Wish::NONE), a);
         assert_eq!(a.only_keep().and(a), a);
+        assert_eq!(a.only_keep().and(a.only_unmapped()), a);
         for &b in &single {
             assert_eq!(a.and(b), b.and(a));
             assert_eq!(a.and(b).and(b), a.and(b));
