@@ -8,7 +8,8 @@
 #   make check      the long ones
 #   make soak       the oracle for SECONDS (600)
 #   make test-rdma  those of rxe: with the repairs, and that they fail without
-#   make bench      the table of latencies
+#   make bench      the tables that say most
+#   make bench-full all of them, for an hour or more, and a report with plots
 #   make doc        rustdoc of the library
 #   make clean      removes what was built from this checkout, not the root and the kernels
 #
@@ -16,7 +17,7 @@
 
 SECONDS ?= 600
 
-.PHONY: all test check soak test-rdma bench bench-short doc clean
+.PHONY: all test check soak test-rdma bench bench-short bench-full doc clean
 all:
 	@vm/modules plain
 
@@ -37,6 +38,9 @@ bench:
 
 bench-short:
 	@bench/bench --short
+
+bench-full:
+	@bench/bench --full
 
 doc:
 	@vm/doc

@@ -4,46 +4,107 @@
 
 use super::{
     in_callback,
+    mmap_write::MmapWrite,
     none::Nothing,
     notify::Notify,
+    rcu::RcuArm,
+    refcount::RefcountArm,
     region::Region,
     retire::Retire,
-    uapi::ARMS, //
+    srcu_each::SrcuEachArm,
+    uapi::ARMS,
+    whole::Whole, //
 };
 use kernel::{
     mm::MmWithUser,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::Delta, //
 };
-use odp::MayBlock;
+use odp::{
+    Config,
+    MayBlock, //
+};
 
 /// A way to keep up with what a process does to memory that is mirrored.
 ///
 /// The program does the same whichever it is: it maps memory, has it mirrored, unmaps it with one
 /// eye on the clock, and has the rest done outside of what it measures.
+///
+/// A range goes when all of it is unmapped. When a part is, arms that can give up that part (see
+/// [`ARMS`]) do so, and others keep all of it.
 pub(crate) trait Arm: Send + Sync {
     /// Mirrors all ranges of a region from now on. May sleep.
-    fn mirror(&mut self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result;
+    fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result;
+
+    /// Returns when all is done that callbacks have asked for so far, releases not included.
+    fn settle(&self, p: &mut MayBlock<'_>) -> Result {
+        let _ = p;
+        Ok(())
+    }
 
     /// Returns when nothing is left of a region that has been mirrored and then unmapped.
     ///
     /// # Errors
     ///
     /// `EBUSY` if it has not been unmapped.
-    fn finish(&mut self, region: &Region, p: &mut MayBlock<'_>) -> Result;
+    fn finish(&self, region: &Region, p: &mut MayBlock<'_>) -> Result;
+
+    /// Whether a device would find a range at `addr`: under the arm's reader protection, and nothing
+    /// else. Called by several tasks at the same time as all of the above.
+    fn lookup(&self, addr: usize, p: &mut MayBlock<'_>) -> bool {
+        let (_, _) = (addr, p);
+        false
+    }
+
+    /// What it has cost so far.
+    fn cost(&self) -> Cost {
+        Cost::default()
+    }
 }
 
-/// Makes the arm of that index in [`ARMS`](super::uapi::ARMS), for an address space.
+/// What an arm has cost.
+#[derive(Default)]
+pub(crate) struct Cost {
+    /// Grace periods; `None` if it has none by design, or does not know.
+    pub(crate) grace_periods: Option<u64>,
+}
+
+/// Makes the arm of that index in [`ARMS`], for an address space.
 ///
 /// # Errors
 ///
 /// `EINVAL` if there is none, `EOPNOTSUPP` if this kernel cannot have it, or those of the arm.
-pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result<KBox<dyn Arm>> {
-    Ok(match ARMS.get(index).copied() {
-        Some("none") => KBox::new(Nothing, GFP_KERNEL)?,
-        Some("notify") => KBox::new(Notify::new(mm, p)?, GFP_KERNEL)?,
-        Some("retire") => KBox::new(Retire::new(mm, p)?, GFP_KERNEL)?,
-        Some(arm) if arm.starts_with("incb-") => in_callback::choose(arm, mm, p)?,
+pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result<Arc<dyn Arm>> {
+    let name = ARMS.get(index).ok_or(EINVAL)?.name;
+    Ok(match name {
+        "none" => Arc::new(Nothing, GFP_KERNEL)?,
+        "notify" => Arc::new(Notify::new(mm, p)?, GFP_KERNEL)?,
+        "retire" => Arc::new(Retire::new(mm, Config::default(), p)?, GFP_KERNEL)?,
+        "retire-now" => Arc::new(Retire::new(mm, at_once(), p)?, GFP_KERNEL)?,
+        "retire-exp" => Arc::new(Retire::new(mm, expedited(), p)?, GFP_KERNEL)?,
+        "rcu" => Arc::new(RcuArm::new(mm, p)?, GFP_KERNEL)?,
+        "srcu-each" => Arc::new(SrcuEachArm::new(mm, p)?, GFP_KERNEL)?,
+        "refcount" => Arc::new(RefcountArm::new(mm, p)?, GFP_KERNEL)?,
+        "mmap-write" => Arc::new(MmapWrite::new(mm, p)?, GFP_KERNEL)?,
+        "whole" => Arc::new(Whole::new(mm, p)?, GFP_KERNEL)?,
+        name if name.starts_with("incb-") => in_callback::choose(name, mm, p)?,
         _ => return Err(EINVAL),
     })
+}
+
+/// The library without the time that its worker gives to who woke it up.
+fn at_once() -> Config {
+    Config {
+        linger: Delta::ZERO,
+        ..Config::default()
+    }
+}
+
+/// The library with grace periods that are expedited.
+fn expedited() -> Config {
+    Config {
+        expedited: true,
+        ..Config::default()
+    }
 }

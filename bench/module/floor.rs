@@ -5,7 +5,8 @@
 
 use super::{
     notify::Watcher,
-    region::Region, //
+    region::Region,
+    user_lock::UserLock, //
 };
 use kernel::{
     mm::Mm,
@@ -139,7 +140,7 @@ impl Floor {
         region: Arc<Region>,
         p: &mut MayBlock<'_>,
     ) -> Result<Times> {
-        let lock = Watcher::lock()?;
+        let lock = UserLock::new()?;
         let mut registrations = KVVec::with_capacity(region.len(), GFP_KERNEL)?;
         for span in region.ranges() {
             registrations.push(Watcher::insert(mm, span?, &lock, p)?, GFP_KERNEL)?;

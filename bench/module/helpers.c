@@ -5,6 +5,7 @@
  */
 
 #include <linux/maple_tree.h>
+#include <linux/mm.h>
 
 #include "helpers.h"
 
@@ -23,4 +24,14 @@ void odp_bench_forget(struct maple_tree *tree, unsigned long first, unsigned lon
 			break;
 	}
 	mas_unlock(&mas);
+}
+
+void odp_bench_mmap_write_lock(struct mm_struct *mm)
+{
+	mmap_write_lock(mm);
+}
+
+void odp_bench_mmap_write_unlock(struct mm_struct *mm)
+{
+	mmap_write_unlock(mm);
 }

@@ -82,11 +82,11 @@ unsafe extern "C" {
 /// # Errors
 ///
 /// `EINVAL` if there is none, `ENOMEM`, `EINTR`.
-pub(crate) fn choose(arm: &str, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result<KBox<dyn Arm>> {
+pub(crate) fn choose(arm: &str, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result<Arc<dyn Arm>> {
     Ok(match arm {
-        "incb-faithful" => KBox::new(InCallback::<Faithful>::new(mm, p)?, GFP_KERNEL)?,
-        "incb-mutex" => KBox::new(InCallback::<Mutexed>::new(mm, p)?, GFP_KERNEL)?,
-        "incb-srcu" => KBox::new(InCallback::<Lockless>::new(mm, p)?, GFP_KERNEL)?,
+        "incb-faithful" => Arc::new(InCallback::<Faithful>::new(mm, p)?, GFP_KERNEL)?,
+        "incb-mutex" => Arc::new(InCallback::<Mutexed>::new(mm, p)?, GFP_KERNEL)?,
+        "incb-srcu" => Arc::new(InCallback::<Lockless>::new(mm, p)?, GFP_KERNEL)?,
         _ => return Err(EINVAL),
     })
 }
@@ -576,22 +576,18 @@ impl<R: Readers> Mirror<R> {
         }
     }
 
-    /// Runs `f` if there is a range at `addr`, while that is so, as an access of the device would be.
+    /// Whether there is a range at `addr`.
     ///
     /// This is what the arms differ in; see [`Faithful`], [`Mutexed`], [`Lockless`].
-    #[allow(dead_code, reason = "for workloads that look up")]
-    fn access<T>(&self, addr: usize, f: impl FnOnce() -> T) -> Option<T> {
+    fn covers(&self, addr: usize) -> bool {
         let _section = R::enter(&self.domain);
-        let early = (!R::LOCKLESS).then(|| self.user.lock());
-        let entry = self.index.load(addr)?;
-        // SAFETY: What is found in the index is a piece, and valid while the user lock is held, or else
-        // during the section.
-        let piece: &Piece<R> = unsafe { entry.cast().as_ref() };
-        if !piece.covers(addr) {
-            return None;
-        }
-        let _user = early.unwrap_or_else(|| self.user.lock());
-        piece.covers(addr).then(f)
+        let _user = (!R::LOCKLESS).then(|| self.user.lock());
+        self.index.load(addr).is_some_and(|entry| {
+            // SAFETY: What is found in the index is a piece, and valid while the user lock is held, or
+            // else during the section.
+            let piece: &Piece<R> = unsafe { entry.cast().as_ref() };
+            piece.covers(addr)
+        })
     }
 
     /// Mirrors a span from now on.
@@ -813,7 +809,7 @@ impl<R: Readers> InCallback<R> {
 }
 
 impl<R: Readers> Arm for InCallback<R> {
-    fn mirror(&mut self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
+    fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
         p.for_invalidate();
         let mm = self.mirror.mm.mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here.
@@ -824,7 +820,7 @@ impl<R: Readers> Arm for InCallback<R> {
         Ok(())
     }
 
-    fn finish(&mut self, region: &Region, p: &mut MayBlock<'_>) -> Result {
+    fn finish(&self, region: &Region, p: &mut MayBlock<'_>) -> Result {
         p.for_invalidate();
         if self.mirror.user.lock().live != 0 {
             return Err(EBUSY);
@@ -833,6 +829,13 @@ impl<R: Readers> Arm for InCallback<R> {
         region.removed(region.now());
         self.mirror.wait(|counts| counts.released == 0);
         Ok(())
+    }
+
+    // Nothing is to be settled: a hole is made by the callback, and the remainder's notifier is in the tree
+    // when the unmapping returns, unless some other invalidation is in progress.
+
+    fn lookup(&self, addr: usize, _p: &mut MayBlock<'_>) -> bool {
+        self.mirror.covers(addr)
     }
 }
 

@@ -5,7 +5,8 @@
 use super::arm::Arm;
 use kernel::{
     mm::MmWithUser,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 use odp::MayBlock;
 
@@ -14,6 +15,6 @@ use odp::MayBlock;
 /// # Errors
 ///
 /// `EOPNOTSUPP`: the kernel does not have the patches of `bench/in_callback`.
-pub(crate) fn choose(_arm: &str, _mm: &MmWithUser, _p: &mut MayBlock<'_>) -> Result<KBox<dyn Arm>> {
+pub(crate) fn choose(_arm: &str, _mm: &MmWithUser, _p: &mut MayBlock<'_>) -> Result<Arc<dyn Arm>> {
     Err(EOPNOTSUPP)
 }

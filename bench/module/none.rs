@@ -16,11 +16,11 @@ use odp::MayBlock;
 pub(crate) struct Nothing;
 
 impl Arm for Nothing {
-    fn mirror(&mut self, _region: &Arc<Region>, _p: &mut MayBlock<'_>) -> Result {
+    fn mirror(&self, _region: &Arc<Region>, _p: &mut MayBlock<'_>) -> Result {
         Ok(())
     }
 
-    fn finish(&mut self, _region: &Region, _p: &mut MayBlock<'_>) -> Result {
+    fn finish(&self, _region: &Region, _p: &mut MayBlock<'_>) -> Result {
         Ok(())
     }
 }

@@ -5,7 +5,8 @@
 
 use super::{
     arm::Arm,
-    region::Region, //
+    region::Region,
+    user_lock::UserLock, //
 };
 use core::convert::Infallible;
 use kernel::{
@@ -37,20 +38,15 @@ use odp::{
 /// What a notifier has besides its span: the lock without which no sequence may be recorded, the
 /// same for all ranges of a region.
 pub(crate) struct Watcher {
-    lock: Arc<Mutex<()>>,
+    lock: Arc<UserLock>,
 }
 
 impl Watcher {
-    /// Makes the lock.
-    pub(crate) fn lock() -> Result<Arc<Mutex<()>>> {
-        Arc::pin_init(new_mutex!((), "odp_bench::Watcher::lock"), GFP_KERNEL)
-    }
-
     /// Watches a span of addresses from now on.
     pub(crate) fn insert(
         mm: &ARef<Mm>,
         span: Span,
-        lock: &Arc<Mutex<()>>,
+        lock: &Arc<UserLock>,
         p: &mut MayBlock<'_>,
     ) -> Result<Registration<Self>> {
         let lock = lock.clone();
@@ -66,15 +62,10 @@ impl Invalidate for Watcher {
     type Module = crate::LocalModule;
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
-        let lock = &this.data().lock;
-        let (inv, guard) = match lock.try_lock() {
-            Some(guard) => (inv, guard),
-            None => match inv.would_block() {
-                Ok(handled) => return handled,
-                Err(inv) => (inv, lock.lock()),
-            },
+        let (guard, handled) = match this.data().lock.begin(inv) {
+            Ok(begun) => begun,
+            Err(handled) => return handled,
         };
-        let handled = inv.record();
         drop(guard);
         handled
     }
@@ -83,7 +74,7 @@ impl Invalidate for Watcher {
 /// Watches, and removes when there is time for it.
 pub(crate) struct Notify {
     mm: ARef<Mm>,
-    registrations: KVVec<Registration<Watcher>>,
+    registrations: Pin<KBox<Mutex<KVVec<Registration<Watcher>>>>>,
 }
 
 impl Notify {
@@ -92,23 +83,28 @@ impl Notify {
         mmu_interval::prepare(mm, p)?;
         Ok(Self {
             mm: ARef::from(&**mm),
-            registrations: KVVec::new(),
+            registrations: KBox::pin_init(
+                new_mutex!(KVVec::new(), "odp_bench::Notify::registrations"),
+                GFP_KERNEL,
+            )?,
         })
     }
 }
 
 impl Arm for Notify {
-    fn mirror(&mut self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
-        let lock = Watcher::lock()?;
+    fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
+        let lock = UserLock::new()?;
+        let mut registrations = self.registrations.lock();
         for span in region.ranges() {
             let registration = Watcher::insert(&self.mm, span?, &lock, p)?;
-            self.registrations.push(registration, GFP_KERNEL)?;
+            registrations.push(registration, GFP_KERNEL)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, region: &Region, p: &mut MayBlock<'_>) -> Result {
-        while let Some(registration) = self.registrations.pop() {
+    fn finish(&self, region: &Region, p: &mut MayBlock<'_>) -> Result {
+        let mut registrations = self.registrations.lock();
+        while let Some(registration) = registrations.pop() {
             registration.remove(p);
         }
         region.removed(region.now());

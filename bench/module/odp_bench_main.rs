@@ -6,21 +6,35 @@
 #![crate_name = "odp_bench"]
 
 mod arm;
+mod child;
+mod disturber;
 mod floor;
+mod grace;
 #[cfg(CONFIG_MMU_INTERVAL_IN_CALLBACK)]
 mod in_callback;
 #[cfg(not(CONFIG_MMU_INTERVAL_IN_CALLBACK))]
 #[path = "in_callback_absent.rs"]
 mod in_callback;
+mod mmap_write;
 mod none;
 mod notify;
+mod pending;
+mod queue;
+mod rcu;
+mod refcount;
 mod region;
 mod retire;
+mod slots;
+mod srcu_each;
 mod uapi;
+mod user_lock;
+mod whole;
 
 use self::{
     arm::Arm,
+    disturber::Disturber,
     floor::Floor,
+    grace::Grace,
     region::Region, //
 };
 use kernel::{
@@ -33,12 +47,20 @@ use kernel::{
     },
     mm::MmWithUser,
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
         Arc,
         Mutex, //
     },
+    time::Delta,
     transmute::{
         AsBytes,
         FromBytes, //
@@ -50,7 +72,8 @@ use kernel::{
 };
 use odp::{
     mmu_interval,
-    MayBlock, //
+    MayBlock,
+    Span, //
 };
 
 module! {
@@ -71,41 +94,50 @@ module! {
 struct BenchModule {
     #[pin]
     _device: MiscDeviceRegistration<Session>,
+    // Goes after the device.
+    _queue: queue::Handle,
 }
 
 impl kernel::InPlaceModule for BenchModule {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _queue: queue::Handle::new()?,
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions { name: uapi::NAME }),
         })
     }
 }
 
-// SAFETY: It consists of integers, without padding.
-unsafe impl FromBytes for uapi::Region {}
-// SAFETY: As above.
-unsafe impl FromBytes for uapi::Finish {}
-// SAFETY: As above.
-unsafe impl AsBytes for uapi::Finish {}
-// SAFETY: As above.
-unsafe impl FromBytes for uapi::Floor {}
-// SAFETY: As above.
-unsafe impl AsBytes for uapi::Floor {}
-// SAFETY: As above.
-unsafe impl AsBytes for uapi::Stamp {}
+macro_rules! plain {
+    ($($type:ident)*) => {$(
+        // SAFETY: It consists of integers, without padding.
+        unsafe impl FromBytes for uapi::$type {}
+        // SAFETY: As above.
+        unsafe impl AsBytes for uapi::$type {}
+    )*};
+}
+
+plain!(Region Finish Floor Stamp Reader Lookups Disturb Grace Cost);
 
 /// An open file: one process, one arm, one region at a time.
 #[pin_data]
 struct Session {
     #[pin]
     state: Mutex<State>,
+    /// How many readers there are.
+    readers: Atomic<u64>,
+    /// How many lookups they have made.
+    lookups: Atomic<u64>,
+    /// How often they have been told to end.
+    quiet: Atomic<u64>,
 }
 
 #[derive(Default)]
 struct State {
-    arm: Option<KBox<dyn Arm>>,
+    arm: Option<Arc<dyn Arm>>,
     region: Option<Arc<Region>>,
     floor: Option<Floor>,
+    grace: Option<Pin<KBox<Grace>>>,
+    disturber: Option<Disturber>,
 }
 
 #[vtable]
@@ -116,6 +148,9 @@ impl MiscDevice for Session {
         KBox::pin_init(
             pin_init!(Self {
                 state <- new_mutex!(State::default(), "odp_bench::Session::state"),
+                readers: Atomic::new(0),
+                lookups: Atomic::new(0),
+                quiet: Atomic::new(0),
             }),
             GFP_KERNEL,
         )
@@ -125,19 +160,116 @@ impl MiscDevice for Session {
         let current = current!();
         let mm = current.mm().ok_or(ESRCH)?;
         let arg = UserPtr::from_addr(arg);
-        let mut state = session.state.lock();
         MayBlock::enter(|p| match request {
-            uapi::CHOOSE => state.choose(mm, arg, p),
-            uapi::MIRROR => state.mirror(arg, p),
-            uapi::FINISH => state.finish(arg, p),
-            uapi::FLOOR => state.measure_floor(mm, arg, p),
-            _ => Err(ENOTTY),
+            uapi::LOOKUP => session.look_up(arg, p),
+            uapi::QUIET => {
+                session.quiet.fetch_add(1, Release);
+                Ok(())
+            }
+            uapi::LOOKUPS => write(
+                arg,
+                &uapi::Lookups {
+                    readers: session.readers.load(Acquire),
+                    lookups: session.lookups.load(Relaxed),
+                },
+            ),
+            _ => session.state.lock().request(request, mm, arg, p),
         })?;
         Ok(0)
     }
 }
 
+impl Session {
+    /// Looks up one address after the other, until it is told to end.
+    fn look_up(&self, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
+        /// How many lookups between two looks at anything else.
+        const LOOKUPS: u64 = 64;
+
+        let mut reader = read::<uapi::Reader>(arg)?;
+        let start = usize::try_from(reader.start)?;
+        let pages = usize::try_from(reader.size)? / PAGE_SIZE;
+        if pages == 0 {
+            return Err(EINVAL);
+        }
+        let arm = self.state.lock().arm.clone().ok_or(EINVAL)?;
+        self.readers.fetch_add(1, Release);
+        // A generator of the shortest kind: what matters is that readers do not go in step.
+        let mut random = reader.start ^ (current!().pid() as u64) << 17 | 1;
+        while self.quiet.load(Acquire) == reader.quiet && !current!().signal_pending() {
+            for _ in 0..LOOKUPS {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                // CAST: `usize` has 64 bits.
+                let page = random as usize % pages;
+                reader.hits += u64::from(arm.lookup(start.wrapping_add(page * PAGE_SIZE), p));
+            }
+            reader.lookups += LOOKUPS;
+            self.lookups.fetch_add(LOOKUPS, Relaxed);
+        }
+        self.readers.fetch_sub(1, Release);
+        write(arg, &reader)
+    }
+}
+
 impl State {
+    fn request(
+        &mut self,
+        request: u32,
+        mm: &MmWithUser,
+        arg: UserPtr,
+        p: &mut MayBlock<'_>,
+    ) -> Result {
+        match request {
+            uapi::CHOOSE => self.choose(mm, arg, p),
+            uapi::MIRROR => self.mirror(arg, p),
+            uapi::SETTLE => self.arm.as_ref().ok_or(EINVAL)?.settle(p),
+            uapi::FINISH => self.finish(arg, p),
+            uapi::FLOOR => self.measure_floor(mm, arg, p),
+            uapi::DISTURB => self.disturb(mm, arg, p),
+            uapi::GRACE => self.measure_grace(arg),
+            uapi::COST => self.cost(arg),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn disturb(&mut self, mm: &MmWithUser, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
+        let disturb = read::<uapi::Disturb>(arg)?;
+        self.disturber = None;
+        if disturb.size != 0 {
+            mmu_interval::prepare(mm, p)?;
+            let start = usize::try_from(disturb.start)?;
+            let span = Span::new(start, usize::try_from(disturb.size)?)?;
+            let phase = Delta::from_micros(i64::try_from(disturb.phase)?);
+            self.disturber = Some(Disturber::new(&ARef::from(&**mm), span, phase, p)?);
+        }
+        Ok(())
+    }
+
+    fn measure_grace(&mut self, arg: UserPtr) -> Result {
+        let mut grace = read::<uapi::Grace>(arg)?;
+        let domain = match self.grace.take() {
+            Some(domain) => domain,
+            None => Grace::new()?,
+        };
+        grace.took = self
+            .grace
+            .insert(domain)
+            .measure(grace.gap, grace.expedited != 0);
+        write(arg, &grace)
+    }
+
+    fn cost(&self, arg: UserPtr) -> Result {
+        let cost = self.arm.as_ref().ok_or(EINVAL)?.cost();
+        write(
+            arg,
+            &uapi::Cost {
+                known: cost.grace_periods.is_some().into(),
+                grace_periods: cost.grace_periods.unwrap_or_default(),
+            },
+        )
+    }
+
     fn choose(&mut self, mm: &MmWithUser, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
         if self.arm.is_some() {
             return Err(EBUSY);
@@ -148,7 +280,7 @@ impl State {
     }
 
     fn mirror(&mut self, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
-        let arm = self.arm.as_mut().ok_or(EINVAL)?;
+        let arm = self.arm.as_ref().ok_or(EINVAL)?;
         if self.region.is_some() {
             return Err(EBUSY);
         }
@@ -160,19 +292,19 @@ impl State {
     }
 
     fn finish(&mut self, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
-        let arm = self.arm.as_mut().ok_or(EINVAL)?;
+        let arm = self.arm.as_ref().ok_or(EINVAL)?;
         let region = self.region.clone().ok_or(EINVAL)?;
         let mut finish = read::<uapi::Finish>(arg)?;
         let room = usize::try_from(finish.room)?;
-        if room < region.len() {
+        let stamped = region.stamps().count();
+        if room < stamped {
             return Err(ENOSPC);
         }
         arm.finish(&region, p)?;
         self.region = None;
 
         let stamps = UserPtr::from_addr(usize::try_from(finish.stamps)?);
-        let size = region
-            .len()
+        let size = stamped
             .checked_mul(size_of::<uapi::Stamp>())
             .ok_or(EOVERFLOW)?;
         let mut stamps = UserSlice::new(stamps, size).writer();

@@ -21,7 +21,7 @@ use kernel::{
 use odp::Span;
 
 /// The most ranges that a region may have.
-const MAX_RANGES: u32 = 4096;
+const MAX_RANGES: u32 = 1 << 20;
 
 struct Stamp {
     retired: Atomic<u64>,
@@ -42,6 +42,7 @@ pub(crate) struct Region {
     span: Span,
     range_size: NonZeroUsize,
     stamped: bool,
+    ranges: usize,
     begin: Instant<Monotonic>,
     stamps: KVVec<Stamp>,
     removed: Atomic<u64>,
@@ -65,15 +66,17 @@ impl Region {
         let size = range_size.get().checked_mul(ranges).ok_or(EOVERFLOW)?;
         let span = Span::new(start, size)?;
 
-        let mut stamps = KVVec::with_capacity(ranges, GFP_KERNEL)?;
-        for _ in 0..ranges {
+        let stamped = region.stamped != 0;
+        let mut stamps = KVVec::new();
+        for _ in 0..if stamped { ranges } else { 0 } {
             stamps.push(Stamp::new(), GFP_KERNEL)?;
         }
         Ok(Arc::new(
             Self {
                 span,
                 range_size,
-                stamped: region.stamped != 0,
+                stamped,
+                ranges,
                 begin: Instant::now(),
                 stamps,
                 removed: Atomic::new(0),
@@ -84,7 +87,17 @@ impl Region {
 
     /// How many ranges it has.
     pub(crate) fn len(&self) -> usize {
-        self.stamps.len()
+        self.ranges
+    }
+
+    /// Where it is.
+    pub(crate) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// How many bytes a range has.
+    pub(crate) fn range_size(&self) -> usize {
+        self.range_size.get()
     }
 
     /// Its ranges.

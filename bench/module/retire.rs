@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The library's arm: the callback retires the range, and a work item does the rest.
+//! The library's arm: the callback retires the range, or punches a hole into it, and a work item does
+//! the rest; its worker woken up as the library does it, or at once; grace periods as they come, or expedited.
+//!
+//! Reader protection: an SRCU section of the mirror's, in which the index is read without a lock.
 
 use super::{
-    arm::Arm,
+    arm::{
+        Arm,
+        Cost, //
+    },
     region::Region,
     BenchModule, //
 };
@@ -18,6 +24,7 @@ use kernel::{
     }, //
 };
 use odp::{
+    Changed,
     Config,
     Event,
     Handled,
@@ -49,7 +56,12 @@ impl Mirrored for Object {
         if zap.event() == Event::Unmap {
             // Before, because the worker need not wait for us.
             let now = self.region.now();
-            if zap.retire() == odp::Retire::Queued {
+            let accepted = if zap.span() == zap.range() {
+                zap.retire() == odp::Retire::Queued
+            } else {
+                zap.punch() == Changed::Queued
+            };
+            if accepted {
                 self.region.retired(zap.range(), now);
             }
         }
@@ -70,15 +82,15 @@ pub(crate) struct Retire {
 
 impl Retire {
     /// Makes the arm.
-    pub(crate) fn new(mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result<Self> {
+    pub(crate) fn new(mm: &MmWithUser, config: Config, p: &mut MayBlock<'_>) -> Result<Self> {
         Ok(Self {
-            mirror: Mirror::new(mm, Config::default(), p)?,
+            mirror: Mirror::new(mm, config, p)?,
         })
     }
 }
 
 impl Arm for Retire {
-    fn mirror(&mut self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
+    fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
         let object = Object {
             region: region.clone(),
         };
@@ -93,7 +105,12 @@ impl Arm for Retire {
         Ok(())
     }
 
-    fn finish(&mut self, region: &Region, p: &mut MayBlock<'_>) -> Result {
+    fn settle(&self, p: &mut MayBlock<'_>) -> Result {
+        self.mirror.flush(Until::Removed, p);
+        Ok(())
+    }
+
+    fn finish(&self, region: &Region, p: &mut MayBlock<'_>) -> Result {
         self.mirror.flush(Until::Removed, p);
         region.removed(region.now());
         self.mirror.flush(Until::Released, p);
@@ -101,5 +118,15 @@ impl Arm for Retire {
             return Err(EBUSY);
         }
         Ok(())
+    }
+
+    fn lookup(&self, addr: usize, p: &mut MayBlock<'_>) -> bool {
+        self.mirror.lookup(addr, p).is_some()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost {
+            grace_periods: Some(self.mirror.stats().grace_periods),
+        }
     }
 }

@@ -30,17 +30,128 @@ pub(crate) const MIRROR: u32 = request::<Region>(WRITE, 1);
 pub(crate) const FINISH: u32 = request::<Finish>(READ | WRITE, 2);
 /// Does what no removal can do without, and nothing else, for a [`Floor`].
 pub(crate) const FLOOR: u32 = request::<Floor>(READ | WRITE, 3);
+/// Waits until all is done that unmapping a part has led to.
+pub(crate) const SETTLE: u32 = request::<u32>(WRITE, 4);
+/// Looks up addresses until [`QUIET`]: a [`Reader`]. Several tasks at the same time.
+pub(crate) const LOOKUP: u32 = request::<Reader>(READ | WRITE, 5);
+/// Ends all lookups.
+pub(crate) const QUIET: u32 = request::<u32>(WRITE, 6);
+/// How many lookups there have been: a [`Lookups`].
+pub(crate) const LOOKUPS: u32 = request::<Lookups>(READ | WRITE, 7);
+/// Has invalidations of a span take long: a [`Disturb`].
+pub(crate) const DISTURB: u32 = request::<Disturb>(WRITE, 8);
+/// Waits for a bare grace period: a [`Grace`].
+pub(crate) const GRACE: u32 = request::<Grace>(READ | WRITE, 9);
+/// What the arm has cost so far: a [`Cost`].
+pub(crate) const COST: u32 = request::<Cost>(READ | WRITE, 10);
 
-/// The arms' names. The first two are what the others are compared with.
-///
-/// `incb-*` need the patches of `bench/in_callback`: without, choosing one is an `EOPNOTSUPP`.
-pub(crate) const ARMS: [&str; 6] = [
-    "none",
-    "notify",
-    "retire",
-    "incb-faithful",
-    "incb-mutex",
-    "incb-srcu",
+/// What is known of an arm.
+#[allow(dead_code, reason = "the module looks at the names only")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ArmInfo {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it does, and what protects its readers.
+    pub(crate) says: &'static str,
+    /// Ranges go because of the callback.
+    pub(crate) removes: bool,
+    /// It gives up a part of a range that is unmapped.
+    pub(crate) punches: bool,
+    /// It can be asked for addresses.
+    pub(crate) looks_up: bool,
+}
+
+const fn arm(name: &'static str, says: &'static str) -> ArmInfo {
+    ArmInfo {
+        name,
+        says,
+        removes: true,
+        punches: false,
+        looks_up: true,
+    }
+}
+
+/// The arms. The first two are what the others are compared with. One that a kernel cannot have says
+/// so when it is chosen (`EOPNOTSUPP`): `incb-*` need the patches of `bench/in_callback`.
+pub(crate) const ARMS: &[ArmInfo] = &[
+    ArmInfo {
+        removes: false,
+        looks_up: false,
+        ..arm("none", "no notifier ever in that address space")
+    },
+    ArmInfo {
+        removes: false,
+        looks_up: false,
+        ..arm(
+            "notify",
+            "notifiers that only record the sequence, removed by the process afterwards",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm("retire", "this library; readers: SRCU")
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "retire-now",
+            "this library, its worker woken up at once; readers: SRCU",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "retire-exp",
+            "this library, expedited grace periods; readers: SRCU",
+        )
+    },
+    arm(
+        "rcu",
+        "as the library, by hand; readers: RCU and a reference",
+    ),
+    arm(
+        "srcu-each",
+        "call_srcu() and a work item for each object (mlx5, 2019); readers: SRCU",
+    ),
+    arm(
+        "refcount",
+        "a count and a work item for each object (mlx5 today); readers: a reference, under a lock",
+    ),
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "mmap-write",
+            "remove and insert again under mmap_lock (amdkfd); readers: a mutex",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "whole",
+            "one notifier for the address space, nothing to remove (test_hmm); readers: a mutex",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "incb-faithful",
+            "removal in the callback, core mm as posted in 2020; readers: a mutex",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "incb-mutex",
+            "removal in the callback, core mm repaired; readers: a mutex",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "incb-srcu",
+            "the same, call_srcu() for each range; readers: SRCU",
+        )
+    },
 ];
 
 /// Memory to be mirrored as ranges that follow each other.
@@ -93,4 +204,64 @@ pub(crate) struct Floor {
     pub(crate) grace: u64,
     /// Out: when all notifiers were removed.
     pub(crate) removed: u64,
+}
+
+/// Lookups of addresses of a region, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Reader {
+    /// In: the first byte.
+    pub(crate) start: u64,
+    /// In: how many bytes.
+    pub(crate) size: u64,
+    /// In: how many [`QUIET`]s there have been.
+    pub(crate) quiet: u64,
+    /// Out: how many lookups.
+    pub(crate) lookups: u64,
+    /// Out: how many of them found something.
+    pub(crate) hits: u64,
+}
+
+/// What all readers have done.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Lookups {
+    /// Out: how many readers there are.
+    pub(crate) readers: u64,
+    /// Out: how many lookups they have made, and those before them.
+    pub(crate) lookups: u64,
+}
+
+/// A notifier whose callback sleeps.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Disturb {
+    /// What it watches: the first byte.
+    pub(crate) start: u64,
+    /// How many bytes; none to end it.
+    pub(crate) size: u64,
+    /// How many microseconds it sleeps.
+    pub(crate) phase: u64,
+}
+
+/// A bare grace period.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Grace {
+    /// In: how many microseconds after the one before.
+    pub(crate) gap: u32,
+    /// In: whether it is expedited.
+    pub(crate) expedited: u32,
+    /// Out: how many nanoseconds it took.
+    pub(crate) took: u64,
+}
+
+/// What an arm has cost so far.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Cost {
+    /// Out: whether it knows about grace periods.
+    pub(crate) known: u64,
+    /// Out: how many.
+    pub(crate) grace_periods: u64,
 }

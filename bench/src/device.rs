@@ -4,14 +4,19 @@
 
 use crate::uapi;
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Error},
     os::fd::AsRawFd,
     ptr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 /// An open `/dev/odp_bench`.
-pub struct Device(File);
+pub struct Device {
+    file: File,
+    /// How often readers have been told to end.
+    quiet: AtomicU64,
+}
 
 impl Device {
     pub fn open() -> io::Result<Self> {
@@ -20,36 +25,36 @@ impl Device {
             .read(true)
             .write(true)
             .open(format!("/dev/{name}"))?;
-        Ok(Self(file))
+        Ok(Self {
+            file,
+            quiet: AtomicU64::new(0),
+        })
     }
 
     fn request<T>(&self, request: u32, argument: &mut T) -> io::Result<()> {
         // SAFETY: The number says how large the argument is, and the module keeps to that; all that
         // it writes are integers.
-        let status =
-            unsafe { libc::ioctl(self.0.as_raw_fd(), request.into(), ptr::from_mut(argument)) };
+        let status = unsafe {
+            libc::ioctl(
+                self.file.as_raw_fd(),
+                request.into(),
+                ptr::from_mut(argument),
+            )
+        };
         checked(status)
     }
 
     pub fn choose(&self, arm: &str) -> io::Result<()> {
-        let index = uapi::ARMS.iter().position(|name| *name == arm);
+        let index = uapi::ARMS.iter().position(|info| info.name == arm);
         let mut index = index.ok_or_else(|| Error::other(format!("no arm {arm}")))? as u32;
         self.request(uapi::CHOOSE, &mut index)
-    }
-
-    /// Whether the kernel can have an arm at all. The calling process must not need its own for this.
-    pub fn offers(arm: &str) -> io::Result<bool> {
-        match Self::open()?.choose(arm) {
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
-            other => other.map(|()| true),
-        }
     }
 
     pub fn mirror(&self, mut region: uapi::Region) -> io::Result<()> {
         self.request(uapi::MIRROR, &mut region)
     }
 
-    /// Returns a stamp for each range, and when the wait for all removals ended.
+    /// Returns a stamp for each range, if there are any, and when the wait for all removals ended.
     pub fn finish(&self, ranges: u32) -> io::Result<(Vec<uapi::Stamp>, u64)> {
         let mut stamps = vec![uapi::Stamp::default(); ranges as usize];
         let mut finish = uapi::Finish {
@@ -69,12 +74,75 @@ impl Device {
         self.request(uapi::FLOOR, &mut floor)?;
         Ok(floor)
     }
+
+    /// Waits until what unmapping a part has led to is done.
+    pub fn settle(&self) -> io::Result<()> {
+        self.request(uapi::SETTLE, &mut 0_u32)
+    }
+
+    /// Looks up addresses until readers have been told to end once more than `quiet` times.
+    pub fn look_up(&self, start: usize, size: usize, quiet: u64) -> io::Result<()> {
+        let mut reader = uapi::Reader {
+            start: start as u64,
+            size: size as u64,
+            quiet,
+            ..Default::default()
+        };
+        self.request(uapi::LOOKUP, &mut reader)
+    }
+
+    /// How often readers have been told to end.
+    pub fn quiet_count(&self) -> u64 {
+        self.quiet.load(Relaxed)
+    }
+
+    /// Tells readers to end.
+    pub fn quiet(&self) -> io::Result<()> {
+        self.quiet.fetch_add(1, Relaxed);
+        self.request(uapi::QUIET, &mut 0_u32)
+    }
+
+    /// How many readers there are, and how many lookups there have been.
+    pub fn lookups(&self) -> io::Result<(u64, u64)> {
+        let mut lookups = uapi::Lookups::default();
+        self.request(uapi::LOOKUPS, &mut lookups)?;
+        Ok((lookups.readers, lookups.lookups))
+    }
+
+    /// Has invalidations of that memory take so many microseconds; of no memory, none.
+    pub fn disturb(&self, start: usize, size: usize, phase: u64) -> io::Result<()> {
+        let mut disturb = uapi::Disturb {
+            start: start as u64,
+            size: size as u64,
+            phase,
+        };
+        self.request(uapi::DISTURB, &mut disturb)
+    }
+
+    /// How long a grace period takes, so many microseconds after another one.
+    pub fn grace(&self, gap: u32, expedited: bool) -> io::Result<u64> {
+        let mut grace = uapi::Grace {
+            gap,
+            expedited: expedited.into(),
+            took: 0,
+        };
+        self.request(uapi::GRACE, &mut grace)?;
+        Ok(grace.took)
+    }
+
+    /// How many grace periods the arm has waited for, if it knows.
+    pub fn cost(&self) -> io::Result<Option<u64>> {
+        let mut cost = uapi::Cost::default();
+        self.request(uapi::COST, &mut cost)?;
+        Ok((cost.known != 0).then_some(cost.grace_periods))
+    }
 }
 
 /// Addresses that nothing else uses, with pages between them and what does.
 ///
 /// So a mapping in them is one of its own, and a munmap() of it removes one mapping, whole.
 pub struct Addresses {
+    reserved: usize,
     start: usize,
     size: usize,
 }
@@ -87,16 +155,23 @@ impl Addresses {
     pub fn reserve(size: usize) -> io::Result<Self> {
         // SAFETY: The kernel chooses addresses that nothing uses.
         let start = unsafe { map(ptr::null_mut(), size + 3 * MARGIN, libc::PROT_NONE, 0) }?;
-        let start = start.next_multiple_of(MARGIN) + MARGIN;
-        Ok(Self { start, size })
+        Ok(Self {
+            reserved: start,
+            start: start.next_multiple_of(MARGIN) + MARGIN,
+            size,
+        })
     }
 
     pub fn start(&self) -> usize {
         self.start
     }
 
-    /// Maps memory at the beginning of the addresses, and touches it all.
-    pub fn populate(&self, size: usize) -> io::Result<()> {
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Maps memory at the beginning of the addresses.
+    pub fn map(&self, size: usize) -> io::Result<()> {
         self.check(size)?;
         // SAFETY: The addresses are ours, and nobody has a reference to memory in them.
         unsafe {
@@ -107,24 +182,71 @@ impl Addresses {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_FIXED,
             )?;
-            checked(libc::madvise(address, size, libc::MADV_NOHUGEPAGE))?;
+            checked(libc::madvise(address, size, libc::MADV_NOHUGEPAGE))
+        }
+    }
+
+    /// Maps memory at the beginning of the addresses, and touches it all.
+    pub fn populate(&self, size: usize) -> io::Result<()> {
+        self.map(size)?;
+        // SAFETY: As above.
+        unsafe {
+            let address = self.start as *mut _;
             checked(libc::madvise(address, size, libc::MADV_POPULATE_WRITE))
         }
     }
 
-    /// Unmaps it, and says how long the call took.
-    pub fn unmap(&self, size: usize) -> io::Result<u64> {
+    /// Drops the pages of what is mapped.
+    pub fn drop_pages(&self, size: usize) -> io::Result<()> {
         self.check(size)?;
-        let address = self.start as *mut _;
+        // SAFETY: As above.
+        unsafe {
+            checked(libc::madvise(
+                self.start as *mut _,
+                size,
+                libc::MADV_DONTNEED,
+            ))
+        }
+    }
+
+    /// Unmaps it, and says by `now` how long the call took.
+    pub fn unmap(&self, size: usize, now: impl Fn() -> u64) -> io::Result<u64> {
+        let took = self.unmap_part(0, size, now)?;
+        self.reserve_part(0, size)?;
+        Ok(took)
+    }
+
+    /// Unmaps `size` bytes of it, `offset` from its beginning. Until they are reserved again, somebody
+    /// else might map something there.
+    pub fn unmap_part(&self, offset: usize, size: usize, now: impl Fn() -> u64) -> io::Result<u64> {
+        self.check(offset + size)?;
+        let address = (self.start + offset) as *mut _;
         let begin = now();
         // SAFETY: As above.
         let status = unsafe { libc::munmap(address, size) };
         let end = now();
         checked(status)?;
-        // What is not mapped could be mapped by somebody else.
+        Ok(end - begin)
+    }
+
+    /// Reserves again what was unmapped.
+    pub fn reserve_part(&self, offset: usize, size: usize) -> io::Result<()> {
+        self.check(offset + size)?;
+        let address = (self.start + offset) as *mut _;
         // SAFETY: As above.
         unsafe { map(address, size, libc::PROT_NONE, libc::MAP_FIXED) }?;
-        Ok(end - begin)
+        Ok(())
+    }
+
+    /// Gives the addresses back.
+    pub fn release(self) -> io::Result<()> {
+        // SAFETY: As above; nothing refers to them after this.
+        unsafe {
+            checked(libc::munmap(
+                self.reserved as *mut _,
+                self.size + 3 * MARGIN,
+            ))
+        }
     }
 
     fn check(&self, size: usize) -> io::Result<()> {
@@ -162,13 +284,34 @@ fn checked(status: i32) -> io::Result<()> {
 
 /// The time in nanoseconds, by a clock that nobody adjusts.
 pub fn now() -> u64 {
+    time(libc::CLOCK_MONOTONIC_RAW)
+}
+
+/// How many nanoseconds the calling task has run.
+pub fn task_now() -> u64 {
+    time(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn time(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: It writes there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &mut now) };
+    unsafe { libc::clock_gettime(clock, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// How many bytes the kernel uses for objects of its own.
+pub fn kernel_memory() -> io::Result<u64> {
+    let mut sum = 0;
+    for line in fs::read_to_string("/proc/meminfo")?.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some("SUnreclaim:" | "VmallocUsed:"), Some(kib)) = (words.next(), words.next()) {
+            sum += kib.parse::<u64>().map_err(Error::other)? * 1024;
+        }
+    }
+    Ok(sum)
 }
 
 /// How many thousand times a second the TSC of this machine ticks.

@@ -5,6 +5,8 @@
 //! Runs in a guest in which `odp_bench.ko` is loaded; see `bench/run`.
 
 mod device;
+mod disturber;
+mod journal;
 mod plan;
 mod report;
 mod stats;
@@ -13,19 +15,19 @@ mod subject;
 mod uapi;
 
 use clap::Parser;
-use device::Device;
-use plan::{Cell, Measure};
-use report::{Conditions, Report, Series};
+use journal::{Journal, Run};
+use plan::{Cell, Extent};
+use report::{Conditions, Report};
 use stats::Summary;
 use std::{
     collections::BTreeMap,
     error::Error,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    time::Instant,
+    time::{Duration, Instant},
 };
-use subject::{Answer, Subject};
+use subject::Subject;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -33,16 +35,20 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 #[derive(Parser)]
 #[command(args_override_self = true)]
 struct Options {
-    /// How often each row of the table is measured.
-    #[arg(long, default_value_t = 300)]
+    /// How much is measured.
+    #[arg(long, value_enum, default_value_t)]
+    extent: Extent,
+
+    /// How often each row of the tables is measured.
+    #[arg(long, default_value_t = 100)]
     rounds: usize,
 
     /// How often before that, not to be counted.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 5)]
     warm_up: usize,
 
     /// Begin no round after so many seconds; then there are fewer, of all rows alike.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 600)]
     seconds: u64,
 
     /// Of the order within the rounds, and of the confidence intervals; by the clock if not given.
@@ -56,6 +62,14 @@ struct Options {
     /// Where to write the results for programs.
     #[arg(long)]
     json: Option<PathBuf>,
+
+    /// Where to note every repetition as it comes.
+    #[arg(long)]
+    journal: Option<PathBuf>,
+
+    /// The journal of a run that was interrupted, to go on with.
+    #[arg(long, requires = "journal")]
+    resume: Option<PathBuf>,
 
     /// Measure nothing, but see whether there is all in this file that should be.
     #[arg(long, conflicts_with = "json")]
@@ -82,7 +96,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     if let Some(arm) = &options.subject {
-        return Ok(subject::live(arm)?);
+        return Ok(subject::live(arm, options.icount)?);
     }
     if options.tsc_khz {
         println!("{}", device::tsc_khz());
@@ -93,46 +107,79 @@ fn run(options: &Options) -> Result<()> {
         return Ok(report.check()?);
     }
 
-    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let mut arms = Vec::new();
-    for arm in uapi::ARMS {
-        if Device::offers(arm)? {
-            arms.push(arm);
-        }
-    }
-    let mut conditions = conditions(options, seed, &arms)?;
-    let cells = plan::cells(&arms);
-
     let mut subjects = BTreeMap::new();
-    for cell in &cells {
-        if !subjects.contains_key(cell.arm) {
-            subjects.insert(cell.arm, Subject::start(cell.arm)?);
+    let mut absent = Vec::new();
+    let others = [plan::FLOOR, plan::NORMAL, plan::EXPEDITED];
+    for arm in uapi::ARMS.iter().map(|arm| arm.name).chain(others) {
+        match Subject::start(arm, options.icount).map_err(|e| format!("{arm}: {e}"))? {
+            Some(subject) => drop(subjects.insert(arm, subject)),
+            None => absent.push(arm.to_string()),
         }
     }
-    let mut answers: Vec<Vec<Answer>> = cells.iter().map(|_| Vec::new()).collect();
-    let begin = Instant::now();
-    conditions.rounds = 0;
+    let mut cells = plan::cells(options.extent, |arm| subjects.contains_key(arm));
+    if options.icount {
+        cells.retain(|cell| cell.measure.counts_instructions());
+    }
+
+    let mut conditions = conditions(options, absent)?;
+    let mut run = Run {
+        kernel_release: conditions.kernel_release.clone(),
+        kernel_config: conditions.kernel_config.clone(),
+        accelerator: conditions.accelerator.clone(),
+        cpus: conditions.cpus,
+        icount: options.icount,
+        seed: conditions.seed,
+        cells,
+    };
+    let file: Box<dyn std::io::Write> = match &options.journal {
+        Some(path) => Box::new(File::create(path)?),
+        None => Box::new(std::io::sink()),
+    };
+    let before = match &options.resume {
+        Some(path) => journal::open(path)?,
+        None => None,
+    };
+    let mut journal = Journal::begin(file, &mut run, before)?;
+    if journal.len() > 0 {
+        eprintln!("odp-bench: {} repetitions are known", journal.len());
+    }
+    conditions.seed = run.seed;
+    let cells = run.cells;
+
+    let mut samples = BTreeMap::<(usize, String), Vec<u64>>::new();
+    let mut progress = Progress::new(options);
     for number in 0..options.warm_up + options.rounds {
-        let counts = number >= options.warm_up;
-        if begin.elapsed().as_secs() >= options.seconds {
+        if !progress.round(number) {
             break;
         }
-        conditions.rounds += usize::from(counts);
-        for row in plan::round(cells.len(), &mut rng) {
-            let Cell {
-                measure,
-                arm,
-                ranges,
-            } = cells[row];
-            let subject = subjects.get_mut(arm).ok_or("an arm without a process")?;
-            let answer = subject
-                .ask(measure, ranges)
-                .map_err(|e| format!("{arm}, {ranges} ranges: {e}"))?;
-            if counts {
-                answers[row].push(answer);
+        // Warming up again is part of going on.
+        let counted = number.checked_sub(options.warm_up);
+        for row in plan::round(cells.len(), run.seed, number) {
+            let cell = &cells[row];
+            if !plan::is_due(cell, counted.unwrap_or(0)) || (counted.is_none() && !warms_up(cell)) {
+                continue;
+            }
+            let known = counted.and_then(|round| journal.get(row, round));
+            let answer = match known {
+                Some(answer) => answer.clone(),
+                None => {
+                    let subject = subjects
+                        .get_mut(&*cell.arm)
+                        .ok_or("an arm without a process")?;
+                    let answer = subject.ask(cell).map_err(|e| format!("{cell}: {e}"))?;
+                    if let Some(round) = counted {
+                        journal.note(row, round, answer.clone())?;
+                    }
+                    answer
+                }
+            };
+            if counted.is_some() {
+                for (what, values) in answer {
+                    samples.entry((row, what)).or_default().extend(values);
+                }
             }
         }
+        conditions.rounds = counted.map_or(0, |round| round + 1);
     }
     // The counters are gone with the last of those who are counted.
     let counters = counters(Path::new("/sys/kernel/debug/odp"))?;
@@ -140,12 +187,8 @@ fn run(options: &Options) -> Result<()> {
         subject.end()?;
     }
 
-    let series = cells
-        .iter()
-        .zip(answers)
-        .flat_map(|(cell, answers)| series(cell, answers))
-        .collect();
-    let report = Report::new(conditions, series, counters, &mut rng);
+    let mut rng = fastrand::Rng::with_seed(conditions.seed);
+    let report = Report::new(conditions, samples, &cells, counters, &mut rng);
     print!("{report}");
     if let Some(path) = &options.json {
         fs::write(path, serde_json::to_string(&report)? + "\n")?;
@@ -153,54 +196,51 @@ fn run(options: &Options) -> Result<()> {
     Ok(report.check()?)
 }
 
-/// The series that the answers of a row are made of.
-fn series(cell: &Cell, answers: Vec<Answer>) -> Vec<Series> {
-    let names: &[&str] = match cell.measure {
-        Measure::Munmap => &[report::TOOK],
-        Measure::Removal => &[report::REMOVED, report::EACH, report::LAST],
-        Measure::Floor => &[report::WORK, report::GRACE, report::REMOVE, report::CHAIN],
-    };
-    let mut samples = vec![Vec::new(); names.len()];
-    for answer in answers {
-        match answer {
-            Answer::Munmap { took } => samples[0].push(took),
-            Answer::Removal {
-                removed,
-                released,
-                each,
-            } => {
-                samples[0].push(removed);
-                samples[1].extend(each);
-                samples[2].push(released);
-            }
-            Answer::Floor {
-                work,
-                grace,
-                remove,
-            } => {
-                samples[0].push(work);
-                samples[1].push(grace);
-                samples[2].push(remove);
-                samples[3].push(work + grace + remove);
-            }
+/// Whether it is worth the time to do it without counting it.
+fn warms_up(cell: &Cell) -> bool {
+    cell.measure != plan::Measure::Many
+}
+
+/// Says on standard error how far it is, and for how long it will take.
+struct Progress {
+    begin: Instant,
+    said: Instant,
+    rounds: usize,
+    limit: Duration,
+}
+
+impl Progress {
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn new(options: &Options) -> Self {
+        Self {
+            begin: Instant::now(),
+            said: Instant::now(),
+            rounds: options.warm_up + options.rounds,
+            limit: Duration::from_secs(options.seconds),
         }
     }
-    let series = |(what, samples): (&&str, Vec<u64>)| {
-        Some(Series {
-            measure: cell.measure,
-            arm: cell.arm.into(),
-            ranges: cell.ranges,
-            what: (*what).into(),
-            summary: Summary::of(&samples)?,
-            samples,
-        })
-    };
-    names.iter().zip(samples).filter_map(series).collect()
+
+    /// Before each round; whether there is time for it.
+    fn round(&mut self, number: usize) -> bool {
+        let spent = self.begin.elapsed();
+        if number > 0 && self.said.elapsed() >= Self::EVERY {
+            self.said = Instant::now();
+            let left = spent.mul_f64((self.rounds - number) as f64 / number as f64);
+            let left = left.min(self.limit.saturating_sub(spent));
+            eprintln!(
+                "odp-bench: round {number} of {}, {} s left",
+                self.rounds,
+                left.as_secs()
+            );
+        }
+        spent < self.limit
+    }
 }
 
 const CLOCKSOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
-fn conditions(options: &Options, seed: u64, arms: &[&str]) -> Result<Conditions> {
+fn conditions(options: &Options, absent: Vec<String>) -> Result<Conditions> {
     let environment = |name| std::env::var(name).unwrap_or_else(|_| "unknown".into());
     let clocksource = fs::read_to_string(CLOCKSOURCE)?.trim().to_string();
     if clocksource.contains("jiffies") {
@@ -210,6 +250,11 @@ fn conditions(options: &Options, seed: u64, arms: &[&str]) -> Result<Conditions>
     let date = Command::new("date")
         .args(["-u", "+%Y-%m-%dT%H:%MZ"])
         .output()?;
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let has = |arm: &&uapi::ArmInfo| !absent.iter().any(|name| name == arm.name);
     Ok(Conditions {
         date: String::from_utf8(date.stdout)?.trim().into(),
         kernel_release: fs::read_to_string("/proc/sys/kernel/osrelease")?
@@ -219,19 +264,21 @@ fn conditions(options: &Options, seed: u64, arms: &[&str]) -> Result<Conditions>
         accelerator: environment("ODP_ACCEL"),
         clocksource,
         cpus: std::thread::available_parallelism()?.get(),
+        cpu_model: model
+            .map_or("", |model| model.trim_matches([' ', '\t', ':']))
+            .into(),
         icount: options.icount,
-        seed,
-        rounds: options.rounds,
+        seed: options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
+        rounds: 0,
         warm_up_rounds: options.warm_up,
-        range_size: plan::RANGE_SIZE,
-        arms: arms.iter().copied().map(String::from).collect(),
-        absent: uapi::ARMS
-            .into_iter()
-            .filter(|arm| !arms.contains(arm))
-            .map(String::from)
+        arms: uapi::ARMS
+            .iter()
+            .filter(has)
+            .map(|arm| (arm.name.into(), arm.says.into()))
             .collect(),
+        absent,
         resamples: stats::RESAMPLES,
-        clock_overhead: Summary::of(&subject::clock_overhead())
+        clock_overhead: Summary::of(&subject::clock_overhead(options.icount))
             .ok_or("the clock was not measured")?,
     })
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The results, as a file for programs and as a table for people.
+//! The results, as a file for programs and as tables for people.
 
 use crate::{
-    plan::{self, Measure, RANGES, RANGE_SIZE},
+    plan::{self, Cell, Measure},
     stats::{Ratio, Summary},
     uapi,
 };
@@ -22,14 +22,15 @@ pub struct Conditions {
     pub accelerator: String,
     pub clocksource: String,
     pub cpus: usize,
+    pub cpu_model: String,
     /// Whether a nanosecond of the guest is an instruction.
     pub icount: bool,
     pub seed: u64,
     pub rounds: usize,
     pub warm_up_rounds: usize,
-    pub range_size: usize,
-    pub arms: Vec<String>,
-    /// Arms that the kernel could not have.
+    /// What each arm does.
+    pub arms: BTreeMap<String, String>,
+    /// Arms that this kernel cannot have.
     pub absent: Vec<String>,
     pub resamples: usize,
     pub clock_overhead: Summary,
@@ -38,23 +39,27 @@ pub struct Conditions {
 /// One series of samples, in the order in which they were taken.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Series {
-    pub measure: Measure,
-    pub arm: String,
-    pub ranges: u32,
+    #[serde(flatten)]
+    pub cell: Cell,
     /// What the samples are of.
     pub what: String,
+    pub unit: Unit,
     pub summary: Summary,
     pub samples: Vec<u64>,
+    /// How the median compares with that of others.
+    pub ratios: BTreeMap<String, Ratio>,
 }
 
-/// How two arms compare.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Comparison {
-    pub measure: Measure,
-    pub arm: String,
-    pub baseline: String,
-    pub ranges: u32,
-    pub ratio: Ratio,
+/// What a sample is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Of the guest's clock.
+    Nanoseconds,
+    /// The more the better.
+    PerSecond,
+    Number,
+    Bytes,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -63,166 +68,255 @@ pub struct Report {
     pub format: u32,
     pub conditions: Conditions,
     pub series: Vec<Series>,
-    pub comparisons: Vec<Comparison>,
     /// The library's, of all that was measured and warmed up.
     pub counters: BTreeMap<String, u64>,
 }
 
 /// What the samples of a series may be of.
-pub const TOOK: &str = "munmap() took";
-pub const REMOVED: &str = "removed: a task in flush() goes on";
+pub const TOOK: &str = "munmap()";
+pub const REMOVED: &str = "removed: a task that waits goes on";
 pub const EACH: &str = "released: each range";
 pub const LAST: &str = "released: the last range";
 pub const WORK: &str = "work item runs";
 pub const GRACE: &str = "grace period";
 pub const REMOVE: &str = "all notifiers removed";
 pub const CHAIN: &str = "sum, in one chain";
+pub const GONE: &str = "munmap() until all is gone";
+pub const RATE: &str = "removals per second";
+pub const GRACE_PERIODS: &str = "grace periods per 1000 removals";
+pub const PHASES: &str = "phases of the disturber meanwhile";
+pub const SETTLED: &str = "munmap() until the pieces are right";
+pub const LOOKUPS_IDLE: &str = "lookups per second before";
+pub const LOOKUPS: &str = "lookups per second while ranges go";
+pub const BYTES: &str = "bytes per range";
+pub const MIRRORED_EACH: &str = "mirroring, per range";
+pub const TOOK_EACH: &str = "munmap(), per range";
+pub const GONE_EACH: &str = "munmap() until all is gone, per range";
 
-/// The arms that others are compared with.
-const BASELINES: [&str; 2] = [uapi::ARMS[0], uapi::ARMS[1]];
+fn unit(what: &str) -> Unit {
+    match what {
+        RATE | LOOKUPS_IDLE | LOOKUPS => Unit::PerSecond,
+        GRACE_PERIODS | PHASES => Unit::Number,
+        BYTES => Unit::Bytes,
+        _ => Unit::Nanoseconds,
+    }
+}
+
+/// The arm of the question of 2020: removal in the callback, and a grace period for lookups.
+const IN_CALLBACK: &str = "incb-srcu";
+
+/// What a series is compared with, of the arms that were measured.
+fn baselines(measure: Measure, what: &str) -> &'static [&'static str] {
+    match (measure, what) {
+        (Measure::Munmap | Measure::Punch, TOOK) => &["none", "notify", IN_CALLBACK],
+        (Measure::Removal, LAST) => &[plan::FLOOR, IN_CALLBACK],
+        (Measure::Teardown, TOOK | GONE | RATE) | (Measure::Lookups, _) => {
+            &[IN_CALLBACK, "refcount"]
+        }
+        (Measure::Many, _) => &[IN_CALLBACK, "refcount"],
+        (Measure::Punch, SETTLED) => &[IN_CALLBACK, "mmap-write"],
+        (Measure::Grace, _) => &[plan::EXPEDITED],
+        _ => &[],
+    }
+}
 
 impl Report {
     pub fn new(
         conditions: Conditions,
-        series: Vec<Series>,
+        samples: BTreeMap<(usize, String), Vec<u64>>,
+        cells: &[Cell],
         counters: BTreeMap<String, u64>,
         rng: &mut fastrand::Rng,
     ) -> Self {
-        let mut comparisons = Vec::new();
-        let mut compare = |above: &Series, below: Option<&Series>| {
-            let Some(below) = below else {
-                return;
-            };
-            if let Some(ratio) = Ratio::of(&above.samples, &below.samples, rng) {
-                comparisons.push(Comparison {
-                    measure: above.measure,
-                    arm: above.arm.clone(),
-                    baseline: below.arm.clone(),
-                    ranges: above.ranges,
-                    ratio,
+        let mut series: Vec<_> = samples
+            .into_iter()
+            .filter_map(|((row, what), samples)| {
+                Some(Series {
+                    cell: cells[row].clone(),
+                    unit: unit(&what),
+                    what,
+                    summary: Summary::of(&samples)?,
+                    samples,
+                    ratios: BTreeMap::new(),
+                })
+            })
+            .collect();
+        for i in 0..series.len() {
+            let one = &series[i];
+            let Cell {
+                measure,
+                point,
+                ref arm,
+            } = one.cell;
+            let mut ratios = BTreeMap::new();
+            for &baseline in baselines(measure, &one.what) {
+                let what = match baseline {
+                    plan::FLOOR => CHAIN,
+                    _ => &one.what,
+                };
+                let measure = match baseline {
+                    plan::FLOOR => Measure::Floor,
+                    _ => measure,
+                };
+                let other = series.iter().find(|s| {
+                    s.cell.measure == measure
+                        && s.cell.point == point
+                        && s.cell.arm == baseline
+                        && s.what == what
                 });
-            }
-        };
-        for one in &series {
-            let other = |arm: &str, what: &str| {
-                series
-                    .iter()
-                    .find(|s| s.arm == arm && s.ranges == one.ranges && s.what == what)
-            };
-            if one.what == TOOK {
-                for baseline in BASELINES.into_iter().filter(|name| *name != one.arm) {
-                    compare(one, other(baseline, TOOK));
+                let ratio = other
+                    .filter(|_| arm != baseline)
+                    .and_then(|other| Ratio::of(&one.samples, &other.samples, rng));
+                if let Some(ratio) = ratio {
+                    ratios.insert(baseline.to_string(), ratio);
                 }
-            } else if one.what == LAST {
-                compare(one, other(plan::FLOOR, CHAIN));
             }
+            series[i].ratios = ratios;
         }
         Self {
-            format: 1,
+            format: 2,
             conditions,
             series,
-            comparisons,
             counters,
         }
     }
 
     /// Whether everything is there that should be.
     pub fn check(&self) -> Result<(), String> {
-        let expect = |what: &str, arm: &str, ranges, n| {
-            let mut found = self
-                .series
-                .iter()
-                .filter(|s| s.what == what && s.arm == arm && s.ranges == ranges);
-            match (found.next(), found.next()) {
-                (Some(series), None) if series.samples.len() == n && Summary::of(&series.samples) == Some(series.summary) => Ok(()),
-                (Some(series), None) => Err(format!(
-                    "{what}, {arm}, {ranges} ranges: {} samples, not {n}, or not those of the summary",
-                    series.samples.len()
-                )),
-                _ => Err(format!("{what}, {arm}, {ranges} ranges: not one series")),
-            }
-        };
-        let n = self.conditions.rounds;
-        if n == 0 {
+        let c = &self.conditions;
+        if c.rounds == 0 {
             return Err("nothing was measured".into());
         }
-        for ranges in RANGES {
-            for arm in &self.conditions.arms {
-                expect(TOOK, arm, ranges, n)?;
-                for baseline in BASELINES.into_iter().filter(|name| name != arm) {
-                    self.ratio(Measure::Munmap, arm, baseline, ranges)
-                        .ok_or_else(|| {
-                            format!("{arm}, {ranges} ranges: not compared with {baseline}")
-                        })?;
-                }
+        for arm in uapi::ARMS {
+            if c.absent.iter().any(|name| name == arm.name) {
+                continue;
             }
-            for arm in plan::deferred(&self.conditions.arms) {
-                expect(REMOVED, arm, ranges, n)?;
-                expect(LAST, arm, ranges, n)?;
-                expect(EACH, arm, ranges, n * ranges as usize)?;
+            let measured =
+                |s: &&Series| s.cell.arm == arm.name && s.cell.measure == Measure::Munmap;
+            if !self.series.iter().any(|s| measured(&s)) {
+                return Err(format!("{} was not measured", arm.name));
             }
-            for what in [WORK, GRACE, REMOVE, CHAIN] {
-                expect(what, plan::FLOOR, ranges, n)?;
+        }
+        for series in &self.series {
+            let name = format!("{}, {}", series.cell, series.what);
+            if Summary::of(&series.samples) != Some(series.summary) {
+                return Err(format!("{name}: the samples are not those of the summary"));
+            }
+            let rounds = (0..c.rounds).filter(|&round| plan::is_due(&series.cell, round));
+            let expected = match series.what.as_str() {
+                EACH => rounds.count() * series.cell.point.ranges as usize,
+                _ => rounds.count(),
+            };
+            if series.samples.len() != expected {
+                return Err(format!(
+                    "{name}: {} samples, not {expected}",
+                    series.samples.len()
+                ));
             }
         }
         Ok(())
     }
 
-    fn ratio(&self, measure: Measure, arm: &str, baseline: &str, ranges: u32) -> Option<Ratio> {
-        self.comparisons
-            .iter()
-            .find(|c| {
-                c.measure == measure && c.arm == arm && c.baseline == baseline && c.ranges == ranges
-            })
-            .map(|c| c.ratio)
-    }
-
-    fn row(&self, f: &mut Formatter<'_>, series: &Series, name: &str) -> fmt::Result {
-        let Summary {
-            n,
-            p50,
-            p90,
-            p99,
-            max,
-        } = series.summary;
-        let [p50, p90, p99, max] = [p50, p90, p99, max].map(|time| self.time(time));
-        write!(
-            f,
-            "{:>6}  {name:<43}{p50:>11}{p90:>11}{p99:>11}{max:>11}{n:>7}",
-            series.ranges
-        )
-    }
-
-    /// Microseconds, or instructions.
-    fn time(&self, time: u64) -> String {
-        if self.conditions.icount {
-            time.to_string()
-        } else {
-            format!("{}.{:02}", time / 1000, time % 1000 / 10)
+    fn value(&self, value: u64, unit: Unit) -> String {
+        match unit {
+            Unit::Nanoseconds if self.conditions.icount => value.to_string(),
+            Unit::Nanoseconds => format!("{:.2}", value as f64 / 1000.0),
+            _ => value.to_string(),
         }
     }
+
+    fn unit(&self, unit: Unit) -> &'static str {
+        match unit {
+            Unit::Nanoseconds if self.conditions.icount => "instructions",
+            Unit::Nanoseconds => "µs",
+            Unit::PerSecond => "1/s, more is better",
+            Unit::Number => "number",
+            Unit::Bytes => "bytes",
+        }
+    }
+
+    /// One table: everything of one measure that is of one thing.
+    fn table(&self, f: &mut Formatter<'_>, measure: Measure, what: &str) -> fmt::Result {
+        let mut rows: Vec<_> = self
+            .series
+            .iter()
+            .filter(|s| s.cell.measure == measure && s.what == what)
+            .collect();
+        // As they were planned: the order of arms is that of the module.
+        rows.sort_by_key(|s| s.cell.point);
+        let Some(first) = rows.first() else {
+            return Ok(());
+        };
+        writeln!(f, "\n{}: {what}, {}", title(measure), self.unit(first.unit))?;
+        write!(
+            f,
+            "  {:<42}{:<28}{:>12}{:>12}{:>12}{:>12}{:>7}",
+            "", "arm", "p50", "p90", "p99", "max", "n"
+        )?;
+        let has = |baseline: &&&str| rows.iter().any(|s| s.ratios.contains_key(**baseline));
+        let against: Vec<_> = baselines(measure, what).iter().filter(has).collect();
+        for baseline in &against {
+            write!(f, "{:>26}", format!("/ {baseline} [95 %]"))?;
+        }
+        writeln!(f)?;
+        let mut before = None;
+        for series in rows {
+            let Series {
+                cell: Cell { point, arm, .. },
+                summary: s,
+                unit,
+                ..
+            } = series;
+            if before.replace(*point) == Some(*point) {
+                write!(f, "  {:<42}", "")?;
+            } else {
+                write!(f, "  {point:<42}")?;
+            }
+            let [p50, p90, p99, max] =
+                [s.p50, s.p90, s.p99, s.max].map(|value| self.value(value, *unit));
+            write!(f, "{arm:<28}{p50:>12}{p90:>12}{p99:>12}{max:>12}{:>7}", s.n)?;
+            for baseline in &against {
+                let ratio = series.ratios.get(**baseline).map_or("-".into(), |ratio| {
+                    format!("{:.3} [{:.3}, {:.3}]", ratio.value, ratio.low, ratio.high)
+                });
+                write!(f, "{ratio:>26}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
 }
 
-fn head(f: &mut Formatter<'_>, title: &str, unit: &str, more: &str) -> fmt::Result {
-    writeln!(f, "\n{title}, {unit}")?;
-    let (ranges, p50, p90, p99, max, n) = ("ranges", "p50", "p90", "p99", "max", "n");
-    writeln!(
-        f,
-        "{ranges:>6}  {:<43}{p50:>11}{p90:>11}{p99:>11}{max:>11}{n:>7}{more}",
-        ""
-    )
+fn title(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Munmap => "munmap() of a region",
+        Measure::Removal => "From invalidate()",
+        Measure::Floor => "The floor of that, in an idle process",
+        Measure::Teardown => "Teardown under a disturber",
+        Measure::Punch => "A hole in a range",
+        Measure::Lookups => "Lookups",
+        Measure::Many => "Many ranges",
+        Measure::Grace => "A bare grace period, some time after another",
+    }
 }
 
-fn show(ratio: Option<Ratio>) -> String {
-    ratio.map_or(String::from("-"), |Ratio { value, low, high }| {
-        format!("{value:.3} [{low:.3}, {high:.3}]")
-    })
-}
+const MEASURES: [(Measure, &[&str]); 8] = [
+    (Measure::Munmap, &[TOOK]),
+    (Measure::Removal, &[REMOVED, EACH, LAST]),
+    (Measure::Floor, &[WORK, GRACE, REMOVE, CHAIN]),
+    (
+        Measure::Teardown,
+        &[TOOK, GONE, RATE, PHASES, GRACE_PERIODS],
+    ),
+    (Measure::Punch, &[TOOK, SETTLED]),
+    (Measure::Lookups, &[LOOKUPS_IDLE, LOOKUPS, GONE]),
+    (Measure::Many, &[BYTES, MIRRORED_EACH, TOOK_EACH, GONE_EACH]),
+    (Measure::Grace, &[GRACE]),
+];
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let c = &self.conditions;
-        let unit = if c.icount { "instructions" } else { "µs" };
         writeln!(
             f,
             "Linux {} ({}), {}{}, {} CPUs, {}; seed {}; {} rounds, after {} to warm up that are not counted",
@@ -237,69 +331,120 @@ impl Display for Report {
             c.warm_up_rounds
         )?;
         if c.icount {
-            writeln!(f, "An emulated CPU: a nanosecond of the guest is an instruction. Time that it sleeps is skipped but counted.")?;
+            writeln!(
+                f,
+                "An emulated CPU: a nanosecond of the guest is an instruction. munmap(): those of its task. All else: those of the\n\
+                 machine, and time that it sleeps is skipped but counted."
+            )?;
         } else if c.accelerator != "kvm" {
             writeln!(f, "An emulated CPU: times say nothing about a real one, only ratios within this run count.")?;
         }
-
-        let title = format!(
-            "munmap() of memory that is mirrored as ranges of {} KiB",
-            RANGE_SIZE >> 10
-        );
-        let against = BASELINES
-            .map(|name| format!("{:>26}", format!("p50 / {name} [95 %]")))
-            .concat();
-        head(f, &title, unit, &against)?;
-        for series in self.series.iter().filter(|s| s.what == TOOK) {
-            self.row(f, series, &series.arm)?;
-            for baseline in BASELINES {
-                let ratio = self.ratio(Measure::Munmap, &series.arm, baseline, series.ranges);
-                write!(f, "{:>26}", show(ratio))?;
-            }
-            writeln!(f)?;
+        for (name, says) in &c.arms {
+            writeln!(f, "  {name:<14} {says}")?;
         }
-        writeln!(
-            f,
-            "none: no notifier ever in that address space; notify: interval notifiers that only record the sequence,\n\
-             removed by the process afterwards; retire: the library. incb: removal in the callback, by a patch of core mm;\n\
-             faithful: as posted in 2020, readers take the user lock; mutex: repaired, readers as before; srcu: repaired,\n\
-             readers take no lock, one call_srcu() a range. What it takes to look at the clock is included: {} {unit}.",
-            self.time(c.clock_overhead.p50)
-        )?;
         if !c.absent.is_empty() {
-            writeln!(
-                f,
-                "Left out, because this kernel cannot have them: {}.",
-                c.absent.join(", ")
-            )?;
+            writeln!(f, "Not in this kernel: {}", c.absent.join(", "))?;
         }
-
-        let against = format!("{:>26}", "p50 / floor [95 %]");
-        head(
-            f,
-            "From invalidate() until the ranges are gone, and the floor of that",
-            unit,
-            &against,
-        )?;
-        for series in self.series.iter().filter(|s| s.what != TOOK) {
-            self.row(f, series, &format!("{}, {}", series.arm, series.what))?;
-            if series.what == LAST {
-                let ratio = self.ratio(Measure::Removal, &series.arm, plan::FLOOR, series.ranges);
-                write!(f, "{:>26}", show(ratio))?;
+        for (measure, metrics) in MEASURES {
+            for what in metrics {
+                self.table(f, measure, what)?;
             }
-            writeln!(f)?;
         }
         writeln!(
             f,
-            "removed and the last released: since the first range was retired. The library does not say when it has removed a\n\
-             range, so that is when the process goes on that calls flush() after munmap(): an upper bound, with that task's\n\
-             wake-up in it. floor: a bare work item, then a bare synchronize_srcu(), then bare removals, in an idle process."
+            "\nTo look at the clock is included, in munmap(): {}, in all else less.",
+            self.value(c.clock_overhead.p50, Unit::Nanoseconds)
         )?;
-
-        writeln!(f, "\nThe library's counters, warm-up included:")?;
+        writeln!(f, "The library's counters, warm-up included:")?;
         for (name, value) in self.counters.iter().filter(|(_, value)| **value != 0) {
             write!(f, "  {name} {value}")?;
         }
         writeln!(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Extent;
+
+    fn report(rounds: usize) -> Report {
+        let cells = plan::cells(Extent::Short, |_| true);
+        let mut samples = BTreeMap::new();
+        for (row, cell) in cells.iter().enumerate() {
+            let what = MEASURES
+                .iter()
+                .find(|(measure, _)| *measure == cell.measure);
+            for &what in what.unwrap().1 {
+                let due = (0..rounds)
+                    .filter(|&round| plan::is_due(cell, round))
+                    .count();
+                let n = match what {
+                    EACH => due * cell.point.ranges as usize,
+                    _ => due,
+                };
+                samples.insert((row, what.to_string()), vec![1000 + row as u64; n]);
+            }
+        }
+        let conditions = Conditions {
+            date: "today".into(),
+            kernel_release: "7.3.4".into(),
+            kernel_config: "plain".into(),
+            accelerator: "tcg".into(),
+            clocksource: "tsc".into(),
+            cpus: 2,
+            cpu_model: "a model".into(),
+            icount: false,
+            seed: 1,
+            rounds,
+            warm_up_rounds: 0,
+            arms: BTreeMap::new(),
+            absent: Vec::new(),
+            resamples: crate::stats::RESAMPLES,
+            clock_overhead: Summary::of(&[1]).unwrap(),
+        };
+        let rng = &mut fastrand::Rng::with_seed(1);
+        Report::new(conditions, samples, &cells, BTreeMap::new(), rng)
+    }
+
+    #[test]
+    fn what_is_complete_passes() {
+        assert_eq!(report(3).check(), Ok(()));
+        assert!(report(0).check().is_err());
+    }
+
+    #[test]
+    fn what_is_missing_is_found() {
+        let mut report = report(3);
+        report.series[0].samples.pop();
+        assert!(report.check().is_err());
+        let mut report = self::report(3);
+        report.series.retain(|s| s.cell.arm != "rcu");
+        assert!(report.check().is_err());
+        report.conditions.absent = vec!["rcu".into()];
+        assert_eq!(report.check(), Ok(()));
+    }
+
+    #[test]
+    fn every_ratio_is_with_the_same_point() {
+        let report = report(2);
+        let series = |arm: &str| {
+            report
+                .series
+                .iter()
+                .find(|s| s.cell.arm == arm && s.cell.measure == Measure::Munmap)
+        };
+        let ratio = series("retire").unwrap().ratios["notify"];
+        assert!((ratio.value - 1.001).abs() < 0.001);
+        assert!(series("none").unwrap().ratios.contains_key("notify"));
+        assert!(!series("none").unwrap().ratios.contains_key("none"));
+    }
+
+    #[test]
+    fn it_survives_the_file() {
+        let json = serde_json::to_string(&report(2)).unwrap();
+        let again: Report = serde_json::from_str(&json).unwrap();
+        assert_eq!(again.check(), Ok(()));
+        assert!(again.to_string().contains("retire"));
     }
 }

@@ -8,46 +8,27 @@
 
 use crate::{
     device::{self, Addresses, Device},
-    plan::{self, Measure, RANGE_SIZE},
-    uapi,
+    disturber::Disturber,
+    plan::{self, Cell, Measure, Point},
+    report, uapi,
 };
-use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     io::{self, BufRead, BufReader, Error, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
-/// What a subject is asked for.
-#[derive(Debug, Deserialize, Serialize)]
-struct Order {
-    measure: Measure,
-    ranges: u32,
-}
-
-/// What it answers, in nanoseconds.
-#[derive(Debug, Deserialize, Serialize)]
-pub enum Answer {
-    Munmap {
-        took: u64,
-    },
-    /// All since the first range was retired.
-    Removal {
-        /// Until a task that waited for all removals went on.
-        removed: u64,
-        /// Until the last range was released.
-        released: u64,
-        /// For each range, from its retirement to its release.
-        each: Vec<u64>,
-    },
-    Floor {
-        work: u64,
-        grace: u64,
-        remove: u64,
-    },
-}
+/// What it answers: samples, by what they are of.
+pub type Answer = BTreeMap<String, Vec<u64>>;
 
 /// How a program is told to be a subject.
 pub const OPTION: &str = "--subject";
+
+/// What it is told if its kernel cannot have the arm, or that it can.
+const ABSENT: &str = "absent";
+const READY: &str = "ready";
 
 /// A subject, as seen by the one who asks.
 pub struct Subject {
@@ -57,29 +38,43 @@ pub struct Subject {
 }
 
 impl Subject {
-    pub fn start(arm: &str) -> io::Result<Self> {
-        let mut process = Command::new(std::env::current_exe()?)
+    /// Starts one; `None` if this kernel cannot have the arm.
+    pub fn start(arm: &str, icount: bool) -> io::Result<Option<Self>> {
+        let mut command = Command::new(std::env::current_exe()?);
+        if icount {
+            command.arg("--icount");
+        }
+        let mut process = command
             .args([OPTION, arm])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let gone = || Error::other("a subject without its pipes");
-        Ok(Self {
+        let mut subject = Self {
             orders: process.stdin.take().ok_or_else(gone)?,
             answers: BufReader::new(process.stdout.take().ok_or_else(gone)?),
             process,
-        })
+        };
+        if subject.answer()?.trim() == ABSENT {
+            subject.end()?;
+            return Ok(None);
+        }
+        Ok(Some(subject))
     }
 
-    pub fn ask(&mut self, measure: Measure, ranges: u32) -> io::Result<Answer> {
-        let mut line = serde_json::to_string(&Order { measure, ranges })?;
-        line.push('\n');
-        self.orders.write_all(line.as_bytes())?;
-        line.clear();
+    fn answer(&mut self) -> io::Result<String> {
+        let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
             return Err(Error::other("a subject has died"));
         }
-        Ok(serde_json::from_str(&line)?)
+        Ok(line)
+    }
+
+    pub fn ask(&mut self, cell: &Cell) -> io::Result<Answer> {
+        let mut line = serde_json::to_string(cell)?;
+        line.push('\n');
+        self.orders.write_all(line.as_bytes())?;
+        Ok(serde_json::from_str(&self.answer()?)?)
     }
 
     pub fn end(self) -> io::Result<()> {
@@ -98,86 +93,272 @@ impl Subject {
 }
 
 /// The life of a subject.
-pub fn live(arm: &str) -> io::Result<()> {
+pub fn live(arm: &str, icount: bool) -> io::Result<()> {
     let device = Device::open()?;
-    if arm != plan::FLOOR {
-        device.choose(arm)?;
+    let known = uapi::ARMS.iter().any(|info| info.name == arm);
+    match known.then(|| device.choose(arm)).transpose() {
+        Ok(_) => println!("{READY}"),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            println!("{ABSENT}");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
     }
-    let most = plan::RANGES.into_iter().max().unwrap_or_default() as usize * RANGE_SIZE;
-    let addresses = Addresses::reserve(most)?;
+    let mut subject = Life {
+        device,
+        addresses: Addresses::reserve(0)?,
+        icount,
+    };
     for line in io::stdin().lines() {
-        let Order { measure, ranges } = serde_json::from_str(&line?)?;
-        let answer = repeat(&device, &addresses, measure, ranges)?;
-        println!("{}", serde_json::to_string(&answer)?);
+        let cell: Cell = serde_json::from_str(&line?)?;
+        println!("{}", serde_json::to_string(&subject.repeat(&cell)?)?);
     }
     Ok(())
 }
 
-fn repeat(
-    device: &Device,
-    addresses: &Addresses,
-    measure: Measure,
-    ranges: u32,
-) -> io::Result<Answer> {
-    let size = ranges as usize * RANGE_SIZE;
-    let region = uapi::Region {
-        start: addresses.start() as u64,
-        range_size: RANGE_SIZE as u64,
-        ranges,
-        stamped: (measure != Measure::Munmap).into(),
-    };
-    addresses.populate(size)?;
-    if measure == Measure::Floor {
-        let floor = device.floor(region)?;
-        addresses.unmap(size)?;
-        return Ok(Answer::Floor {
-            work: floor.ran - floor.queued,
-            grace: floor.grace - floor.ran,
-            remove: floor.removed - floor.grace,
-        });
-    }
+struct Life {
+    device: Device,
+    addresses: Addresses,
+    icount: bool,
+}
 
-    device.mirror(region)?;
-    let took = addresses.unmap(size)?;
-    let (stamps, removed) = device.finish(ranges)?;
-    if measure == Measure::Munmap {
-        return Ok(Answer::Munmap { took });
-    }
+fn one(what: &str, value: u64) -> (String, Vec<u64>) {
+    (what.into(), vec![value])
+}
 
-    let since = |from: u64, to: u64| {
-        let happened = from != 0 && to >= from;
-        happened.then(|| to - from).ok_or_else(|| {
-            Error::other(format!(
-                "retired at {from} and done at {to}, says {stamps:?}"
-            ))
+impl Life {
+    fn repeat(&mut self, cell: &Cell) -> io::Result<Answer> {
+        let point = &cell.point;
+        if point.size() > self.addresses.size() {
+            let larger = Addresses::reserve(point.size())?;
+            std::mem::replace(&mut self.addresses, larger).release()?;
+        }
+        Ok(match cell.measure {
+            Measure::Munmap => self.munmap(point)?.into(),
+            Measure::Removal => self.removal(point)?.into(),
+            Measure::Floor => self.floor(point)?.into(),
+            Measure::Teardown => self.teardown(point)?,
+            Measure::Punch => self.punch(point)?.into(),
+            Measure::Lookups => self.lookups(point)?.into(),
+            Measure::Many => self.many(point)?.into(),
+            Measure::Grace => {
+                let took = self.device.grace(point.gap, cell.arm == plan::EXPEDITED)?;
+                [one(report::GRACE, took)].into()
+            }
         })
-    };
-    let first = stamps
-        .iter()
-        .map(|stamp| stamp.retired)
-        .min()
-        .unwrap_or_default();
-    let last = stamps
-        .iter()
-        .map(|stamp| stamp.released)
-        .max()
-        .unwrap_or_default();
-    let each = stamps
-        .iter()
-        .map(|stamp| since(stamp.retired, stamp.released));
-    Ok(Answer::Removal {
-        removed: since(first, removed)?,
-        released: since(first, last)?,
-        each: each.collect::<io::Result<_>>()?,
-    })
+    }
+
+    /// What is measured of a system call: its time, or where instructions are counted, those of its
+    /// task; for where there is one CPU whoever it wakes up may run before it returns.
+    fn clock(&self) -> u64 {
+        if self.icount {
+            device::task_now()
+        } else {
+            device::now()
+        }
+    }
+
+    fn region(&self, point: &Point, stamped: bool) -> uapi::Region {
+        uapi::Region {
+            start: self.addresses.start() as u64,
+            range_size: point.range_size() as u64,
+            ranges: point.ranges,
+            stamped: stamped.into(),
+        }
+    }
+
+    fn munmap(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 1]> {
+        self.addresses.populate(point.size())?;
+        self.device.mirror(self.region(point, false))?;
+        let took = self.addresses.unmap(point.size(), || self.clock())?;
+        self.device.finish(0)?;
+        Ok([one(report::TOOK, took)])
+    }
+
+    fn removal(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 3]> {
+        self.addresses.populate(point.size())?;
+        self.device.mirror(self.region(point, true))?;
+        self.addresses.unmap(point.size(), || self.clock())?;
+        let (stamps, removed) = self.device.finish(point.ranges)?;
+        let since = |from: u64, to: u64| {
+            let happened = from != 0 && to >= from;
+            happened.then(|| to - from).ok_or_else(|| {
+                Error::other(format!(
+                    "retired at {from} and done at {to}, says {stamps:?}"
+                ))
+            })
+        };
+        let first = stamps.iter().map(|stamp| stamp.retired).min();
+        let first = first.unwrap_or_default();
+        let last = stamps.iter().map(|stamp| stamp.released).max();
+        let last = last.unwrap_or_default();
+        let each = stamps
+            .iter()
+            .map(|stamp| since(stamp.retired, stamp.released));
+        Ok([
+            one(report::REMOVED, since(first, removed)?),
+            (report::EACH.into(), each.collect::<io::Result<_>>()?),
+            one(report::LAST, since(first, last)?),
+        ])
+    }
+
+    fn floor(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 4]> {
+        self.addresses.populate(point.size())?;
+        let floor = self.device.floor(self.region(point, true))?;
+        self.addresses.unmap(point.size(), || self.clock())?;
+        Ok([
+            one(report::WORK, floor.ran - floor.queued),
+            one(report::GRACE, floor.grace - floor.ran),
+            one(report::REMOVE, floor.removed - floor.grace),
+            one(report::CHAIN, floor.removed - floor.queued),
+        ])
+    }
+
+    fn teardown(&self, point: &Point) -> io::Result<Answer> {
+        self.addresses.populate(point.size())?;
+        self.device.mirror(self.region(point, false))?;
+        let disturber = (point.phase != 0)
+            .then(|| Disturber::start(&self.device, point))
+            .transpose()?;
+        let before = self.device.cost()?;
+        let phases = disturber.as_ref().map_or(0, Disturber::phases);
+        let begin = device::now();
+        let took = self.addresses.unmap(point.size(), device::now)?;
+        self.device.finish(0)?;
+        let gone = device::now() - begin;
+        let phases = disturber.as_ref().map_or(0, Disturber::phases) - phases;
+        let after = self.device.cost()?;
+        if let Some(disturber) = disturber {
+            disturber.stop(&self.device)?;
+        }
+
+        let ranges = u64::from(point.ranges);
+        let mut answer = Answer::from([
+            one(report::TOOK, took),
+            one(report::GONE, gone),
+            one(report::RATE, ranges * 1_000_000_000 / gone.max(1)),
+        ]);
+        if let (Some(before), Some(after)) = (before, after) {
+            let per_thousand = (after - before) * 1000 / ranges;
+            answer.extend([one(report::GRACE_PERIODS, per_thousand)]);
+        }
+        if point.phase != 0 {
+            answer.extend([one(report::PHASES, phases)]);
+        }
+        Ok(answer)
+    }
+
+    /// Unmaps the second quarter of each range, of which there is one, and then the rest.
+    fn punch(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 2]> {
+        self.addresses.populate(point.size())?;
+        self.device.mirror(self.region(point, false))?;
+        let quarter = point.range_size() / 4;
+        let begin = device::now();
+        let took = self
+            .addresses
+            .unmap_part(quarter, quarter, || self.clock())?;
+        self.device.settle()?;
+        let settled = device::now() - begin;
+        // Not before, for where something is mapped again there is no hole.
+        self.addresses.reserve_part(quarter, quarter)?;
+        self.addresses.unmap(point.size(), device::now)?;
+        self.device.finish(0)?;
+        Ok([one(report::TOOK, took), one(report::SETTLED, settled)])
+    }
+
+    fn lookups(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 3]> {
+        /// What is waited for before and after the readers are counted.
+        const IDLE: Duration = Duration::from_millis(5);
+
+        self.addresses.populate(point.size())?;
+        self.device.mirror(self.region(point, false))?;
+        let start = self.addresses.start();
+        let quiet = self.device.quiet_count();
+        let rate = |from: (u64, u64), to: (u64, u64)| {
+            (to.1 - from.1) * 1_000_000_000 / (to.0 - from.0).max(1)
+        };
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..point.readers)
+                .map(|_| scope.spawn(|| self.device.look_up(start, point.size(), quiet)))
+                .collect();
+            let measured = self.while_read(point, IDLE);
+            self.device.quiet()?;
+            for reader in readers {
+                reader
+                    .join()
+                    .map_err(|_| Error::other("a reader has died"))??;
+            }
+            let [idle, begin, end, gone] = measured?;
+            Ok([
+                one(report::LOOKUPS_IDLE, rate(idle, begin)),
+                one(report::LOOKUPS, rate(begin, end)),
+                one(report::GONE, gone.0),
+            ])
+        })
+    }
+
+    /// Times and counts: some time before munmap(), right before it, when all is gone; and how long that took.
+    fn while_read(&self, point: &Point, idle: Duration) -> io::Result<[(u64, u64); 4]> {
+        while self.device.lookups()?.0 < u64::from(point.readers) {
+            thread::yield_now();
+        }
+        let count = || io::Result::Ok((device::now(), self.device.lookups()?.1));
+        let first = count()?;
+        thread::sleep(idle);
+        let begin = count()?;
+        self.addresses.unmap(point.size(), device::now)?;
+        self.device.finish(0)?;
+        let end = count()?;
+        Ok([first, begin, end, (end.0 - begin.0, 0)])
+    }
+
+    fn many(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 4]> {
+        let ranges = u64::from(point.ranges);
+        // Nothing is populated: what is looked at is what ranges cost, not pages.
+        self.addresses.map(point.size())?;
+        let before = settled_memory()?;
+        let begin = self.clock();
+        self.device.mirror(self.region(point, false))?;
+        let mirrored = self.clock() - begin;
+        let bytes = device::kernel_memory()?.saturating_sub(before);
+        let begin = device::now();
+        let took = self.addresses.unmap(point.size(), || self.clock())?;
+        self.device.finish(0)?;
+        let gone = device::now() - begin;
+        Ok([
+            one(report::BYTES, bytes / ranges),
+            one(report::MIRRORED_EACH, mirrored / ranges),
+            one(report::TOOK_EACH, took / ranges),
+            one(report::GONE_EACH, gone / ranges),
+        ])
+    }
+}
+
+/// How much memory the kernel uses, when what was freed before is no longer on its way.
+fn settled_memory() -> io::Result<u64> {
+    let mut before = device::kernel_memory()?;
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(20));
+        let now = device::kernel_memory()?;
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    Ok(before)
 }
 
 /// What two looks at the clock take with nothing between them.
-pub fn clock_overhead() -> Vec<u64> {
+pub fn clock_overhead(icount: bool) -> Vec<u64> {
+    let now = if icount {
+        device::task_now
+    } else {
+        device::now
+    };
     (0..1000)
         .map(|_| {
-            let begin = device::now();
-            device::now() - begin
+            let begin = now();
+            now() - begin
         })
         .collect()
 }

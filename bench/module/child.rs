@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An object for each range, as mlx5 has its children: with a slot, a work item and a notifier.
+//!
+//! The callback takes the object out of its slot, so that it happens once; how the object goes from
+//! there is what the arms differ in, and is a [`Design`].
+
+use super::{
+    queue::queue,
+    region::Region,
+    slots::Slots,
+    user_lock::UserLock,
+    BenchModule, //
+};
+use core::convert::Infallible;
+use kernel::{
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    new_condvar,
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        CondVar,
+        Mutex, //
+    },
+    workqueue::{
+        impl_has_work,
+        new_work,
+        Work,
+        WorkItem, //
+    }, //
+};
+use odp::{
+    mmu_interval::{
+        self,
+        Handled,
+        Interval,
+        Invalidate,
+        Invalidation,
+        Registration, //
+    },
+    Event,
+    MayBlock,
+    Span, //
+};
+
+/// How an object is protected from its end, and how it comes to it.
+pub(crate) trait Design: Send + Sync + Sized + 'static {
+    /// What each object has for it.
+    type Own: Send + Sync;
+
+    /// Makes that.
+    fn own() -> impl PinInit<Self::Own>;
+
+    /// Memory for as many objects. May sleep.
+    fn reserve(&self, objects: usize) -> Result {
+        let _ = objects;
+        Ok(())
+    }
+
+    /// The object has been taken out of its slot, in a callback: nothing that sleeps.
+    fn retire(family: &Arc<Family<Self>>, child: Arc<Child<Self>>);
+
+    /// The object's work item.
+    fn work(child: Arc<Child<Self>>);
+
+    /// Looks for the range that begins at `start`.
+    fn lookup(family: &Family<Self>, start: usize) -> bool;
+}
+
+/// All objects of an address space.
+#[pin_data]
+pub(crate) struct Family<D: Design> {
+    #[pin]
+    pub(crate) design: D,
+    #[pin]
+    pub(crate) slots: Slots<Child<D>>,
+    range_size: Atomic<usize>,
+    #[pin]
+    outstanding: Mutex<usize>,
+    #[pin]
+    gone: CondVar,
+    mm: ARef<Mm>,
+}
+
+/// An object.
+#[pin_data]
+pub(crate) struct Child<D: Design> {
+    #[pin]
+    work: Work<Child<D>>,
+    #[pin]
+    registration: Mutex<Option<Registration<Watched<D>>>>,
+    pub(crate) family: Arc<Family<D>>,
+    region: Arc<Region>,
+    pub(crate) span: Span,
+    #[pin]
+    pub(crate) own: D::Own,
+}
+
+impl_has_work! {
+    impl{D: Design} HasWork<Self> for Child<D> { self.work }
+}
+
+impl<D: Design> WorkItem for Child<D> {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        D::work(this);
+    }
+}
+
+/// What the notifier of an object has, in an allocation of its own, as a driver's umem.
+pub(crate) struct Watched<D: Design> {
+    child: Arc<Child<D>>,
+    lock: Arc<UserLock>,
+}
+
+impl<D: Design> Invalidate for Watched<D> {
+    type Module = BenchModule;
+
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+        let Self { child, lock } = this.data();
+        let (start, end) = inv.bounds();
+        let span = child.span;
+        let whole = start <= span.start() && end >= span.end();
+        let goes = whole && matches!(inv.event(), Event::Unmap | Event::Release);
+        let (guard, handled) = match lock.begin(inv) {
+            Ok(begun) => begun,
+            Err(handled) => return handled,
+        };
+        if goes {
+            let now = child.region.now();
+            if let Some(child) = child.family.slots.take(span.start(), child) {
+                child.region.retired(span, now);
+                D::retire(&child.family.clone(), child);
+            }
+        }
+        drop(guard);
+        handled
+    }
+}
+
+impl<D: Design> Child<D> {
+    /// Has the work item run, which gets the reference.
+    pub(crate) fn enqueue(self: Arc<Self>) {
+        // It is queued once in a life.
+        let _ = queue().enqueue(self);
+    }
+
+    /// The blocking removal.
+    pub(crate) fn remove(&self) {
+        // Locked while the notifier is being inserted.
+        let registration = self.registration.lock().take();
+        if let Some(registration) = registration {
+            MayBlock::enter(|p| drop(registration.remove(p)));
+        }
+    }
+
+    /// Nobody uses it any more.
+    pub(crate) fn released(&self) {
+        self.region.released(self.span, self.region.now());
+        let mut outstanding = self.family.outstanding.lock();
+        *outstanding -= 1;
+        if *outstanding == 0 {
+            self.family.gone.notify_all();
+        }
+    }
+}
+
+/// The objects with their owner.
+pub(crate) struct Children<D: Design> {
+    family: Arc<Family<D>>,
+}
+
+impl<D: Design> Children<D> {
+    /// Prepares an address space for them.
+    pub(crate) fn new<E>(
+        mm: &MmWithUser,
+        design: impl PinInit<D, E>,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Self>
+    where
+        Error: From<E>,
+    {
+        mmu_interval::prepare(mm, p)?;
+        let mm: &Mm = mm;
+        let mm = ARef::from(mm);
+        let family = Arc::pin_init::<Error>(
+            try_pin_init!(Family {
+                design <- design,
+                slots <- Slots::new(),
+                range_size: Atomic::new(1),
+                outstanding <- new_mutex!(0, "odp_bench::Family::outstanding"),
+                gone <- new_condvar!("odp_bench::Family::gone"),
+                mm,
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        Ok(Self { family })
+    }
+
+    /// Makes an object for each range of a region.
+    pub(crate) fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
+        let family = &self.family;
+        let lock = UserLock::new()?;
+        family.range_size.store(region.range_size(), Relaxed);
+        family.design.reserve(region.len())?;
+        for span in region.ranges() {
+            let span = span?;
+            let child = Arc::pin_init(
+                try_pin_init!(Child {
+                    work <- new_work!("odp_bench::Child::work"),
+                    registration <- new_mutex!(None, "odp_bench::Child::registration"),
+                    family: family.clone(),
+                    region: region.clone(),
+                    span,
+                    own <- D::own(),
+                }),
+                GFP_KERNEL,
+            )?;
+            let data = Watched {
+                child: child.clone(),
+                lock: lock.clone(),
+            };
+            let mm = family.mm.clone();
+            let interval = Arc::pin_init(Interval::new::<Infallible>(mm, span, data), GFP_KERNEL)?;
+            *family.outstanding.lock() += 1;
+            let slot = child.clone();
+            let mut registration = child.registration.lock();
+            let inserted = family
+                .slots
+                .put(span.start(), slot)
+                .and_then(|()| Interval::insert(interval, p));
+            match inserted {
+                Ok(inserted) => *registration = Some(inserted),
+                Err(error) => {
+                    drop(registration);
+                    drop(family.slots.take(span.start(), &child));
+                    child.released();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all objects are gone.
+    pub(crate) fn finish(&self, region: &Region) {
+        self.wait();
+        region.removed(region.now());
+    }
+
+    fn wait(&self) {
+        let mut outstanding = self.family.outstanding.lock();
+        while *outstanding != 0 {
+            self.family.gone.wait(&mut outstanding);
+        }
+    }
+
+    /// Whether there is a range at `addr`.
+    pub(crate) fn lookup(&self, addr: usize) -> bool {
+        let size = self.family.range_size.load(Relaxed);
+        D::lookup(
+            &self.family,
+            addr - addr.checked_rem(size).unwrap_or_default(),
+        )
+    }
+
+    /// For the arms' counters.
+    pub(crate) fn design(&self) -> &D {
+        &self.family.design
+    }
+}
+
+impl<D: Design> Drop for Children<D> {
+    fn drop(&mut self) {
+        // Of a process that did not unmap what it had mirrored.
+        while let Some(child) = self.family.slots.take_any() {
+            D::retire(&self.family, child);
+        }
+        self.wait();
+    }
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The arm that does it as mlx5 did in 2019: for each object one `call_srcu()`, and from its callback
+//! one work item.
+//!
+//! Reader protection: an SRCU section, in which the slot is read without a lock.
+
+use super::{
+    arm::{
+        Arm,
+        Cost, //
+    },
+    child::{
+        Child,
+        Children,
+        Design,
+        Family, //
+    },
+    region::Region, //
+};
+use kernel::{
+    bindings,
+    container_of,
+    ffi::c_ulong,
+    mm::MmWithUser,
+    prelude::*,
+    sync::{
+        srcu::new_srcu,
+        Arc,
+        Srcu, //
+    },
+    types::Opaque, //
+};
+use odp::MayBlock;
+
+#[allow(
+    improper_ctypes,
+    reason = "some structs of the bindings have no fields in some kernels"
+)]
+extern "C" {
+    // Not in the kernel crate's bindings, because what declares it is for RCU's own tests.
+    fn srcu_batches_completed(srcu: *mut bindings::srcu_struct) -> c_ulong;
+}
+
+/// The bits of a sequence number below the count (`RCU_SEQ_CTR_SHIFT`).
+const SEQUENCE_SHIFT: u32 = 2;
+
+/// The design.
+#[pin_data]
+pub(crate) struct SrcuEach {
+    #[pin]
+    srcu: Srcu,
+}
+
+impl SrcuEach {
+    fn raw(&self) -> *mut bindings::srcu_struct {
+        // CAST: `Srcu` is transparent over `srcu_struct`.
+        core::ptr::from_ref(&self.srcu).cast_mut().cast()
+    }
+}
+
+/// The head for `call_srcu()`.
+#[pin_data]
+pub(crate) struct Head {
+    #[pin]
+    head: Opaque<bindings::callback_head>,
+}
+
+// SAFETY: It is used by whoever has taken the object out of its slot, and then by SRCU.
+unsafe impl Send for Head {}
+// SAFETY: As above.
+unsafe impl Sync for Head {}
+
+/// # Safety
+///
+/// Called by SRCU for the head of a child that was passed to `call_srcu()` with a reference.
+unsafe extern "C" fn expired(head: *mut bindings::callback_head) {
+    // SAFETY: By the safety requirements.
+    let own = unsafe { container_of!(Opaque::cast_from(head), Head, head) };
+    // SAFETY: As above.
+    let child = unsafe { container_of!(own, Child<SrcuEach>, own) };
+    // SAFETY: `retire` leaked the reference.
+    unsafe { Arc::from_raw(child) }.enqueue();
+}
+
+impl Design for SrcuEach {
+    type Own = Head;
+
+    fn own() -> impl PinInit<Head> {
+        pin_init!(Head {
+            head: Opaque::zeroed()
+        })
+    }
+
+    fn retire(family: &Arc<Family<Self>>, child: Arc<Child<Self>>) {
+        let child = Arc::into_raw(child);
+        // SAFETY: The reference was leaked just now; `expired` takes it back. Memory for the head is in
+        // the object, and an object is retired once.
+        unsafe { bindings::call_srcu(family.design.raw(), (*child).own.head.get(), Some(expired)) };
+    }
+
+    fn work(child: Arc<Child<Self>>) {
+        child.remove();
+        child.released();
+    }
+
+    fn lookup(family: &Family<Self>, start: usize) -> bool {
+        let _section = family.design.srcu.read_lock();
+        family.slots.load(start).is_some_and(|child| {
+            // SAFETY: It was found in the section, and goes a grace period after it has left its slot.
+            unsafe { child.as_ref() }.span.start() == start
+        })
+    }
+}
+
+/// Has mlx5's old way do it.
+pub(crate) struct SrcuEachArm {
+    children: Children<SrcuEach>,
+}
+
+impl SrcuEachArm {
+    /// Makes the arm.
+    pub(crate) fn new(mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result<Self> {
+        let design = try_pin_init!(SrcuEach {
+            srcu <- new_srcu!("odp_bench::SrcuEach::srcu"),
+        });
+        Ok(Self {
+            children: Children::new(mm, design, p)?,
+        })
+    }
+}
+
+impl Arm for SrcuEachArm {
+    fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
+        self.children.mirror(region, p)
+    }
+
+    fn finish(&self, region: &Region, _p: &mut MayBlock<'_>) -> Result {
+        self.children.finish(region);
+        Ok(())
+    }
+
+    fn lookup(&self, addr: usize, _p: &mut MayBlock<'_>) -> bool {
+        self.children.lookup(addr)
+    }
+
+    fn cost(&self) -> Cost {
+        let srcu = self.children.design().raw();
+        Cost {
+            // SAFETY: It is initialised.
+            grace_periods: Some(unsafe { srcu_batches_completed(srcu) } as u64 >> SEQUENCE_SHIFT),
+        }
+    }
+}

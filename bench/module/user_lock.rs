@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lock that callbacks and device accesses share, for arms that have been written by hand.
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        Arc,
+        Mutex, //
+    }, //
+};
+use odp::mmu_interval::{
+    Handled,
+    Invalidation, //
+};
+
+/// The lock, one for all ranges of a region.
+#[pin_data]
+pub(crate) struct UserLock {
+    #[pin]
+    lock: Mutex<()>,
+}
+
+impl UserLock {
+    /// Makes one.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self { lock <- new_mutex!((), "odp_bench::UserLock::lock") }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Takes it and records the sequence; or the answer, if that may not sleep and would have to.
+    pub(crate) fn begin<'l, 'cb>(
+        &'l self,
+        inv: Invalidation<'cb>,
+    ) -> Result<(Guard<'l, (), MutexBackend>, Handled<'cb>), Handled<'cb>> {
+        let (inv, guard) = match self.lock.try_lock() {
+            Some(guard) => (inv, guard),
+            None => match inv.would_block() {
+                Ok(handled) => return Err(handled),
+                Err(inv) => (inv, self.lock.lock()),
+            },
+        };
+        Ok((guard, inv.record()))
+    }
+}
