@@ -67,7 +67,7 @@ use odp::{
 
 type Ops = bindings::mmu_interval_notifier_ops;
 
-// SAFETY: The prototype is that of helpers.h.
+// The prototype is that of helpers.h.
 unsafe extern "C" {
     fn odp_bench_forget(
         tree: *mut bindings::maple_tree,
