@@ -12,7 +12,7 @@
  *			"any": whatever is mapped, which makes pages where there were none.
  * ODP_PRELOAD_POLICY	"punch" (the default) or "retire", which is what the device does with a range
  *			that is partly unmapped
- * ODP_PRELOAD_PAUSE	(1000) microseconds between two mappings
+ * ODP_PRELOAD_PAUSE	(5000) microseconds between two mappings
  *
  * The thread allocates nothing and takes no lock, for it may find the program, or what was forked of it,
  * in any state. It has no signals, ends with the last of the program's threads, and its files have high numbers and are closed by exec(). A
@@ -314,9 +314,9 @@ __attribute__((constructor)) static void preload(void)
 			       ODP_MIRROR_PUNCH_UNMAP :
 			       ODP_MIRROR_RETIRE_UNMAP;
 	agent.any = !strcmp(setting("ODP_PRELOAD_TOUCH", "present"), "any");
-	agent.pause_us = strtol(setting("ODP_PRELOAD_PAUSE", "1000"), NULL, 10);
+	agent.pause_us = strtol(setting("ODP_PRELOAD_PAUSE", "5000"), NULL, 10);
 	if (agent.pause_us < 0 || agent.pause_us > 10000000)
-		agent.pause_us = 1000;
+		agent.pause_us = 5000;
 	agent.device.fd = -1;
 	agent.maps.fd = -1;
 	agent.pagemap.fd = -1;
