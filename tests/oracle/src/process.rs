@@ -14,9 +14,11 @@ pub struct Process {
     handle: OwnedFd,
 }
 
-/// How long it may take a process to stop. A thread of it that waits for another of its threads in
-/// the kernel, as with userfaultfd, does not stop at all.
+/// How long it may take a process to stop.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the thread that has the device touch the memory is called (samples/preload).
+const TOUCHING: &str = "odp-preload";
 
 impl Process {
     pub fn open(pid: i32) -> io::Result<Self> {
@@ -25,13 +27,14 @@ impl Process {
         Ok(Self { pid, handle })
     }
 
-    /// Those that have a file of the device's open.
+    /// Those that have a file of the device's open, and a thread that uses it. A child may have only
+    /// the file, which is its parent's.
     pub fn mirrored() -> io::Result<Vec<Self>> {
         let this = std::process::id() as i32;
         let pids = fs::read_dir("/proc")?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         Ok(pids
-            .filter(|pid| *pid != this && !device_files(*pid).is_empty())
+            .filter(|pid| *pid != this && touches(*pid) && !device_files(*pid).is_empty())
             .filter_map(|pid| Self::open(pid).ok())
             .collect())
     }
@@ -65,7 +68,9 @@ impl Process {
                 .rsplit(')')
                 .next()
                 .and_then(|rest| rest.trim().chars().next());
-            if !matches!(state, Some('T' | 't' | 'Z' | 'X')) {
+            // What waits in the kernel, as for a child of vfork(), or for a thread that handles its page
+            // fault, goes no further than to its end.
+            if !matches!(state, Some('T' | 't' | 'D' | 'Z' | 'X')) {
                 return Ok(false);
             }
         }
@@ -101,6 +106,16 @@ impl Drop for Stopped<'_> {
         // If it has been killed meanwhile, there is nothing to be continued.
         let _ = self.0.signal(libc::SIGCONT);
     }
+}
+
+fn touches(pid: i32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    tasks.flatten().any(|task| {
+        let name = fs::read_to_string(task.path().join("comm"));
+        name.is_ok_and(|name| name.trim_end() == TOUCHING)
+    })
 }
 
 /// The numbers of the files of the device's that a process has open.
