@@ -112,7 +112,8 @@ impl Device for Mirror {
 
     fn pages(&self, addresses: Range<usize>) -> io::Result<Vec<Mirrored>> {
         let mut found = Vec::new();
-        let mut room = vec![uapi::Page::default(); uapi::MOST_PAGES];
+        let most = uapi::MOST_PAGES.min(addresses.len() / PAGE);
+        let mut room = vec![uapi::Page::default(); most];
         let mut start = addresses.start as u64;
         loop {
             let mut pages = uapi::Pages {

@@ -336,6 +336,12 @@ impl<'a> Player<'a> {
                 }
             }
         }
+        // Nor are they in its table, where hardware would look without asking us.
+        let listed = call("PAGES", self.device.pages(self.arena.addresses(pages)))?;
+        if let Some(first) = listed.first() {
+            let what = format!("after {change:?}, the device still has {first:x?}");
+            return Err(Mismatch::new(Kind::Reaches, Some(warm), what));
+        }
         self.tally.gone += 1;
         Ok(())
     }
