@@ -15,8 +15,9 @@
  * ODP_PRELOAD_PAUSE	(5000) microseconds between two mappings
  *
  * The thread allocates nothing and takes no lock, for it may find the program, or what was forked of it,
- * in any state. It has no signals, ends with the last of the program's threads, and its files have high numbers and are closed by exec(). A
- * program may close them nevertheless; then they are opened again.
+ * in any state. It has no signals, and ends with the last of the program's threads. Its files have
+ * high numbers and are closed by exec(). A program may close them nevertheless; then they are opened
+ * again.
  */
 
 #include <errno.h>
