@@ -20,8 +20,8 @@ const LOOKS: usize = 3;
 /// punches. One is loaded right before and right after, so only what another thread or the kernel does
 /// in between may take it away, which is one in a hundred operations if it hits; and what cuts a
 /// huge page, for all of that is taken away at once. There is one of those for ten such calls at most, for
-/// it takes a mapping of everything to get one.
-const KEPT_FLOOR: u64 = 75;
+/// it takes a mapping of everything to get one. So it is nine of ten, or none if all is given up.
+const KEPT_FLOOR: u64 = 50;
 
 /// While the memory is still there.
 pub fn of_the_living(players: &mut [Player<'_>], device: &dyn Device, tally: &mut Tally) -> Result {
@@ -83,7 +83,7 @@ pub fn of_the_share(policy: Policy, tally: &Tally) -> Result {
             tally.share()
         ));
     }
-    if policy == Policy::Punch && tally.beside >= 50 && tally.kept_share() < KEPT_FLOOR {
+    if policy == Policy::Punch && tally.beside >= 20 && tally.kept_share() < KEPT_FLOOR {
         return wrong(format!(
             "{} % of the pages beside what was unmapped stayed, and at least {KEPT_FLOOR} % should",
             tally.kept_share()
