@@ -69,12 +69,7 @@ type Ops = bindings::mmu_interval_notifier_ops;
 
 // The prototype is that of helpers.h.
 unsafe extern "C" {
-    fn odp_bench_forget(
-        tree: *mut bindings::maple_tree,
-        first: usize,
-        last: usize,
-        entry: *mut c_void,
-    );
+    fn odp_bench_forget(tree: *mut bindings::maple_tree, entry: *const c_void);
 }
 
 /// Makes the arm of that name.
@@ -185,11 +180,6 @@ impl Lockless {
         let piece = unsafe { container_of!(Opaque::cast_from(head), Piece<Self>, head) };
         // SAFETY: Not null, as part of an allocation.
         let piece = unsafe { NonNull::new_unchecked(piece.cast_mut()) };
-        {
-            // SAFETY: It is freed below.
-            let piece = unsafe { piece.as_ref() };
-            piece.mirror().index.forget(piece.indexed);
-        }
         // SAFETY: The readers that knew it have gone.
         unsafe { Piece::free(piece, Gone::Released) };
     }
@@ -446,34 +436,40 @@ impl Index {
         }
     }
 
-    /// Takes `entry` out of `span`, wherever it is there. Does not sleep, and does not fail.
-    fn unpublish(&self, span: Span, entry: NonNull<c_void>, lockless: bool) {
+    /// Takes `entry` out of `span`, wherever it is there, and says in how many places that was. Does
+    /// not sleep, and does not fail.
+    ///
+    /// `whole` if it is certainly there in all of it.
+    fn unpublish(&self, span: Span, entry: NonNull<c_void>, whole: bool) -> usize {
+        let mark = |first, last| {
+            // Storing nothing there would reshape the tree, at a moment when a process waits for it. A mark
+            // is one store. The next range to be at these addresses overwrites it, or `forget` does.
+            let marked = self.store(first, last, NOTHING_HERE, bindings::GFP_NOWAIT);
+            kernel::warn_on!(marked.is_err());
+        };
+        if whole {
+            mark(span.start(), span.last());
+            return 1;
+        }
+        let mut places = 0;
         let mut from = span.start();
         while let Some((found, first, last)) = self.find(from, span.last()) {
             if found == entry {
-                // Giving back the space means new nodes where there are lockless lookups: that is left to
-                // where nobody waits.
-                let stored = if lockless {
-                    Err(ENOMEM)
-                } else {
-                    self.store(first, last, ptr::null_mut(), bindings::GFP_NOWAIT)
-                };
-                if stored.is_err() {
-                    let marked = self.store(first, last, NOTHING_HERE, bindings::GFP_NOWAIT);
-                    kernel::warn_on!(marked.is_err());
-                }
+                mark(first, last);
+                places += 1;
             }
             match last.checked_add(1) {
                 Some(next) if next <= span.last() => from = next,
                 _ => break,
             }
         }
+        places
     }
 
-    /// Gives back the space of what was unpublished in `span`.
-    fn forget(&self, span: Span) {
+    /// Gives back the space of all that was unpublished. May sleep.
+    fn forget(&self) {
         // SAFETY: The tree is initialised; this takes its lock.
-        unsafe { odp_bench_forget(self.tree.get(), span.start(), span.last(), NOTHING_HERE) };
+        unsafe { odp_bench_forget(self.tree.get(), NOTHING_HERE) };
     }
 }
 
@@ -489,6 +485,8 @@ impl PinnedDrop for Index {
 struct User {
     /// How many pieces have not been removed.
     live: usize,
+    /// How often something was unpublished since the index was last cleared of that.
+    marks: usize,
     /// The invalidations during which a piece was inserted last.
     young: c_ulong,
     /// How many remainders there was no memory for.
@@ -540,7 +538,7 @@ impl<R: Readers> Mirror<R> {
                 ops,
                 index <- Index::new(R::LOCKLESS),
                 user <- new_mutex!(
-                    User { live: 0, young: 0, lost: 0 },
+                    User { live: 0, marks: 0, young: 0, lost: 0 },
                     "odp_bench::in_callback::Mirror::user"
                 ),
                 counts <- new_spinlock!(
@@ -590,6 +588,16 @@ impl<R: Readers> Mirror<R> {
         })
     }
 
+    /// Sees to it that the index does not grow with what is gone.
+    fn tidy(&self) {
+        let mut user = self.user.lock();
+        if user.marks > user.live + 4096 {
+            user.marks = 0;
+            drop(user);
+            self.index.forget();
+        }
+    }
+
     /// Mirrors a span from now on.
     fn insert(&self, region: &Arc<Region>, span: Span, mm: &MmWithUser) -> Result {
         let piece = Piece::new(self, region.clone(), span, GFP_KERNEL)?;
@@ -620,7 +628,7 @@ impl<R: Readers> Mirror<R> {
         let mut user = self.user.lock();
         if let Err(error) = inserted {
             user.live -= 1;
-            self.index.unpublish(span, piece.cast(), R::LOCKLESS);
+            user.marks += self.index.unpublish(span, piece.cast(), false);
             drop(user);
             // SAFETY: It has no notifier, and is not in the index.
             unsafe { R::release(piece) };
@@ -748,7 +756,7 @@ impl<R: Readers> Mirror<R> {
                 })
             });
         if let Err(error) = inserted {
-            self.index.unpublish(span, piece.cast(), R::LOCKLESS);
+            user.marks += self.index.unpublish(span, piece.cast(), false);
             // SAFETY: It has no notifier, and is not in the index.
             unsafe { R::release(piece) };
             return Err(error);
@@ -764,8 +772,11 @@ impl<R: Readers> Mirror<R> {
         piece.stage.store(Stage::REMOVED, Release);
         user.live -= 1;
         piece.region.retired(piece.indexed, piece.region.now());
-        self.index
-            .unpublish(piece.indexed, NonNull::from(piece).cast(), R::LOCKLESS);
+        let whole = piece.start.load(Relaxed) == piece.indexed.start()
+            && piece.end.load(Relaxed) == piece.indexed.end();
+        user.marks += self
+            .index
+            .unpublish(piece.indexed, NonNull::from(piece).cast(), whole);
         // SAFETY: The notifier was inserted, and has not been removed, as the stage said.
         unsafe { bindings::mmu_interval_notifier_remove_deferred(piece.notifier.get()) };
     }
@@ -811,6 +822,7 @@ impl<R: Readers> InCallback<R> {
 impl<R: Readers> Arm for InCallback<R> {
     fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
         p.for_invalidate();
+        self.mirror.tidy();
         let mm = self.mirror.mm.mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here.
         let mm = MmWithUser::into_mmput_async(mm);
