@@ -11,6 +11,8 @@
 mod mirror;
 
 use super::{
+    answer::Retire,
+    callbacks::RequestOps,
     request::{
         Link,
         Request,
@@ -21,8 +23,6 @@ use super::{
     worker::{
         OwnedWorker,
         Pace,
-        RequestOps,
-        Retire,
         Until,
         Worker, //
     }, //

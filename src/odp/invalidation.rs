@@ -13,14 +13,14 @@
 //! was recorded under the user lock nor answer "try again" where the core does not take that.
 
 use super::{
+    answer::{
+        Changed,
+        Retire, //
+    },
     range::{
         Mirrored,
         Range,
         UserLock, //
-    },
-    worker::{
-        Changed,
-        Retire, //
     }, //
 };
 use crate::{

@@ -3,6 +3,7 @@
 //! Level 2: one process's addresses, as one device context mirrors them.
 
 use super::{
+    answer::Retire,
     range::{
         Mirrored,
         Range,
@@ -19,7 +20,6 @@ use super::{
     worker::{
         OwnedWorker,
         Pace,
-        Retire,
         Until,
         Worker,
         LINGER, //

@@ -6,11 +6,14 @@
 //! and reference.
 
 mod alarm;
+mod answer;
+mod callbacks;
 mod epoch;
 mod ffi;
 mod fifo;
 mod invalidation;
 pub(crate) mod library;
+mod lists;
 mod mirror;
 mod range;
 mod read;
@@ -25,6 +28,11 @@ mod worker;
 use crate::span::Span;
 
 pub use self::{
+    answer::{
+        Changed,
+        Retire, //
+    },
+    callbacks::WorkerContext,
     invalidation::{
         Handled,
         Invalidation,
@@ -58,10 +66,5 @@ pub use self::{
         Retirer, //
     },
     stats::Snapshot,
-    worker::{
-        Changed,
-        Retire,
-        Until,
-        WorkerContext, //
-    }, //
+    worker::Until, //
 };

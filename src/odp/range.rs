@@ -23,6 +23,14 @@
 //! ```
 
 use super::{
+    answer::{
+        Changed,
+        Retire, //
+    },
+    callbacks::{
+        RequestOps,
+        WorkerContext, //
+    },
     invalidation::Invalidation,
     request::{
         Guarded,
@@ -37,13 +45,7 @@ use super::{
     },
     swap::Swap,
     wish::Wish,
-    worker::{
-        Changed,
-        RequestOps,
-        Retire,
-        Worker,
-        WorkerContext, //
-    }, //
+    worker::Worker, //
 };
 use crate::{
     may_block::{

@@ -12,17 +12,17 @@
 //! be long: only the release of its own range waits for it, and no removal ever does.
 
 use super::{
+    answer::{
+        Changed,
+        Retire, //
+    },
     range::{
         Mirrored,
         Range,
         UserLock, //
     },
     state::State,
-    worker::{
-        Changed,
-        Retire,
-        Worker, //
-    }, //
+    worker::Worker, //
 };
 use crate::{
     hmm::{

@@ -7,16 +7,18 @@
 //! library's: that it happens once, in which order, after which grace period, and where.
 
 use super::{
+    answer::Retire,
+    callbacks::{
+        RequestOps,
+        WorkerContext, //
+    },
     request::Request,
     stats::Snapshot,
     worker::{
         OwnedWorker,
         Pace,
-        RequestOps,
-        Retire,
         Until,
-        Worker,
-        WorkerContext, //
+        Worker, //
     }, //
 };
 use crate::may_block::MayBlock;

@@ -31,6 +31,10 @@
 //! and shares a rescuer with those of other mirrors.
 
 use super::{
+    callbacks::{
+        ChangeOps,
+        WorkerContext, //
+    },
     range::{
         Mirrored,
         Range,
@@ -47,11 +51,7 @@ use super::{
         Verdict,
         Wish, //
     },
-    worker::{
-        ChangeOps,
-        Worker,
-        WorkerContext, //
-    }, //
+    worker::Worker, //
 };
 use crate::{
     mappings::Mappings,

@@ -26,9 +26,17 @@ use super::{
         Alarm,
         AlarmOps, //
     },
-    epoch::Epochs,
+    answer::{
+        Changed,
+        Retire, //
+    },
+    callbacks::{
+        ChangeOps,
+        RequestOps, //
+    },
     fifo::Fifo,
     library::Library,
+    lists::Lists,
     request::{
         Request,
         Tickets, //
@@ -51,7 +59,6 @@ use crate::{
     module_ref::ModuleRef, //
 };
 use core::{
-    marker::PhantomData,
     ops::Deref,
     ptr::NonNull, //
 };
@@ -77,7 +84,6 @@ use kernel::{
         Srcu, //
     },
     time::Delta,
-    types::NotThreadSafe,
     workqueue::{
         impl_has_work,
         new_work,
@@ -87,104 +93,6 @@ use kernel::{
         WorkItem, //
     }, //
 };
-
-/// What the worker calls, for each request in this order, in process context.
-///
-/// Laid out like `struct odp_retirer_ops` of `include/odp.h`.
-#[repr(C)]
-pub(crate) struct RequestOps {
-    /// The module that these functions are text of; null if it cannot be unloaded.
-    pub owner: *mut bindings::module,
-    /// Before the grace period. From here on no new lookup may find the object.
-    pub unpublish: Option<unsafe extern "C" fn(*mut Request)>,
-    /// After the grace period: may sleep, and may wait for invalidations. Holds may remain.
-    pub remove: Option<unsafe extern "C" fn(*mut Request)>,
-    /// After that, when the last hold is gone. The object is not touched any more.
-    pub release: Option<unsafe extern "C" fn(*mut Request)>,
-}
-
-// SAFETY: A table of functions and the address of a module, none of which changes.
-unsafe impl Sync for RequestOps {}
-
-/// What the worker calls, before all that, for requests to change an object.
-///
-/// First `prepare` for all that there are, then `replace`: the latter sleeps until the invalidations that
-/// are going on have ended, which what has been prepared then waits for together.
-pub(crate) struct ChangeOps {
-    /// Builds what is to take the object's place, if anything is. It is the caller's to change until
-    /// `replace` has returned.
-    pub prepare: unsafe fn(NonNull<Request>),
-    /// Puts it there, and applies [`Event::Replace`]; says whether it did. If not, the object is as it
-    /// was.
-    pub replace: unsafe fn(NonNull<Request>) -> bool,
-}
-
-/// Evidence that a worker's callback is running: the task may sleep, but not wait for a worker.
-///
-/// It cannot be made into [`MayBlock`].
-pub struct WorkerContext<'w> {
-    _scope: PhantomData<*mut &'w mut ()>,
-    _not_send: NotThreadSafe,
-}
-
-impl WorkerContext<'_> {
-    /// Runs `f` with the evidence that a worker's callback is running.
-    ///
-    /// # Safety
-    ///
-    /// Called by functions of a [`RequestOps`] only.
-    pub(super) unsafe fn enter<R>(f: impl for<'w> FnOnce(&WorkerContext<'w>) -> R) -> R {
-        f(&WorkerContext {
-            _scope: PhantomData,
-            _not_send: NotThreadSafe,
-        })
-    }
-}
-
-/// What became of a request to retire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retire {
-    /// This was the first: the object is on its way out.
-    Queued,
-    /// It was on its way out already.
-    Already,
-    /// The worker is being shut down and takes nothing; the object is as it was. A driver that keeps to
-    /// the rules does not see this.
-    Closed,
-    /// The object belongs to another worker and is as it was.
-    Foreign,
-    /// Smaller ranges are in the object's place, and nothing has been asked of them. An invalidation
-    /// reaches them itself; anybody else has to look them up.
-    Replaced,
-}
-
-/// What became of a request to change a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// Accepted; the worker will see to it.
-    Queued,
-    /// Accepted, and part of a request that is waiting already.
-    Joined,
-    /// Not accepted: the range is retired, or smaller ones are in its place. It is as it was.
-    Gone,
-    /// Not accepted: the mirror is being shut down. The range is as it was.
-    Closed,
-}
-
-impl Changed {
-    /// Whether the worker will see to it.
-    ///
-    /// # Errors
-    ///
-    /// `ESTALE`: [`Changed::Gone`]. `ESHUTDOWN`: [`Changed::Closed`].
-    pub fn accepted(self) -> Result {
-        match self {
-            Changed::Queued | Changed::Joined => Ok(()),
-            Changed::Gone => Err(ESTALE),
-            Changed::Closed => Err(ESHUTDOWN),
-        }
-    }
-}
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,34 +149,6 @@ pub(crate) struct Worker {
     changes: Option<&'static ChangeOps>,
     /// Whether grace periods are expedited.
     expedited: bool,
-}
-
-/// What the worker has to do.
-struct Lists {
-    /// Retired or to be changed, and taken by nobody.
-    pending: Fifo,
-    /// Taken to be changed, and nobody has begun to.
-    changing: Fifo,
-    /// Others are in their place; they have yet to leave.
-    replaced: Fifo,
-    /// The grace period is over; for the lanes.
-    removing: Fifo,
-    /// Removed and no longer held.
-    ready: Fifo,
-    /// How many of the worker's current batch are not removed yet.
-    in_flight: usize,
-    /// Whether `batch` is queued or running, or `alarm` is going to queue it.
-    batching: bool,
-    /// Whether `change` is queued or about to look at `changing`.
-    replacing: bool,
-    /// Whether `release` is queued or about to look at `ready`.
-    releasing: bool,
-    /// Whether requests are refused.
-    closed: bool,
-    /// How many tasks sleep on `progress`.
-    waiters: usize,
-    removed: Epochs,
-    released: Epochs,
 }
 
 /// How long after a request the worker is woken up, where nothing else is chosen.
@@ -1091,59 +971,6 @@ impl Worker {
         drop(this.lists.lock());
         Self::hurry(this);
         this.wait(|_| request.state().is_removed());
-    }
-}
-
-impl Lists {
-    fn new() -> Self {
-        Self {
-            pending: Fifo::new(),
-            changing: Fifo::new(),
-            replaced: Fifo::new(),
-            removing: Fifo::new(),
-            ready: Fifo::new(),
-            in_flight: 0,
-            batching: false,
-            replacing: false,
-            releasing: false,
-            closed: false,
-            waiters: 0,
-            removed: Epochs::new(),
-            released: Epochs::new(),
-        }
-    }
-
-    /// Queues a request, and says whether the worker must be woken up.
-    ///
-    /// # Safety
-    ///
-    /// The caller got the answer [`Effect::Queue`] for it.
-    #[must_use]
-    unsafe fn queue(&mut self, request: NonNull<Request>) -> bool {
-        let tickets = Tickets {
-            removed: self.removed.enter(),
-            released: self.released.enter(),
-        };
-        // SAFETY: By the safety requirements the link is the caller's.
-        unsafe { (*request.as_ref().link.get()).tickets = tickets };
-        // SAFETY: As above, and it is valid until it is released, which it is not on a list.
-        unsafe { self.pending.push(request) };
-        self.should_batch()
-    }
-
-    /// Whether `batch` must be queued now; the caller does it.
-    ///
-    /// While a batch is in flight nothing can be done: whoever ends it looks again.
-    #[must_use]
-    fn should_batch(&mut self) -> bool {
-        let should = !self.batching && self.in_flight == 0 && !self.is_idle();
-        self.batching |= should;
-        should
-    }
-
-    /// Whether there is nothing for a batch.
-    fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.replaced.is_empty()
     }
 }
 

@@ -9,6 +9,11 @@
 
 use super::{
     super::{
+        answer::{
+            Changed,
+            Retire, //
+        },
+        callbacks::WorkerContext,
         invalidation::{
             Handled,
             Invalidation, //
@@ -25,12 +30,7 @@ use super::{
             UserLock, //
         },
         read::Hold,
-        stats::Snapshot,
-        worker::{
-            Changed,
-            Retire,
-            WorkerContext, //
-        }, //
+        stats::Snapshot, //
     },
     layout,
     retire_result,

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a worker calls, and the evidence that it is calling.
+
+use super::request::Request;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    types::NotThreadSafe, //
+};
+
+/// What the worker calls, for each request in this order, in process context.
+///
+/// Laid out like `struct odp_retirer_ops` of `include/odp.h`.
+#[repr(C)]
+pub(crate) struct RequestOps {
+    /// The module that these functions are text of; null if it cannot be unloaded.
+    pub owner: *mut bindings::module,
+    /// Before the grace period. From here on no new lookup may find the object.
+    pub unpublish: Option<unsafe extern "C" fn(*mut Request)>,
+    /// After the grace period: may sleep, and may wait for invalidations. Holds may remain.
+    pub remove: Option<unsafe extern "C" fn(*mut Request)>,
+    /// After that, when the last hold is gone. The object is not touched any more.
+    pub release: Option<unsafe extern "C" fn(*mut Request)>,
+}
+
+// SAFETY: A table of functions and the address of a module, none of which changes.
+unsafe impl Sync for RequestOps {}
+
+/// What the worker calls, before all that, for requests to change an object.
+///
+/// First `prepare` for all that there are, then `replace`: the latter sleeps until the invalidations that
+/// are going on have ended, which what has been prepared then waits for together.
+pub(crate) struct ChangeOps {
+    /// Builds what is to take the object's place, if anything is. It is the caller's to change until
+    /// `replace` has returned.
+    pub prepare: unsafe fn(NonNull<Request>),
+    /// Puts it there, and applies [`Event::Replace`]; says whether it did. If not, the object is as it
+    /// was.
+    pub replace: unsafe fn(NonNull<Request>) -> bool,
+}
+
+/// Evidence that a worker's callback is running: the task may sleep, but not wait for a worker.
+///
+/// It cannot be made into [`MayBlock`].
+pub struct WorkerContext<'w> {
+    _scope: PhantomData<*mut &'w mut ()>,
+    _not_send: NotThreadSafe,
+}
+
+impl WorkerContext<'_> {
+    /// Runs `f` with the evidence that a worker's callback is running.
+    ///
+    /// # Safety
+    ///
+    /// Called by functions of a [`RequestOps`] only.
+    pub(super) unsafe fn enter<R>(f: impl for<'w> FnOnce(&WorkerContext<'w>) -> R) -> R {
+        f(&WorkerContext {
+            _scope: PhantomData,
+            _not_send: NotThreadSafe,
+        })
+    }
+}
