@@ -718,6 +718,26 @@ int odp_range_retire(struct odp_range *range);
 int odp_range_punch(struct odp_range *range, unsigned long start, unsigned long end);
 
 /**
+ * odp_range_punch_unmapped() - have what is not mapped taken out of a range
+ * @range: a range that the caller holds
+ *
+ * Looks whether the process has all of the range mapped. If not, this is odp_range_punch() of all of it,
+ * and the worker takes out what is not mapped by then.
+ *
+ * &odp_mirror_ops.zap tells of what is unmapped while the range is in service, and nobody of what
+ * was unmapped before. So whoever inserts a range because of a fault calls this once after that, or
+ * the range may stay for ever where there is nothing, be it because of a munmap() at the same time.
+ *
+ * Context: may sleep; takes mmap_lock for reading, so not under that, nor under the user lock.
+ *
+ * Return:
+ * * 0 - all of it is mapped, or the worker is going to see to it
+ * * -ESRCH - the address space is gone
+ * * otherwise as odp_range_punch()
+ */
+int odp_range_punch_unmapped(struct odp_range *range);
+
+/**
  * odp_range_resize() - have a range cut to part of it
  * @range: as for odp_range_start()
  * @start: the first byte that is to stay, in the range

@@ -157,6 +157,7 @@ static int context_insert(struct context *ctx, const struct odp_managed_span *sp
 {
 	u64 len = span->end - span->start;
 	struct odp_range *range;
+	int ret;
 
 	if (span->end <= span->start)
 		return -EINVAL;
@@ -168,8 +169,11 @@ static int context_insert(struct context *ctx, const struct odp_managed_span *sp
 		atomic64_sub(len, &ctx->mirrored);
 		return PTR_ERR(range);
 	}
+	/* What another thread has unmapped meanwhile nobody tells of. */
+	ret = odp_range_punch_unmapped(range);
 	odp_range_put(range);
-	return 0;
+	/* It may have gone as a whole by now. */
+	return ret == -ESTALE ? 0 : ret;
 }
 
 /* What the device does, by what it has in its page table. */

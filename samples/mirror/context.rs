@@ -159,10 +159,14 @@ impl Context {
     ) -> Result<u64> {
         for attempt in 1..=ATTEMPTS {
             *attempts = attempt;
+            let mut fresh = false;
             let hold = match self.mirror.get(addr, p) {
                 Some(hold) => hold,
                 None => match self.insert_around(addr, p) {
-                    Ok(hold) => hold,
+                    Ok(hold) => {
+                        fresh = true;
+                        hold
+                    }
                     // Somebody else was faster.
                     Err(error) if error == EEXIST || error == EBUSY => continue,
                     Err(error) => return Err(error),
@@ -172,7 +176,13 @@ impl Context {
                 Ok(found) => found,
                 Err(FaultError::Gone) => continue,
                 Err(FaultError::Failed(error)) if error == EBUSY => continue,
-                Err(FaultError::Failed(error)) => return Err(error),
+                Err(FaultError::Failed(error)) => {
+                    if fresh {
+                        // The mapping may have gone before the range was there to hear of it.
+                        hold.retire();
+                    }
+                    return Err(error);
+                }
             };
             // A device would find out for itself that it has a page now.
             match self.install(&hold, found, |table| table.perform(addr, operation)) {
@@ -250,9 +260,19 @@ impl Context {
         drop(mm);
 
         let around = Span::new(addr & !(WINDOW - 1), WINDOW)?;
-        match self.insert(around, p) {
-            Err(error) if error == EEXIST => self.insert(self.gap(addr, around, p)?, p),
-            other => other,
+        let hold = match self.insert(around, p) {
+            Err(error) if error == EEXIST => self.insert(self.gap(addr, around, p)?, p)?,
+            other => other?,
+        };
+        if !self.device().punches() {
+            // Whatever goes takes all of the range along, where there is anything.
+            return Ok(hold);
+        }
+        // The window need not be mapped as a whole, and since we looked all of it may have gone.
+        match hold.punch_unmapped(p) {
+            // It is retired already.
+            Err(error) if error != ESTALE => Err(error),
+            _ => Ok(hold),
         }
     }
 

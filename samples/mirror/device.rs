@@ -84,6 +84,11 @@ impl Device {
         self.retire.store(which, Relaxed);
     }
 
+    /// Whether a range loses what is unmapped, and not all.
+    pub(crate) fn punches(&self) -> bool {
+        self.retire.load(Relaxed) == PUNCH_UNMAP
+    }
+
     fn fate(&self, event: Event) -> Fate {
         match (self.retire.load(Relaxed), event) {
             (RETIRE_EVERY, _) => Fate::Retired,

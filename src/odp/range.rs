@@ -48,6 +48,7 @@ use super::{
     worker::Worker, //
 };
 use crate::{
+    mappings::Mappings,
     may_block::{
         MayBlock,
         ReclaimScope, //
@@ -71,7 +72,10 @@ use core::{
 use kernel::{
     alloc::Flags,
     container_of,
-    mm::Mm,
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
     prelude::*,
     sync::{
         aref::ARef,
@@ -499,6 +503,20 @@ impl<T: Mirrored> Range<T> {
             return Err(EINVAL);
         }
         Ok(self.change(Wish::unmapped(unmapped)))
+    }
+
+    /// Has what the process has not mapped of `span`, which is all of the range, taken out of it.
+    ///
+    /// Whatever is unmapped after that, callbacks are told of.
+    pub(super) fn punch_unmapped(&self, span: Span, p: &mut MayBlock<'_>) -> Result {
+        p.for_mmap_lock(&self.space.mm);
+        let mm = self.space.mm.mmget_not_zero().ok_or(ESRCH)?;
+        // If this turns out to be the last user, exit_mmap() must not run here: it calls the driver.
+        let mm = MmWithUser::into_mmput_async(mm);
+        if Mappings::lock(&mm).cover(span) {
+            return Ok(());
+        }
+        self.punch(span, span)?.accepted()
     }
 
     /// Runs `f` with what has been asked for. The request is locked.

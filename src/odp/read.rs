@@ -282,6 +282,22 @@ impl<T: Mirrored> Hold<T> {
         self.interval().data().punch(self.span(), unmapped)
     }
 
+    /// Has the worker take out of the range what the process has not mapped of it, if there is any.
+    ///
+    /// Callbacks tell of what is unmapped while the range is in service, and nobody of what was unmapped
+    /// before. So whoever inserts a range because of a fault calls this once after that, or the range
+    /// may stay for ever where there is nothing, be it because of a munmap() at the same time.
+    ///
+    /// Context: may sleep; takes `mmap_lock` for reading, so not under that, nor under the user lock, nor
+    /// in a lookup.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` if the address space is gone; see also [`Changed::accepted`].
+    pub fn punch_unmapped(&self, p: &mut MayBlock<'_>) -> Result {
+        self.interval().data().punch_unmapped(self.span(), p)
+    }
+
     /// Begins a read section: what is seen of the process's pages from now on can be committed, unless
     /// an invalidation comes between. Sleeps until those that are going on have ended.
     ///

@@ -42,6 +42,30 @@ TEST_F(mirror, a_hole)
 	EXPECT_EQ(0, shape_ranges(self->fd));
 }
 
+TEST_F(mirror, what_was_never_mapped_is_not_kept)
+{
+	const size_t window = 64 << 10;
+	char *mem = map_pages(2 * window / self->page), *around;
+	uint64_t value;
+
+	ASSERT_NE(NULL, mem);
+	around = (char *)(((uintptr_t)mem + window - 1) & ~(window - 1));
+	ASSERT_EQ(0, munmap(around + 3 * self->page, 3 * self->page));
+	ASSERT_EQ(0, munmap(around + 7 * self->page, 9 * self->page));
+	ASSERT_EQ(0, mirror_configure(self->fd, ODP_MIRROR_PUNCH_UNMAP, ODP_MIRROR_AUTO));
+	ASSERT_LT(0, mirror_load(self->fd, around, &value));
+	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+	EXPECT_EQ(-1, shape_wrong(self->fd, around, "a--...-........."));
+	/* What is mapped there later makes ranges of its own, and nothing is left in the end. */
+	ASSERT_EQ(around + 4 * self->page, mmap(around + 4 * self->page, self->page, PROT_READ,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0));
+	ASSERT_LT(0, mirror_load(self->fd, around + 4 * self->page, &value));
+	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+	EXPECT_EQ(-1, shape_wrong(self->fd, around, "a--.a.-........."));
+	ASSERT_EQ(0, munmap(around, window));
+	EXPECT_EQ(0, shape_ranges(self->fd));
+}
+
 TEST_F(mirror, many_holes_are_one_change)
 {
 	struct odp_mirror_stats before, after;

@@ -598,6 +598,18 @@ unsafe extern "C" fn odp_range_punch(range: *mut odp_range, start: c_ulong, end:
 
 /// # Safety
 ///
+/// As for [`interval`], and the caller may sleep.
+#[no_mangle]
+unsafe extern "C" fn odp_range_punch_unmapped(range: *mut odp_range) -> c_int {
+    // SAFETY: As required here.
+    let interval = unsafe { interval(range) };
+    to_errno(MayBlock::assume(|p| {
+        interval.data().punch_unmapped(interval.span(), p)
+    }))
+}
+
+/// # Safety
+///
 /// As for [`interval`].
 #[no_mangle]
 unsafe extern "C" fn odp_range_resize(
