@@ -593,7 +593,8 @@ void odp_mirror_shutdown(struct odp_mirror *mirror);
  * An object is used with one mirror only. The range may have been retired already, by an
  * invalidation that came before this returned.
  *
- * Context: may sleep and wait for invalidations; allocates with GFP_KERNEL.
+ * Context: may sleep and wait for invalidations; allocates with GFP_KERNEL_ACCOUNT, so that a
+ * range is charged to the memory cgroup that is the caller's, or active, at the moment.
  *
  * Return: the range, held by the caller, who ends that by odp_range_put() or odp_range_remove();
  * or an ERR_PTR:

@@ -119,7 +119,7 @@ impl<T> RangeIndex<T> {
             span.start(),
             span.last(),
             object.as_ptr().cast(),
-            bindings::GFP_KERNEL,
+            bindings::GFP_KERNEL_ACCOUNT,
         )
     }
 

@@ -178,6 +178,9 @@ impl<T: Mirrored> Mirror<T> {
     /// The caller gets a hold on the new range, which may have been retired already, by an
     /// invalidation that came before this returned.
     ///
+    /// Its memory is charged to the memory cgroup that is the caller's, or active, at the moment. That of
+    /// ranges that take its place later is not: the worker has none to charge. `max_ranges` bounds it.
+    ///
     /// Context: may sleep; under neither the user lock nor `mmap_lock`.
     ///
     /// # Errors
@@ -234,7 +237,7 @@ impl<T: Mirrored> Mirror<T> {
             shared,
             1,
             Room::Limited,
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         let raw = NonNull::from(&*interval);
 

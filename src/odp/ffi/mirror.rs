@@ -509,7 +509,7 @@ unsafe extern "C" fn odp_range_insert(
     let inserted = Span::new(start, len).map_err(Error::from).and_then(|span| {
         let shared = Arc::pin_init(
             Shared::new::<Error>(Ok(object), Ok(Lock(driver()))),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         let hold = MayBlock::assume(|p| mirror.mirror.insert(span, shared, p))?;
         Ok(hold)
