@@ -81,7 +81,8 @@ pub(crate) fn choose(arm: &str, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result
     Ok(match arm {
         "incb-faithful" => Arc::new(InCallback::<Faithful>::new(mm, p)?, GFP_KERNEL)?,
         "incb-mutex" => Arc::new(InCallback::<Mutexed>::new(mm, p)?, GFP_KERNEL)?,
-        "incb-srcu" => Arc::new(InCallback::<Lockless>::new(mm, p)?, GFP_KERNEL)?,
+        "incb-srcu" => Arc::new(InCallback::<Lockless<false>>::new(mm, p)?, GFP_KERNEL)?,
+        "incb-srcu-exp" => Arc::new(InCallback::<Lockless<true>>::new(mm, p)?, GFP_KERNEL)?,
         _ => return Err(EINVAL),
     })
 }
@@ -102,6 +103,11 @@ trait Readers: Send + Sync + Sized + 'static {
     fn domain() -> Result<Self::Domain>;
     fn head() -> Self::Head;
     fn enter(domain: &Self::Domain) -> Self::Section<'_>;
+
+    /// All ranges are released, and none will be any more. May sleep.
+    fn quiesce(domain: &Self::Domain) {
+        let _ = domain;
+    }
 
     /// The invalidation is over: nobody but readers can know of the range any more.
     ///
@@ -168,10 +174,11 @@ impl Readers for Mutexed {
 
 /// The question of 2020: is a grace period not needed anyway? Readers are protected by SRCU, as in the
 /// library: a lookup takes no lock. The callback takes the range out of the index, and `release()` leaves
-/// freeing it to `call_srcu()`, one for each range.
-struct Lockless;
+/// freeing it to `call_srcu()`, one for each range; the grace period is expedited if `EXPEDITED`, with
+/// `srcu_expedite_current()`, for there is no `call_srcu()` that is.
+struct Lockless<const EXPEDITED: bool>;
 
-impl Lockless {
+impl<const EXPEDITED: bool> Lockless<EXPEDITED> {
     /// # Safety
     ///
     /// Called by SRCU, once for a `head` that `release` passed.
@@ -185,7 +192,7 @@ impl Lockless {
     }
 }
 
-impl Readers for Lockless {
+impl<const EXPEDITED: bool> Readers for Lockless<EXPEDITED> {
     const AS_POSTED: bool = false;
     const LOCKLESS: bool = true;
     type Domain = Pin<KBox<Srcu>>;
@@ -204,6 +211,18 @@ impl Readers for Lockless {
         domain.read_lock()
     }
 
+    fn quiesce(domain: &Self::Domain) {
+        if EXPEDITED {
+            // CAST: `Srcu` is transparent over `srcu_struct`.
+            let srcu = ptr::from_ref::<Srcu>(domain).cast_mut().cast();
+            // What expedites a grace period is a callback of SRCU's own, that may have queued itself once
+            // more; the barrier in the domain's end sees to the second time.
+            //
+            // SAFETY: The domain is valid.
+            unsafe { bindings::srcu_barrier(srcu) };
+        }
+    }
+
     unsafe fn release(piece: NonNull<Piece<Self>>) {
         // SAFETY: It is freed after the grace period, which has not begun.
         let piece = unsafe { piece.as_ref() };
@@ -214,6 +233,11 @@ impl Readers for Lockless {
         // SAFETY: The domain is valid until the mirror goes, which waits for the callbacks. The head is
         // not in use, because this is called once.
         unsafe { bindings::call_srcu(srcu, piece.head.get(), Some(Self::after_grace_period)) };
+        if EXPEDITED {
+            // SAFETY: As above. The piece may be gone by now, but the mirror is not before the invalidation in
+            // which this is called has ended: it waits for that.
+            unsafe { bindings::srcu_expedite_current(srcu) };
+        }
     }
 }
 
@@ -859,5 +883,6 @@ impl<R: Readers> Drop for InCallback<R> {
         // SAFETY: The mirror holds the mm. It may sleep.
         unsafe { bindings::mmu_interval_notifier_synchronize(mirror.mm.as_raw()) };
         mirror.wait(|counts| counts.released == 0);
+        R::quiesce(&mirror.domain);
     }
 }

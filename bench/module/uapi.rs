@@ -152,6 +152,13 @@ pub(crate) const ARMS: &[ArmInfo] = &[
             "the same, call_srcu() for each range; readers: SRCU",
         )
     },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "incb-srcu-exp",
+            "the same, and srcu_expedite_current(); readers: SRCU",
+        )
+    },
 ];
 
 /// Memory to be mirrored as ranges that follow each other.
