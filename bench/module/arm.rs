@@ -57,6 +57,17 @@ pub(crate) trait Arm: Send + Sync {
         false
     }
 
+    /// Finds the range at `addr`, as for an access that may take as long as user space wants, and keeps it
+    /// as the design does during `f`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is none, `EOPNOTSUPP` if the arm is not asked for that, or those of `f`.
+    fn access(&self, addr: usize, p: &mut MayBlock<'_>, f: &mut dyn FnMut() -> Result) -> Result {
+        let (_, _, _) = (addr, p, f);
+        Err(EOPNOTSUPP)
+    }
+
     /// What it has cost so far.
     fn cost(&self) -> Cost {
         Cost::default()
@@ -81,7 +92,11 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
         "none" => Arc::new(Nothing, GFP_KERNEL)?,
         "notify" => Arc::new(Notify::new(mm, p)?, GFP_KERNEL)?,
         "retire" => Arc::new(Retire::new(mm, Config::default(), p)?, GFP_KERNEL)?,
-        "retire-now" => Arc::new(Retire::new(mm, at_once(), p)?, GFP_KERNEL)?,
+        "retire-now" => Arc::new(Retire::new(mm, lingering(0), p)?, GFP_KERNEL)?,
+        "retire-20" => Arc::new(Retire::new(mm, lingering(20), p)?, GFP_KERNEL)?,
+        "retire-100" => Arc::new(Retire::new(mm, lingering(100), p)?, GFP_KERNEL)?,
+        "retire-200" => Arc::new(Retire::new(mm, lingering(200), p)?, GFP_KERNEL)?,
+        "retire-500" => Arc::new(Retire::new(mm, lingering(500), p)?, GFP_KERNEL)?,
         "retire-exp" => Arc::new(Retire::new(mm, expedited(), p)?, GFP_KERNEL)?,
         "rcu" => Arc::new(RcuArm::new(mm, p)?, GFP_KERNEL)?,
         "srcu-each" => Arc::new(SrcuEachArm::new(mm, p)?, GFP_KERNEL)?,
@@ -96,10 +111,10 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
     })
 }
 
-/// The library without the time that its worker gives to who woke it up.
-fn at_once() -> Config {
+/// The library with another time that its worker gives to who woke it up.
+fn lingering(microseconds: i64) -> Config {
     Config {
-        linger: Delta::ZERO,
+        linger: Delta::from_micros(microseconds),
         ..Config::default()
     }
 }

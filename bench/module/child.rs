@@ -9,6 +9,7 @@ use super::{
     queue::queue,
     region::Region,
     slots::Slots,
+    spent,
     user_lock::UserLock,
     BenchModule, //
 };
@@ -113,6 +114,7 @@ impl<D: Design> WorkItem for Child<D> {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
+        this.region.begun(this.span, this.region.now());
         D::work(this);
     }
 }
@@ -127,6 +129,7 @@ impl<D: Design> Invalidate for Watched<D> {
     type Module = BenchModule;
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+        let _spent = spent::callback();
         let Self { child, lock } = this.data();
         let (start, end) = inv.bounds();
         let span = child.span;
@@ -265,13 +268,20 @@ impl<D: Design> Children<D> {
         }
     }
 
+    /// Where a range would begin that `addr` is part of.
+    pub(crate) fn range_start(&self, addr: usize) -> usize {
+        let size = self.family.range_size.load(Relaxed);
+        addr - addr.checked_rem(size).unwrap_or_default()
+    }
+
     /// Whether there is a range at `addr`.
     pub(crate) fn lookup(&self, addr: usize) -> bool {
-        let size = self.family.range_size.load(Relaxed);
-        D::lookup(
-            &self.family,
-            addr - addr.checked_rem(size).unwrap_or_default(),
-        )
+        D::lookup(&self.family, self.range_start(addr))
+    }
+
+    /// All of them.
+    pub(crate) fn family(&self) -> &Family<D> {
+        &self.family
     }
 
     /// For the arms' counters.

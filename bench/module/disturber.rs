@@ -15,11 +15,17 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc, //
     },
     time::{
         delay::fsleep,
-        Delta, //
+        Delta,
+        Instant,
+        Monotonic, //
     }, //
 };
 use odp::{
@@ -37,13 +43,23 @@ use odp::{
 pub(crate) struct Slow {
     lock: Arc<UserLock>,
     phase: Delta,
+    begin: Instant<Monotonic>,
+    /// When the last callback ended, in nanoseconds since `begin`.
+    ended: Atomic<u64>,
+}
+
+impl Slow {
+    fn now(&self) -> u64 {
+        // CAST: The clock does not go backwards.
+        self.begin.elapsed().as_nanos() as u64
+    }
 }
 
 impl Invalidate for Slow {
     type Module = BenchModule;
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
-        let Self { lock, phase } = this.data();
+        let Slow { lock, phase, .. } = this.data();
         let sleeps = inv.blockable();
         let (guard, handled) = match lock.begin(inv) {
             Ok(begun) => begun,
@@ -52,6 +68,7 @@ impl Invalidate for Slow {
         if sleeps {
             fsleep(*phase);
         }
+        this.data().ended.store(this.data().now(), Relaxed);
         drop(guard);
         handled
     }
@@ -60,6 +77,7 @@ impl Invalidate for Slow {
 /// Has invalidations of a span take long.
 pub(crate) struct Disturber {
     _registration: Registration<Slow>,
+    interval: Arc<Interval<Slow>>,
 }
 
 impl Disturber {
@@ -73,13 +91,37 @@ impl Disturber {
         let slow = Slow {
             lock: UserLock::new()?,
             phase,
+            begin: Instant::now(),
+            ended: Atomic::new(0),
         };
         let interval = Arc::pin_init(
             Interval::new::<Infallible>(mm.clone(), span, slow),
             GFP_KERNEL,
         )?;
         Ok(Self {
-            _registration: Interval::insert(interval, p)?,
+            _registration: Interval::insert(interval.clone(), p)?,
+            interval,
         })
+    }
+
+    /// For a device that wants to look at that memory.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader(self.interval.clone())
+    }
+}
+
+/// One that begins read sections of the memory that is invalidated.
+pub(crate) struct Reader(Arc<Interval<Slow>>);
+
+impl Reader {
+    /// Begins one, and says how many nanoseconds after the end of the callback that was, if it had to wait for
+    /// that.
+    pub(crate) fn begin(&self, p: &mut MayBlock<'_>) -> Result<Option<u64>> {
+        let slow = self.0.data();
+        let before = slow.now();
+        self.0.read_begin(p)?;
+        let now = slow.now();
+        let ended = slow.ended.load(Relaxed);
+        Ok((ended > before).then(|| now.saturating_sub(ended)))
     }
 }

@@ -14,7 +14,8 @@
 
 use super::{
     arm::Arm,
-    region::Region, //
+    region::Region,
+    spent, //
 };
 use core::{
     ffi::c_void,
@@ -358,6 +359,7 @@ impl<R: Readers> Piece<R> {
         range: *const bindings::mmu_notifier_range,
         sequence: c_ulong,
     ) -> bool {
+        let _spent = spent::callback();
         // SAFETY: It is part of a piece.
         let piece = unsafe { container_of!(Opaque::cast_from(notifier), Self, notifier) };
         // SAFETY: It is not released before this callback has returned.
@@ -610,6 +612,22 @@ impl<R: Readers> Mirror<R> {
             let piece: &Piece<R> = unsafe { entry.cast().as_ref() };
             piece.covers(addr)
         })
+    }
+
+    /// Lets `f` run while a reader has the range at `addr`; only where readers take no lock, for others
+    /// would hold up the callback.
+    fn access(&self, addr: usize, f: &mut dyn FnMut() -> Result) -> Result {
+        if !R::LOCKLESS {
+            return Err(EOPNOTSUPP);
+        }
+        let _section = R::enter(&self.domain);
+        let entry = self.index.load(addr).ok_or(ENOENT)?;
+        // SAFETY: As in `covers`.
+        let piece: &Piece<R> = unsafe { entry.cast().as_ref() };
+        if !piece.covers(addr) {
+            return Err(ENOENT);
+        }
+        f()
     }
 
     /// Sees to it that the index does not grow with what is gone.
@@ -872,6 +890,10 @@ impl<R: Readers> Arm for InCallback<R> {
 
     fn lookup(&self, addr: usize, _p: &mut MayBlock<'_>) -> bool {
         self.mirror.covers(addr)
+    }
+
+    fn access(&self, addr: usize, _p: &mut MayBlock<'_>, f: &mut dyn FnMut() -> Result) -> Result {
+        self.mirror.access(addr, f)
     }
 }
 

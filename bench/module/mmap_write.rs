@@ -14,6 +14,7 @@ use super::{
     pending::Pending,
     queue::queue,
     region::Region,
+    spent,
     user_lock::UserLock,
     BenchModule, //
 };
@@ -127,6 +128,7 @@ impl Invalidate for Watched {
     type Module = BenchModule;
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+        let _spent = spent::callback();
         let object = &this.data().object;
         let goes = matches!(inv.event(), Event::Unmap | Event::Release);
         let (start, end) = inv.bounds();

@@ -6,6 +6,7 @@
 use super::{
     arm::Arm,
     region::Region,
+    spent,
     user_lock::UserLock, //
 };
 use core::convert::Infallible;
@@ -62,6 +63,7 @@ impl Invalidate for Watcher {
     type Module = crate::LocalModule;
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+        let _spent = spent::callback();
         let (guard, handled) = match this.data().lock.begin(inv) {
             Ok(begun) => begun,
             Err(handled) => return handled,

@@ -25,6 +25,7 @@ mod refcount;
 mod region;
 mod retire;
 mod slots;
+mod spent;
 mod srcu_each;
 mod uapi;
 mod user_lock;
@@ -60,7 +61,10 @@ use kernel::{
         Arc,
         Mutex, //
     },
-    time::Delta,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
     transmute::{
         AsBytes,
         FromBytes, //
@@ -116,7 +120,7 @@ macro_rules! plain {
     )*};
 }
 
-plain!(Region Finish Floor Stamp Reader Lookups Disturb Grace Cost);
+plain!(Region Finish Floor Stamp Reader Lookups Disturb Grace Cost Callbacks Access Begin);
 
 /// An open file: one process, one arm, one region at a time.
 #[pin_data]
@@ -173,6 +177,11 @@ impl MiscDevice for Session {
                     lookups: session.lookups.load(Relaxed),
                 },
             ),
+            uapi::FAULT => session.fault(arg, p),
+            uapi::WAIT => session.wait(),
+            uapi::ACCESS => session.access(arg, p),
+            uapi::BEGIN => session.begin(arg, p),
+            uapi::CALLBACKS => callbacks(arg),
             _ => session.state.lock().request(request, mm, arg, p),
         })?;
         Ok(0)
@@ -191,7 +200,7 @@ impl Session {
         if pages == 0 {
             return Err(EINVAL);
         }
-        let arm = self.state.lock().arm.clone().ok_or(EINVAL)?;
+        let arm = self.arm()?;
         self.readers.fetch_add(1, Release);
         // A generator of the shortest kind: what matters is that readers do not go in step.
         let mut random = reader.start ^ (current!().pid() as u64) << 17 | 1;
@@ -210,6 +219,75 @@ impl Session {
         self.readers.fetch_sub(1, Release);
         write(arg, &reader)
     }
+
+    fn arm(&self) -> Result<Arc<dyn Arm>> {
+        self.state.lock().arm.clone().ok_or(EINVAL)
+    }
+
+    /// Mirrors more memory, and looks it up, in the middle of whatever else happens.
+    fn fault(&self, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
+        let region = Region::new(&read::<uapi::Region>(arg)?)?;
+        let arm = self.arm()?;
+        arm.mirror(&region, p)?;
+        for span in region.ranges() {
+            if !arm.lookup(span?.start(), p) {
+                return Err(ENOENT);
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Result {
+        let region = self.state.lock().region.clone().ok_or(EINVAL)?;
+        region.wait()
+    }
+
+    /// An access that takes as long as it takes to read a byte that user space has to provide.
+    fn access(&self, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
+        let access = read::<uapi::Access>(arg)?;
+        let user = UserPtr::from_addr(usize::try_from(access.user)?);
+        self.arm()?
+            .access(usize::try_from(access.addr)?, p, &mut || {
+                read::<u8>(user).map(|_| ())
+            })
+    }
+
+    /// Begins one read section after the other, until it is told to end.
+    fn begin(&self, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
+        /// Between two of them, so that the machine can do something else.
+        const PAUSE: Delta = Delta::from_micros(10);
+
+        let mut begin = read::<uapi::Begin>(arg)?;
+        let reader = {
+            let state = self.state.lock();
+            state.disturber.as_ref().ok_or(EINVAL)?.reader()
+        };
+        while self.quiet.load(Acquire) == begin.quiet && !current!().signal_pending() {
+            match reader.begin(p)? {
+                Some(took) => {
+                    begin.waits += 1;
+                    begin.worst = begin.worst.max(took);
+                    begin.sum += took;
+                }
+                None => fsleep(PAUSE),
+            }
+        }
+        write(arg, &begin)
+    }
+}
+
+/// Begins, or ends, to note what callbacks take.
+fn callbacks(arg: UserPtr) -> Result {
+    let mut callbacks = read::<uapi::Callbacks>(arg)?;
+    if callbacks.begin != 0 {
+        callbacks.nothing = spent::begin();
+    } else {
+        let sum = spent::end();
+        callbacks.callbacks = sum.callbacks;
+        callbacks.first = sum.first;
+        callbacks.others = sum.others;
+    }
+    write(arg, &callbacks)
 }
 
 impl State {

@@ -68,18 +68,25 @@ impl Design for Counted {
     }
 
     fn lookup(family: &Family<Self>, start: usize) -> bool {
-        let found = family.slots.locked(start, |child| {
-            child.own.count.inc();
-            NonNull::from(child)
-        });
-        // SAFETY: The count has been raised, so that it stays until it is put.
-        let Some(child) = found.map(|child| unsafe { child.as_ref() }) else {
-            return false;
-        };
-        let hit = child.span.start() == start;
-        child.own.put();
-        hit
+        used(family, start, |child| child.span.start() == start).unwrap_or(false)
     }
+}
+
+/// Lets `f` use the object of the range that begins at `start`.
+fn used<R>(
+    family: &Family<Counted>,
+    start: usize,
+    f: impl FnOnce(&Child<Counted>) -> R,
+) -> Option<R> {
+    let child = family.slots.locked(start, |child| {
+        child.own.count.inc();
+        NonNull::from(child)
+    })?;
+    // SAFETY: The count has been raised, so that it stays until it is put.
+    let child = unsafe { child.as_ref() };
+    let result = f(child);
+    child.own.put();
+    Some(result)
 }
 
 /// Has mlx5's way do it.
@@ -108,5 +115,10 @@ impl Arm for RefcountArm {
 
     fn lookup(&self, addr: usize, _p: &mut MayBlock<'_>) -> bool {
         self.children.lookup(addr)
+    }
+
+    fn access(&self, addr: usize, _p: &mut MayBlock<'_>, f: &mut dyn FnMut() -> Result) -> Result {
+        let start = self.children.range_start(addr);
+        used(self.children.family(), start, |_| f()).ok_or(ENOENT)?
     }
 }

@@ -9,9 +9,11 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
+            Full,
             Relaxed, //
         },
-        Arc, //
+        Arc,
+        Completion, //
     },
     time::{
         Instant,
@@ -25,6 +27,7 @@ const MAX_RANGES: u32 = 1 << 20;
 
 struct Stamp {
     retired: Atomic<u64>,
+    begun: Atomic<u64>,
     released: Atomic<u64>,
 }
 
@@ -32,12 +35,14 @@ impl Stamp {
     const fn new() -> Self {
         Self {
             retired: Atomic::new(0),
+            begun: Atomic::new(0),
             released: Atomic::new(0),
         }
     }
 }
 
 /// Memory of a process, as ranges of the same size that follow each other.
+#[pin_data]
 pub(crate) struct Region {
     span: Span,
     range_size: NonZeroUsize,
@@ -46,6 +51,10 @@ pub(crate) struct Region {
     begin: Instant<Monotonic>,
     stamps: KVVec<Stamp>,
     removed: Atomic<u64>,
+    /// How many ranges have yet to be released, if it is stamped.
+    left: Atomic<usize>,
+    #[pin]
+    gone: Completion,
 }
 
 impl Region {
@@ -71,8 +80,8 @@ impl Region {
         for _ in 0..if stamped { ranges } else { 0 } {
             stamps.push(Stamp::new(), GFP_KERNEL)?;
         }
-        Ok(Arc::new(
-            Self {
+        Arc::pin_init(
+            pin_init!(Self {
                 span,
                 range_size,
                 stamped,
@@ -80,9 +89,11 @@ impl Region {
                 begin: Instant::now(),
                 stamps,
                 removed: Atomic::new(0),
-            },
+                left: Atomic::new(*ranges),
+                gone <- Completion::new(),
+            }),
             GFP_KERNEL,
-        )?)
+        )
     }
 
     /// How many ranges it has.
@@ -128,11 +139,35 @@ impl Region {
         }
     }
 
+    /// At `now` whoever does the rest had begun with `range`.
+    pub(crate) fn begun(&self, range: Span, now: u64) {
+        if let Some(stamp) = self.stamp(range) {
+            stamp.begun.store(now, Relaxed);
+        }
+    }
+
     /// At `now` `range` was gone for good.
     pub(crate) fn released(&self, range: Span, now: u64) {
         if let Some(stamp) = self.stamp(range) {
             stamp.released.store(now, Relaxed);
+            if self.left.fetch_sub(1, Full) == 1 {
+                self.gone.complete_all();
+            }
         }
+    }
+
+    /// Waits until each of its ranges, all of which are unmapped, has been released once, and tells the arm
+    /// nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if they are not stamped: then nobody counts.
+    pub(crate) fn wait(&self) -> Result {
+        if !self.stamped {
+            return Err(EINVAL);
+        }
+        self.gone.wait_for_completion();
+        Ok(())
     }
 
     /// At `now` somebody had waited until all ranges were removed.
@@ -149,6 +184,7 @@ impl Region {
     pub(crate) fn stamps(&self) -> impl Iterator<Item = uapi::Stamp> + '_ {
         self.stamps.iter().map(|stamp| uapi::Stamp {
             retired: stamp.retired.load(Relaxed),
+            begun: stamp.begun.load(Relaxed),
             released: stamp.released.load(Relaxed),
         })
     }

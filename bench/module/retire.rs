@@ -11,6 +11,7 @@ use super::{
         Cost, //
     },
     region::Region,
+    spent,
     BenchModule, //
 };
 use core::convert::Infallible;
@@ -49,6 +50,7 @@ impl Mirrored for Object {
     type Lock = Mutex<()>;
 
     fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
+        let _spent = spent::callback();
         let mut zap = match inv.begin() {
             Ok(zap) => zap,
             Err(handled) => return handled,
@@ -69,6 +71,10 @@ impl Mirrored for Object {
     }
 
     fn zap(&self, _table: &mut (), _dead: Span) {}
+
+    fn zapped(&self, dead: Span, _ctx: &WorkerContext<'_>) {
+        self.region.begun(dead, self.region.now());
+    }
 
     fn released(&self, span: Span, _ctx: &WorkerContext<'_>) {
         self.region.released(span, self.region.now());
@@ -122,6 +128,13 @@ impl Arm for Retire {
 
     fn lookup(&self, addr: usize, p: &mut MayBlock<'_>) -> bool {
         self.mirror.lookup(addr, p).is_some()
+    }
+
+    fn access(&self, addr: usize, p: &mut MayBlock<'_>, f: &mut dyn FnMut() -> Result) -> Result {
+        let hold = self.mirror.get(addr, p).ok_or(ENOENT)?;
+        let done = f();
+        drop(hold);
+        done
     }
 
     fn cost(&self) -> Cost {

@@ -45,6 +45,21 @@ pub(crate) const GRACE: u32 = request::<Grace>(READ | WRITE, 9);
 /// What the arm has cost so far: a [`Cost`].
 pub(crate) const COST: u32 = request::<Cost>(READ | WRITE, 10);
 
+/// Begins to note what callbacks take, or ends it: a [`Callbacks`].
+pub(crate) const CALLBACKS: u32 = request::<Callbacks>(READ | WRITE, 11);
+/// Mirrors a [`Region`] besides the one that there is, and looks up each of its ranges: what a device
+/// does that meets an address for the first time. Several tasks at the same time. It is unmapped before
+/// [`FINISH`].
+pub(crate) const FAULT: u32 = request::<Region>(WRITE, 12);
+/// Waits until all ranges of the stamped region, which is unmapped by now, are released, and lets the arm
+/// take its time.
+pub(crate) const WAIT: u32 = request::<u32>(WRITE, 13);
+/// Finds a range, and reads a byte of user memory, for as long as that takes, before it lets go of the
+/// range: an [`Access`].
+pub(crate) const ACCESS: u32 = request::<Access>(WRITE, 14);
+/// Begins read sections of the notifier of [`DISTURB`], one after the other, until [`QUIET`]: a [`Begin`].
+pub(crate) const BEGIN: u32 = request::<Begin>(READ | WRITE, 15);
+
 /// What is known of an arm.
 #[allow(dead_code, reason = "the module looks at the names only")]
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +74,8 @@ pub(crate) struct ArmInfo {
     pub(crate) punches: bool,
     /// It can be asked for addresses.
     pub(crate) looks_up: bool,
+    /// It is there for the curve of what the library's lingering costs, and for nothing else.
+    pub(crate) curve: bool,
 }
 
 const fn arm(name: &'static str, says: &'static str) -> ArmInfo {
@@ -68,6 +85,15 @@ const fn arm(name: &'static str, says: &'static str) -> ArmInfo {
         removes: true,
         punches: false,
         looks_up: true,
+        curve: false,
+    }
+}
+
+const fn lingering(name: &'static str, says: &'static str) -> ArmInfo {
+    ArmInfo {
+        punches: true,
+        curve: true,
+        ..arm(name, says)
     }
 }
 
@@ -105,6 +131,13 @@ pub(crate) const ARMS: &[ArmInfo] = &[
             "this library, expedited grace periods; readers: SRCU",
         )
     },
+    lingering(
+        "retire-20",
+        "this library, 20 µs until its worker is woken up",
+    ),
+    lingering("retire-100", "this library, 100 µs"),
+    lingering("retire-200", "this library, 200 µs"),
+    lingering("retire-500", "this library, 500 µs"),
     arm(
         "rcu",
         "as the library, by hand; readers: RCU and a reference",
@@ -181,6 +214,8 @@ pub(crate) struct Region {
 pub(crate) struct Stamp {
     /// When `invalidate()` asked for its removal.
     pub(crate) retired: u64,
+    /// When whoever does the rest had begun with it; for arms that do not say, zero.
+    pub(crate) begun: u64,
     /// When it was released.
     pub(crate) released: u64,
 }
@@ -271,4 +306,44 @@ pub(crate) struct Cost {
     pub(crate) known: u64,
     /// Out: how many.
     pub(crate) grace_periods: u64,
+}
+
+/// What callbacks of all processes take, by the clock.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Callbacks {
+    /// In: whether to begin, or to end.
+    pub(crate) begin: u64,
+    /// Out, when it begins: what one is said to take in which nothing happens, in nanoseconds.
+    pub(crate) nothing: u64,
+    /// Out, when it ends: how many there were.
+    pub(crate) callbacks: u64,
+    /// Out: the nanoseconds of the first.
+    pub(crate) first: u64,
+    /// Out: those of all others together.
+    pub(crate) others: u64,
+}
+
+/// An access that takes long.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Access {
+    /// In: where the range is.
+    pub(crate) addr: u64,
+    /// In: what is read meanwhile.
+    pub(crate) user: u64,
+}
+
+/// Read sections of a notifier whose callback sleeps.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Begin {
+    /// In: how many [`QUIET`]s there have been.
+    pub(crate) quiet: u64,
+    /// Out: how many of them had to wait for the callback.
+    pub(crate) waits: u64,
+    /// Out: from the end of the callback until they began, in nanoseconds, at most,
+    pub(crate) worst: u64,
+    /// Out: and added up.
+    pub(crate) sum: u64,
 }

@@ -9,6 +9,7 @@
 use super::{
     arm::Arm,
     region::Region,
+    spent,
     BenchModule, //
 };
 use core::convert::Infallible;
@@ -78,6 +79,7 @@ impl Invalidate for Watcher {
     type Module = BenchModule;
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+        let _spent = spent::callback();
         let lock = &this.data().table;
         let goes = inv.event() == Event::Unmap;
         let (start, end) = inv.bounds();
