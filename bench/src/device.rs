@@ -75,6 +75,53 @@ impl Device {
         Ok(floor)
     }
 
+    /// Mirrors a region besides the one that there is, and looks up all of it.
+    pub fn fault(&self, mut region: uapi::Region) -> io::Result<()> {
+        self.request(uapi::FAULT, &mut region)
+    }
+
+    /// Waits until all ranges of the stamped region are released, without telling the arm.
+    pub fn wait(&self) -> io::Result<()> {
+        self.request(uapi::WAIT, &mut 0_u32)
+    }
+
+    /// Is in the range at `addr` for as long as it takes to read the byte at `user`.
+    pub fn access(&self, addr: usize, user: usize) -> io::Result<()> {
+        let mut access = uapi::Access {
+            addr: addr as u64,
+            user: user as u64,
+        };
+        self.request(uapi::ACCESS, &mut access)
+    }
+
+    /// Begins to note what callbacks take; returns what one is said to take in which nothing happens.
+    pub fn note_callbacks(&self) -> io::Result<u64> {
+        let mut callbacks = uapi::Callbacks {
+            begin: 1,
+            ..Default::default()
+        };
+        self.request(uapi::CALLBACKS, &mut callbacks)?;
+        Ok(callbacks.nothing)
+    }
+
+    /// Ends that.
+    pub fn callbacks(&self) -> io::Result<uapi::Callbacks> {
+        let mut callbacks = uapi::Callbacks::default();
+        self.request(uapi::CALLBACKS, &mut callbacks)?;
+        Ok(callbacks)
+    }
+
+    /// Begins read sections of the memory that is disturbed, until readers have been told to end once more than
+    /// `quiet` times. Returns how many had to wait, and for how long at most after the callback's end.
+    pub fn begin_sections(&self, quiet: u64) -> io::Result<(u64, u64)> {
+        let mut begin = uapi::Begin {
+            quiet,
+            ..Default::default()
+        };
+        self.request(uapi::BEGIN, &mut begin)?;
+        Ok((begin.waits, begin.worst))
+    }
+
     /// Waits until what unmapping a part has led to is done.
     pub fn settle(&self) -> io::Result<()> {
         self.request(uapi::SETTLE, &mut 0_u32)
@@ -196,6 +243,18 @@ impl Addresses {
         }
     }
 
+    /// Reads the first byte, which is mapped.
+    pub fn read(&self) {
+        // SAFETY: The caller has mapped it, and nobody has a reference to it.
+        unsafe { ptr::read_volatile(self.start as *const u8) };
+    }
+
+    /// Writes to the first byte, which is mapped.
+    pub fn write(&self) {
+        // SAFETY: As above.
+        unsafe { ptr::write_volatile(self.start as *mut u8, 1) };
+    }
+
     /// Drops the pages of what is mapped.
     pub fn drop_pages(&self, size: usize) -> io::Result<()> {
         self.check(size)?;
@@ -266,7 +325,8 @@ unsafe fn map(
     access: i32,
     flags: i32,
 ) -> io::Result<usize> {
-    let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // Most of what is mapped is never touched: it may be more than there is memory.
+    let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: By the safety requirements.
     let start = unsafe { libc::mmap(address, size, access, flags, -1, 0) };
     if start == libc::MAP_FAILED {
@@ -307,9 +367,33 @@ pub fn kernel_memory() -> io::Result<u64> {
     let mut sum = 0;
     for line in fs::read_to_string("/proc/meminfo")?.lines() {
         let mut words = line.split_whitespace();
-        if let (Some("SUnreclaim:" | "VmallocUsed:"), Some(kib)) = (words.next(), words.next()) {
+        if let (Some("SUnreclaim:" | "VmallocUsed:" | "Percpu:"), Some(kib)) =
+            (words.next(), words.next())
+        {
             sum += kib.parse::<u64>().map_err(Error::other)? * 1024;
         }
+    }
+    Ok(sum)
+}
+
+/// How many bytes the objects have that the kernel has allocated in caches that `is` says.
+pub fn slab_memory(is: impl Fn(&str) -> bool) -> io::Result<u64> {
+    objects(&fs::read_to_string("/proc/slabinfo")?, is)
+}
+
+fn objects(slabinfo: &str, is: impl Fn(&str) -> bool) -> io::Result<u64> {
+    let mut sum = 0;
+    for line in slabinfo.lines() {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        if name == "slabinfo" || name.starts_with('#') || !is(name) {
+            continue;
+        }
+        let mut number = || words.next().unwrap_or_default().parse::<u64>();
+        let (Ok(active), Ok(_), Ok(size)) = (number(), number(), number()) else {
+            return Err(Error::other(format!("/proc/slabinfo says {line}")));
+        };
+        sum += active * size;
     }
     Ok(sum)
 }
@@ -322,4 +406,25 @@ pub fn tsc_khz() -> u64 {
     std::thread::sleep(std::time::Duration::from_millis(200));
     let end = (now(), ticks());
     (end.1 - begin.1) * 1_000_000 / (end.0 - begin.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_counted_that_are_in_use() {
+        let slabinfo = "slabinfo - version: 2.1\n\
+            # name <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables\n\
+            maple_node 10 32 256 32 2 : tunables 0 0 0 : slabdata 1 1 0\n\
+            kmalloc-64 100 128 64 64 1 : tunables 0 0 0 : slabdata 2 2 0\n\
+            kmalloc-8 3 512 8 512 1 : tunables 0 0 0 : slabdata 1 1 0\n";
+        let kmalloc = |name: &str| name.starts_with("kmalloc-");
+        assert_eq!(objects(slabinfo, kmalloc).unwrap(), 6424);
+        assert_eq!(
+            objects(slabinfo, |name| name == "maple_node").unwrap(),
+            2560
+        );
+        assert!(objects("kmalloc-8 three 512 8", kmalloc).is_err());
+    }
 }

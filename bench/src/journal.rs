@@ -133,7 +133,7 @@ mod tests {
             cpus: 2,
             icount: false,
             seed,
-            cells: plan::cells(Extent::Short, |_| true),
+            cells: plan::cells(Extent::Short, false, |_| true),
         }
     }
 

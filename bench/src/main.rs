@@ -9,6 +9,7 @@ mod disturber;
 mod journal;
 mod plan;
 mod report;
+mod stall;
 mod stats;
 mod subject;
 #[path = "../module/uapi.rs"]
@@ -16,7 +17,7 @@ mod uapi;
 
 use clap::Parser;
 use journal::{Journal, Run};
-use plan::{Cell, Extent};
+use plan::{Extent, Measure};
 use report::{Conditions, Report};
 use stats::Summary;
 use std::{
@@ -58,6 +59,10 @@ struct Options {
     /// A nanosecond is an instruction (QEMU's `-icount shift=0,sleep=off`).
     #[arg(long)]
     icount: bool,
+
+    /// Measure only this: "teardown", or several with commas between them.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Measure>,
 
     /// Where to write the results for programs.
     #[arg(long)]
@@ -116,9 +121,10 @@ fn run(options: &Options) -> Result<()> {
             None => absent.push(arm.to_string()),
         }
     }
-    let mut cells = plan::cells(options.extent, |arm| subjects.contains_key(arm));
-    if options.icount {
-        cells.retain(|cell| cell.measure.counts_instructions());
+    let has = |arm: &str| subjects.contains_key(arm);
+    let mut cells = plan::cells(options.extent, options.icount, has);
+    if !options.only.is_empty() {
+        cells.retain(|cell| options.only.contains(&cell.measure));
     }
 
     let mut conditions = conditions(options, absent)?;
@@ -156,7 +162,9 @@ fn run(options: &Options) -> Result<()> {
         let counted = number.checked_sub(options.warm_up);
         for row in plan::round(cells.len(), run.seed, number) {
             let cell = &cells[row];
-            if !plan::is_due(cell, counted.unwrap_or(0)) || (counted.is_none() && !warms_up(cell)) {
+            if !plan::is_due(cell, counted.unwrap_or(0))
+                || (counted.is_none() && !plan::warms_up(cell))
+            {
                 continue;
             }
             let known = counted.and_then(|round| journal.get(row, round));
@@ -194,11 +202,6 @@ fn run(options: &Options) -> Result<()> {
         fs::write(path, serde_json::to_string(&report)? + "\n")?;
     }
     Ok(report.check()?)
-}
-
-/// Whether it is worth the time to do it without counting it.
-fn warms_up(cell: &Cell) -> bool {
-    cell.measure != plan::Measure::Many
 }
 
 /// Says on standard error how far it is, and for how long it will take.
@@ -271,6 +274,7 @@ fn conditions(options: &Options, absent: Vec<String>) -> Result<Conditions> {
         seed: options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
         rounds: 0,
         warm_up_rounds: options.warm_up,
+        only: options.only.clone(),
         arms: uapi::ARMS
             .iter()
             .filter(has)

@@ -4,7 +4,7 @@
 
 use crate::{
     plan::{self, Cell, Measure},
-    stats::{Ratio, Summary},
+    stats::{Interval, Summary},
     uapi,
 };
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub struct Conditions {
     pub seed: u64,
     pub rounds: usize,
     pub warm_up_rounds: usize,
+    /// What alone was measured; all that there is, if nothing.
+    pub only: Vec<Measure>,
     /// What each arm does.
     pub arms: BTreeMap<String, String>,
     /// Arms that this kernel cannot have.
@@ -47,7 +49,10 @@ pub struct Series {
     pub summary: Summary,
     pub samples: Vec<u64>,
     /// How the median compares with that of others.
-    pub ratios: BTreeMap<String, Ratio>,
+    pub ratios: BTreeMap<String, Interval>,
+    /// Of munmap(): how much more the median is than that of an arm that does nothing in its callback, for
+    /// each range.
+    pub per_range: Option<Interval>,
 }
 
 /// What a sample is.
@@ -74,6 +79,9 @@ pub struct Report {
 
 /// What the samples of a series may be of.
 pub const TOOK: &str = "munmap()";
+pub const IN_FIRST: &str = "in the first callback";
+pub const IN_OTHERS: &str = "in each other callback";
+pub const BEGUN: &str = "whoever does the rest begins";
 pub const REMOVED: &str = "removed: a task that waits goes on";
 pub const EACH: &str = "released: each range";
 pub const LAST: &str = "released: the last range";
@@ -88,7 +96,23 @@ pub const PHASES: &str = "phases of the disturber meanwhile";
 pub const SETTLED: &str = "munmap() until the pieces are right";
 pub const LOOKUPS_IDLE: &str = "lookups per second before";
 pub const LOOKUPS: &str = "lookups per second while ranges go";
+pub const TYPICAL_CALL: &str = "munmap(), a call like most";
+pub const WORST_CALL: &str = "munmap(), the worst call";
+pub const FAULT_IDLE: &str = "fault, before";
+pub const FAULT: &str = "fault, while ranges go";
+pub const WORST_FAULT: &str = "fault, while ranges go, the worst";
+pub const COPY: &str = "copy on write, in another thread";
+pub const WORST_COPY: &str = "copy on write, in another thread, the worst";
+pub const DROP: &str = "madvise(), in another thread";
+pub const WORST_DROP: &str = "madvise(), in another thread, the worst";
+pub const WORST_BEGIN: &str = "read_begin after a slow callback has ended, the worst";
+pub const OTHERS_GONE: &str = "released: the last of the ranges that nobody is in";
+pub const HELD_GONE: &str = "released: the range that somebody is in";
 pub const BYTES: &str = "bytes per range";
+pub const OBJECTS: &str = "bytes per range, of its own objects";
+pub const INDEX: &str = "bytes per range, of the nodes of an index";
+pub const MIRROR_BYTES: &str = "bytes per mirror";
+pub const MIRROR_MADE: &str = "making one";
 pub const MIRRORED_EACH: &str = "mirroring, per range";
 pub const TOOK_EACH: &str = "munmap(), per range";
 pub const GONE_EACH: &str = "munmap() until all is gone, per range";
@@ -97,7 +121,7 @@ fn unit(what: &str) -> Unit {
     match what {
         RATE | LOOKUPS_IDLE | LOOKUPS => Unit::PerSecond,
         GRACE_PERIODS | PHASES => Unit::Number,
-        BYTES => Unit::Bytes,
+        BYTES | OBJECTS | INDEX | MIRROR_BYTES => Unit::Bytes,
         _ => Unit::Nanoseconds,
     }
 }
@@ -105,19 +129,41 @@ fn unit(what: &str) -> Unit {
 /// The arm of the question of 2020: removal in the callback, and a grace period for lookups.
 const IN_CALLBACK: &str = "incb-srcu";
 
+/// Not an arm: the same arm with as few ranges as there are.
+const FEW: &str = "few";
+
 /// What a series is compared with, of the arms that were measured.
 fn baselines(measure: Measure, what: &str) -> &'static [&'static str] {
     match (measure, what) {
         (Measure::Munmap | Measure::Punch, TOOK) => &["none", "notify", IN_CALLBACK],
-        (Measure::Removal, LAST) => &[plan::FLOOR, IN_CALLBACK],
+        (Measure::Callbacks, _) => &["notify", IN_CALLBACK],
+        (Measure::Removal | Measure::Linger, LAST) => &[plan::FLOOR, IN_CALLBACK],
+        (Measure::Linger, TOOK) => &["notify", IN_CALLBACK],
+        (Measure::Untouched, _) => &["none", "notify"],
+        (Measure::Storm | Measure::Bystanders | Measure::Processes, _) => &["notify", IN_CALLBACK],
+        (Measure::Faults | Measure::Stalled, _) => &[IN_CALLBACK, "refcount"],
         (Measure::Teardown, TOOK | GONE | RATE) | (Measure::Lookups, _) => {
             &[IN_CALLBACK, "refcount"]
         }
-        (Measure::Many, _) => &[IN_CALLBACK, "refcount"],
+        (Measure::Many, BYTES | TOOK_EACH) => &[IN_CALLBACK, "refcount", FEW],
+        (Measure::Many | Measure::Mirrors, _) => &[IN_CALLBACK, "refcount"],
         (Measure::Punch, SETTLED) => &[IN_CALLBACK, "mmap-write"],
         (Measure::Grace, _) => &[plan::EXPEDITED],
         _ => &[],
     }
+}
+
+fn excess(series: &[Series], i: usize, rng: &mut fastrand::Rng) -> Option<Interval> {
+    let one = &series[i];
+    let of = |s: &&Series| {
+        s.cell.measure == Measure::Munmap && s.what == TOOK && s.cell.point == one.cell.point
+    };
+    let notify = series.iter().filter(of).find(|s| s.cell.arm == "notify")?;
+    if !of(&one) || ["none", "notify"].contains(&&*one.cell.arm) {
+        return None;
+    }
+    let per = f64::from(one.cell.point.ranges);
+    Interval::of_difference(&one.samples, &notify.samples, per, rng)
 }
 
 impl Report {
@@ -138,6 +184,7 @@ impl Report {
                     summary: Summary::of(&samples)?,
                     samples,
                     ratios: BTreeMap::new(),
+                    per_range: None,
                 })
             })
             .collect();
@@ -158,23 +205,30 @@ impl Report {
                     plan::FLOOR => Measure::Floor,
                     _ => measure,
                 };
-                let other = series.iter().find(|s| {
-                    s.cell.measure == measure
-                        && s.cell.point == point
-                        && s.cell.arm == baseline
-                        && s.what == what
-                });
-                let ratio = other
-                    .filter(|_| arm != baseline)
-                    .and_then(|other| Ratio::of(&one.samples, &other.samples, rng));
+                let of = |s: &&Series| s.cell.measure == measure && s.what == what;
+                let other = if baseline == FEW {
+                    let same = series.iter().filter(of).filter(|s| s.cell.arm == *arm);
+                    let few = same.min_by_key(|s| s.cell.point.ranges);
+                    few.filter(|s| s.cell.point != point)
+                } else {
+                    let there = |s: &&Series| s.cell.point == point && s.cell.arm == baseline;
+                    series
+                        .iter()
+                        .filter(of)
+                        .find(there)
+                        .filter(|_| arm != baseline)
+                };
+                let ratio =
+                    other.and_then(|other| Interval::of_ratio(&one.samples, &other.samples, rng));
                 if let Some(ratio) = ratio {
                     ratios.insert(baseline.to_string(), ratio);
                 }
             }
             series[i].ratios = ratios;
+            series[i].per_range = excess(&series, i, rng);
         }
         Self {
-            format: 2,
+            format: 3,
             conditions,
             series,
             counters,
@@ -188,7 +242,8 @@ impl Report {
             return Err("nothing was measured".into());
         }
         for arm in uapi::ARMS {
-            if c.absent.iter().any(|name| name == arm.name) {
+            let wanted = c.only.is_empty() && !arm.curve;
+            if !wanted || c.absent.iter().any(|name| name == arm.name) {
                 continue;
             }
             let measured =
@@ -285,11 +340,54 @@ impl Report {
         }
         Ok(())
     }
+
+    /// What munmap() takes more than with notifiers that only record, for each range.
+    fn excess(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut rows: Vec<_> = self
+            .series
+            .iter()
+            .filter(|s| s.per_range.is_some())
+            .collect();
+        rows.sort_by_key(|s| s.cell.point);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\nmunmap() of a region: more than notify, for each range, {}",
+            self.unit(Unit::Nanoseconds)
+        )?;
+        writeln!(f, "  {:<42}{:<28}{:>12}{:>26}", "", "arm", "p50", "[95 %]")?;
+        let scale = if self.conditions.icount { 1.0 } else { 1000.0 };
+        for series in rows {
+            let Some(Interval { value, low, high }) = series.per_range else {
+                continue;
+            };
+            let [value, low, high] = [value, low, high].map(|v| format!("{:.2}", v / scale));
+            writeln!(
+                f,
+                "  {:<42}{:<28}{value:>12}{:>26}",
+                series.cell.point,
+                series.cell.arm,
+                format!("[{low}, {high}]")
+            )?;
+        }
+        Ok(())
+    }
 }
 
 fn title(measure: Measure) -> &'static str {
     match measure {
         Measure::Munmap => "munmap() of a region",
+        Measure::Callbacks => "In the callbacks of that",
+        Measure::Linger => "A region, and nobody waits",
+        Measure::Storm => "munmap() of one range after the other",
+        Measure::Faults => "A thread mirrors more, while ranges go one by one",
+        Measure::Bystanders => "Beside a teardown under a disturber",
+        Measure::Untouched => "munmap() of other memory of a process",
+        Measure::Processes => "Several processes at the same time",
+        Measure::Stalled => "Unmapped with a device in one range, that waits 20 ms for user space",
+        Measure::Mirrors => "Mirrors without a range",
         Measure::Removal => "From invalidate()",
         Measure::Floor => "The floor of that, in an idle process",
         Measure::Teardown => "Teardown under a disturber",
@@ -300,17 +398,35 @@ fn title(measure: Measure) -> &'static str {
     }
 }
 
-const MEASURES: [(Measure, &[&str]); 8] = [
+const MEASURES: [(Measure, &[&str]); 17] = [
     (Measure::Munmap, &[TOOK]),
+    (Measure::Callbacks, &[IN_FIRST, IN_OTHERS]),
     (Measure::Removal, &[REMOVED, EACH, LAST]),
     (Measure::Floor, &[WORK, GRACE, REMOVE, CHAIN]),
+    (Measure::Linger, &[TOOK, BEGUN, LAST]),
     (
         Measure::Teardown,
         &[TOOK, GONE, RATE, PHASES, GRACE_PERIODS],
     ),
     (Measure::Punch, &[TOOK, SETTLED]),
     (Measure::Lookups, &[LOOKUPS_IDLE, LOOKUPS, GONE]),
-    (Measure::Many, &[BYTES, MIRRORED_EACH, TOOK_EACH, GONE_EACH]),
+    (Measure::Storm, &[TYPICAL_CALL, WORST_CALL, GONE, RATE]),
+    (
+        Measure::Faults,
+        &[FAULT_IDLE, FAULT, WORST_FAULT, TYPICAL_CALL, GONE],
+    ),
+    (
+        Measure::Bystanders,
+        &[COPY, WORST_COPY, DROP, WORST_DROP, WORST_BEGIN, TOOK, GONE],
+    ),
+    (Measure::Untouched, &[TYPICAL_CALL]),
+    (Measure::Processes, &[TYPICAL_CALL, WORST_CALL, RATE]),
+    (Measure::Stalled, &[TOOK, OTHERS_GONE, HELD_GONE]),
+    (Measure::Mirrors, &[MIRROR_BYTES, MIRROR_MADE]),
+    (
+        Measure::Many,
+        &[OBJECTS, INDEX, BYTES, MIRRORED_EACH, TOOK_EACH, GONE_EACH],
+    ),
     (Measure::Grace, &[GRACE]),
 ];
 
@@ -349,6 +465,9 @@ impl Display for Report {
             for what in metrics {
                 self.table(f, measure, what)?;
             }
+            if measure == Measure::Munmap {
+                self.excess(f)?;
+            }
         }
         writeln!(
             f,
@@ -369,7 +488,7 @@ mod tests {
     use crate::plan::Extent;
 
     fn report(rounds: usize) -> Report {
-        let cells = plan::cells(Extent::Short, |_| true);
+        let cells = plan::cells(Extent::Short, false, |_| true);
         let mut samples = BTreeMap::new();
         for (row, cell) in cells.iter().enumerate() {
             let what = MEASURES
@@ -398,6 +517,7 @@ mod tests {
             seed: 1,
             rounds,
             warm_up_rounds: 0,
+            only: Vec::new(),
             arms: BTreeMap::new(),
             absent: Vec::new(),
             resamples: crate::stats::RESAMPLES,
@@ -423,6 +543,9 @@ mod tests {
         assert!(report.check().is_err());
         report.conditions.absent = vec!["rcu".into()];
         assert_eq!(report.check(), Ok(()));
+        report.conditions.absent.clear();
+        report.conditions.only = vec![Measure::Munmap];
+        assert_eq!(report.check(), Ok(()));
     }
 
     #[test]
@@ -438,6 +561,54 @@ mod tests {
         assert!((ratio.value - 1.001).abs() < 0.001);
         assert!(series("none").unwrap().ratios.contains_key("notify"));
         assert!(!series("none").unwrap().ratios.contains_key("none"));
+    }
+
+    #[test]
+    fn many_ranges_are_compared_with_few_of_the_same_arm() {
+        let cell = |arm: &str, ranges| Cell {
+            measure: Measure::Many,
+            point: plan::Point {
+                ranges,
+                range_kib: 4,
+                ..Default::default()
+            },
+            arm: arm.into(),
+        };
+        let cells = [
+            cell("retire", 1_000),
+            cell("rcu", 1_000),
+            cell("retire", 1_000_000),
+        ];
+        let samples = [(0, 300), (1, 100), (2, 330)]
+            .map(|(row, bytes)| ((row, BYTES.to_string()), vec![bytes; 3]));
+        let rng = &mut fastrand::Rng::with_seed(1);
+        let conditions = report(1).conditions;
+        let report = Report::new(conditions, samples.into(), &cells, BTreeMap::new(), rng);
+        let ratio = report.series[2].ratios[FEW].value;
+        assert!((ratio - 1.1).abs() < 1e-9);
+        assert!(!report.series[0].ratios.contains_key(FEW));
+    }
+
+    #[test]
+    fn what_a_range_costs_in_munmap_is_more_than_notify() {
+        let report = report(2);
+        let per_range = |arm: &str| {
+            let of = |s: &&Series| s.cell.arm == arm && s.cell.measure == Measure::Munmap;
+            let all: Vec<_> = report.series.iter().filter(of).collect();
+            all.iter().map(|s| s.per_range).collect::<Vec<_>>()
+        };
+        assert!(per_range("none").iter().all(Option::is_none));
+        assert!(per_range("notify").iter().all(Option::is_none));
+        let rows = plan::cells(Extent::Short, false, |_| true);
+        let row = |arm, ranges| {
+            let at =
+                |c: &Cell| (c.measure, &*c.arm, c.point.ranges) == (Measure::Munmap, arm, ranges);
+            rows.iter().position(at).unwrap() as f64
+        };
+        // The samples are the numbers of the rows.
+        let expected = (row("retire", 8) - row("notify", 8)) / 8.0;
+        let found = per_range("retire")[1].unwrap();
+        assert_eq!((found.value, found.low), (expected, expected));
     }
 
     #[test]

@@ -35,21 +35,42 @@ fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
-/// A ratio of medians, and where 95 % of its resampled values lie.
+/// Something that was made of medians, and where 95 % of its resampled values lie.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Ratio {
+pub struct Interval {
     pub value: f64,
     pub low: f64,
     pub high: f64,
 }
 
-/// How often a ratio is resampled.
+/// How often samples are resampled.
 pub const RESAMPLES: usize = 1000;
 
-impl Ratio {
+impl Interval {
     /// The median of `samples` over that of `baseline`, with a percentile bootstrap.
-    pub fn of(samples: &[u64], baseline: &[u64], rng: &mut fastrand::Rng) -> Option<Self> {
-        let value = ratio(
+    pub fn of_ratio(samples: &[u64], baseline: &[u64], rng: &mut fastrand::Rng) -> Option<Self> {
+        Self::of(samples, baseline, rng, ratio)
+    }
+
+    /// How much more the median of `samples` is than that of `baseline`, for each of `per`.
+    pub fn of_difference(
+        samples: &[u64],
+        baseline: &[u64],
+        per: f64,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Self> {
+        Self::of(samples, baseline, rng, |above, below| {
+            Some((above as f64 - below as f64) / per)
+        })
+    }
+
+    fn of(
+        samples: &[u64],
+        baseline: &[u64],
+        rng: &mut fastrand::Rng,
+        make: impl Fn(u64, u64) -> Option<f64>,
+    ) -> Option<Self> {
+        let value = make(
             median(&mut samples.to_vec())?,
             median(&mut baseline.to_vec())?,
         )?;
@@ -59,7 +80,7 @@ impl Ratio {
         for _ in 0..RESAMPLES {
             above.fill_with(|| samples[rng.usize(..samples.len())]);
             below.fill_with(|| baseline[rng.usize(..baseline.len())]);
-            values.push(ratio(median(&mut above)?, median(&mut below)?)?);
+            values.push(make(median(&mut above)?, median(&mut below)?)?);
         }
         values.sort_unstable_by(f64::total_cmp);
         Some(Self {
@@ -71,7 +92,7 @@ impl Ratio {
 }
 
 /// The median that [`Summary::of`] gives, too; reorders `samples`.
-fn median(samples: &mut [u64]) -> Option<u64> {
+pub fn median(samples: &mut [u64]) -> Option<u64> {
     let rank = samples.len().div_ceil(2).checked_sub(1)?;
     Some(*samples.select_nth_unstable(rank).1)
 }
@@ -92,8 +113,8 @@ mod tests {
     fn nothing_is_said_of_no_samples() {
         assert_eq!(summary([]), None);
         let mut rng = fastrand::Rng::with_seed(1);
-        assert_eq!(Ratio::of(&[], &[1], &mut rng), None);
-        assert_eq!(Ratio::of(&[1], &[], &mut rng), None);
+        assert_eq!(Interval::of_ratio(&[], &[1], &mut rng), None);
+        assert_eq!(Interval::of_ratio(&[1], &[], &mut rng), None);
     }
 
     #[test]
@@ -148,18 +169,40 @@ mod tests {
     #[test]
     fn a_ratio_of_constants_is_certain() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let expected = Ratio {
+        let expected = Interval {
             value: 1.5,
             low: 1.5,
             high: 1.5,
         };
-        assert_eq!(Ratio::of(&[3; 10], &[2; 20], &mut rng), Some(expected));
+        assert_eq!(
+            Interval::of_ratio(&[3; 10], &[2; 20], &mut rng),
+            Some(expected)
+        );
+    }
+
+    #[test]
+    fn a_difference_is_of_medians_and_may_be_negative() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let expected = |value| {
+            Some(Interval {
+                value,
+                low: value,
+                high: value,
+            })
+        };
+        let difference = |above, below, rng: &mut _| {
+            Interval::of_difference(&[above; 10], &[below; 7], 4.0, rng)
+        };
+        assert_eq!(difference(100, 60, &mut rng), expected(10.0));
+        assert_eq!(difference(60, 100, &mut rng), expected(-10.0));
+        assert_eq!(difference(60, 60, &mut rng), expected(0.0));
+        assert_eq!(Interval::of_difference(&[], &[1], 1.0, &mut rng), None);
     }
 
     #[test]
     fn nothing_is_compared_with_zero() {
         let mut rng = fastrand::Rng::with_seed(1);
-        assert_eq!(Ratio::of(&[3], &[0], &mut rng), None);
+        assert_eq!(Interval::of_ratio(&[3], &[0], &mut rng), None);
     }
 
     #[test]
@@ -170,7 +213,7 @@ mod tests {
         for _ in 0..200 {
             let above: Vec<u64> = (0..60).map(|_| rng.u64(1000..=2000)).collect();
             let below: Vec<u64> = (0..60).map(|_| rng.u64(500..=1500)).collect();
-            let ratio = Ratio::of(&above, &below, &mut rng).unwrap();
+            let ratio = Interval::of_ratio(&above, &below, &mut rng).unwrap();
             assert!(ratio.low <= ratio.value && ratio.value <= ratio.high);
             hits += usize::from(ratio.low <= 1.5 && 1.5 <= ratio.high);
         }
@@ -184,8 +227,8 @@ mod tests {
         let mut once = fastrand::Rng::with_seed(9);
         let mut again = fastrand::Rng::with_seed(9);
         assert_eq!(
-            Ratio::of(&samples, &baseline, &mut once),
-            Ratio::of(&samples, &baseline, &mut again)
+            Interval::of_ratio(&samples, &baseline, &mut once),
+            Interval::of_ratio(&samples, &baseline, &mut again)
         );
     }
 }

@@ -6,6 +6,8 @@
 //! fast as one that had none. They wait for a line on their standard input, do one repetition, which
 //! is the same for all arms, and answer with a line.
 
+mod crowd;
+
 use crate::{
     device::{self, Addresses, Device},
     disturber::Disturber,
@@ -71,9 +73,19 @@ impl Subject {
     }
 
     pub fn ask(&mut self, cell: &Cell) -> io::Result<Answer> {
+        self.order(cell)?;
+        self.answered()
+    }
+
+    /// Asks, and does not wait for the answer.
+    fn order(&mut self, cell: &Cell) -> io::Result<()> {
         let mut line = serde_json::to_string(cell)?;
         line.push('\n');
-        self.orders.write_all(line.as_bytes())?;
+        self.orders.write_all(line.as_bytes())
+    }
+
+    /// The answer to that.
+    fn answered(&mut self) -> io::Result<Answer> {
         Ok(serde_json::from_str(&self.answer()?)?)
     }
 
@@ -95,8 +107,8 @@ impl Subject {
 /// The life of a subject.
 pub fn live(arm: &str, icount: bool) -> io::Result<()> {
     let device = Device::open()?;
-    let known = uapi::ARMS.iter().any(|info| info.name == arm);
-    match known.then(|| device.choose(arm)).transpose() {
+    let info = uapi::ARMS.iter().find(|info| info.name == arm);
+    match info.map(|_| device.choose(arm)).transpose() {
         Ok(_) => println!("{READY}"),
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             println!("{ABSENT}");
@@ -108,18 +120,24 @@ pub fn live(arm: &str, icount: bool) -> io::Result<()> {
         device,
         addresses: Addresses::reserve(0)?,
         icount,
+        removes: info.is_some_and(|info| info.removes),
+        family: Vec::new(),
     };
     for line in io::stdin().lines() {
         let cell: Cell = serde_json::from_str(&line?)?;
         println!("{}", serde_json::to_string(&subject.repeat(&cell)?)?);
     }
-    Ok(())
+    subject.family.into_iter().try_for_each(Subject::end)
 }
 
 struct Life {
     device: Device,
     addresses: Addresses,
     icount: bool,
+    /// Whether ranges go because of the callback.
+    removes: bool,
+    /// Others of the same arm, to do things at the same time.
+    family: Vec<Subject>,
 }
 
 fn one(what: &str, value: u64) -> (String, Vec<u64>) {
@@ -135,6 +153,15 @@ impl Life {
         }
         Ok(match cell.measure {
             Measure::Munmap => self.munmap(point)?.into(),
+            Measure::Callbacks => self.callbacks(point)?,
+            Measure::Linger => self.linger(point)?,
+            Measure::Storm => self.storm(point)?,
+            Measure::Faults => self.faults(point)?,
+            Measure::Bystanders => self.bystanders(point)?,
+            Measure::Untouched => self.untouched(point)?,
+            Measure::Processes => self.processes(cell)?,
+            Measure::Stalled => self.stalled(point)?,
+            Measure::Mirrors => self.mirrors(cell)?,
             Measure::Removal => self.removal(point)?.into(),
             Measure::Floor => self.floor(point)?.into(),
             Measure::Teardown => self.teardown(point)?,
@@ -175,19 +202,53 @@ impl Life {
         Ok([one(report::TOOK, took)])
     }
 
+    fn callbacks(&self, point: &Point) -> io::Result<Answer> {
+        self.addresses.populate(point.size())?;
+        self.device.mirror(self.region(point, false))?;
+        let nothing = self.device.note_callbacks()?;
+        self.addresses.unmap(point.size(), || self.clock())?;
+        let callbacks = self.device.callbacks()?;
+        self.device.finish(0)?;
+        let first = callbacks.first.saturating_sub(nothing);
+        let mut answer = Answer::from([one(report::IN_FIRST, first)]);
+        if let Some(others) = callbacks.callbacks.checked_sub(1).filter(|&n| n != 0) {
+            let each = (callbacks.others / others).saturating_sub(nothing);
+            answer.extend([one(report::IN_OTHERS, each)]);
+        }
+        Ok(answer)
+    }
+
+    /// Twice, because to look at the clock in callbacks makes munmap() slower.
+    fn linger(&self, point: &Point) -> io::Result<Answer> {
+        let mut answer = Answer::from(self.munmap(point)?);
+        let region = self.region(point, true);
+        self.addresses.populate(point.size())?;
+        self.device.mirror(region)?;
+        self.addresses.unmap(point.size(), device::now)?;
+        if !self.removes {
+            self.device.finish(point.ranges)?;
+            return Ok(answer);
+        }
+        self.device.wait()?;
+        let (stamps, _) = self.device.finish(point.ranges)?;
+        let first = |of: fn(&uapi::Stamp) -> u64| stamps.iter().map(of).min().unwrap_or_default();
+        let retired = first(|stamp| stamp.retired);
+        let begun = first(|stamp| stamp.begun);
+        let last = stamps.iter().map(|stamp| stamp.released).max();
+        let last = last.unwrap_or_default();
+        answer.extend([one(report::LAST, since(retired, last, &stamps)?)]);
+        if begun != 0 {
+            answer.extend([one(report::BEGUN, since(retired, begun, &stamps)?)]);
+        }
+        Ok(answer)
+    }
+
     fn removal(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 3]> {
         self.addresses.populate(point.size())?;
         self.device.mirror(self.region(point, true))?;
         self.addresses.unmap(point.size(), || self.clock())?;
         let (stamps, removed) = self.device.finish(point.ranges)?;
-        let since = |from: u64, to: u64| {
-            let happened = from != 0 && to >= from;
-            happened.then(|| to - from).ok_or_else(|| {
-                Error::other(format!(
-                    "retired at {from} and done at {to}, says {stamps:?}"
-                ))
-            })
-        };
+        let since = |from, to| since(from, to, &stamps);
         let first = stamps.iter().map(|stamp| stamp.retired).min();
         let first = first.unwrap_or_default();
         let last = stamps.iter().map(|stamp| stamp.released).max();
@@ -215,7 +276,11 @@ impl Life {
     }
 
     fn teardown(&self, point: &Point) -> io::Result<Answer> {
-        self.addresses.populate(point.size())?;
+        if point.is_populated() {
+            self.addresses.populate(point.size())?;
+        } else {
+            self.addresses.map(point.size())?;
+        }
         self.device.mirror(self.region(point, false))?;
         let disturber = (point.phase != 0)
             .then(|| Disturber::start(&self.device, point))
@@ -312,26 +377,66 @@ impl Life {
         Ok([first, begin, end, (end.0 - begin.0, 0)])
     }
 
-    fn many(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 4]> {
+    fn mirrors(&self, cell: &Cell) -> io::Result<Answer> {
+        let mirrors = cell.point.mirrors;
+        let before = settled_memory()?;
+        let begin = self.clock();
+        let made = (0..mirrors)
+            .map(|_| {
+                let device = Device::open()?;
+                device.choose(&cell.arm)?;
+                Ok(device)
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        let took = self.clock() - begin;
+        let bytes = device::kernel_memory()?.saturating_sub(before);
+        drop(made);
+        Ok(Answer::from([
+            one(report::MIRROR_BYTES, bytes / u64::from(mirrors)),
+            one(report::MIRROR_MADE, took / u64::from(mirrors)),
+        ]))
+    }
+
+    fn many(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 6]> {
+        let objects = |name: &str| name.starts_with("kmalloc-");
+        let nodes = |name: &str| ["maple_node", "radix_tree_node"].contains(&name);
+        let slabs = || io::Result::Ok((device::slab_memory(objects)?, device::slab_memory(nodes)?));
         let ranges = u64::from(point.ranges);
         // Nothing is populated: what is looked at is what ranges cost, not pages.
         self.addresses.map(point.size())?;
         let before = settled_memory()?;
+        let (objects_before, nodes_before) = slabs()?;
         let begin = self.clock();
         self.device.mirror(self.region(point, false))?;
         let mirrored = self.clock() - begin;
         let bytes = device::kernel_memory()?.saturating_sub(before);
+        let (objects, nodes) = slabs()?;
         let begin = device::now();
         let took = self.addresses.unmap(point.size(), || self.clock())?;
         self.device.finish(0)?;
         let gone = device::now() - begin;
         Ok([
+            one(
+                report::OBJECTS,
+                objects.saturating_sub(objects_before) / ranges,
+            ),
+            one(report::INDEX, nodes.saturating_sub(nodes_before) / ranges),
             one(report::BYTES, bytes / ranges),
             one(report::MIRRORED_EACH, mirrored / ranges),
             one(report::TOOK_EACH, took / ranges),
             one(report::GONE_EACH, gone / ranges),
         ])
     }
+}
+
+/// How long after `from` something was, at `to`.
+fn since(from: u64, to: u64, stamps: &[uapi::Stamp]) -> io::Result<u64> {
+    let happened = from != 0 && to >= from;
+    happened.then(|| to - from).ok_or_else(|| {
+        Error::other(format!(
+            "retired at {from} and done at {to}, says {stamps:?}"
+        ))
+    })
 }
 
 /// How much memory the kernel uses, when what was freed before is no longer on its way.
