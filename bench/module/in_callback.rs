@@ -906,5 +906,8 @@ impl<R: Readers> Drop for InCallback<R> {
         unsafe { bindings::mmu_interval_notifier_synchronize(mirror.mm.as_raw()) };
         mirror.wait(|counts| counts.released == 0);
         R::quiesce(&mirror.domain);
+        // So that there is nothing to destroy: mt_free_walk() takes the metadata of an inner node that has all
+        // but one of its slots in use for a child, where a tree in RCU mode has four levels.
+        mirror.index.forget();
     }
 }
