@@ -400,15 +400,18 @@ impl Life {
     fn many(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 6]> {
         let objects = |name: &str| name.starts_with("kmalloc-");
         let nodes = |name: &str| ["maple_node", "radix_tree_node"].contains(&name);
+        let shrink = || device::shrink_slabs(|name| objects(name) || nodes(name));
         let slabs = || io::Result::Ok((device::slab_memory(objects)?, device::slab_memory(nodes)?));
         let ranges = u64::from(point.ranges);
         // Nothing is populated: what is looked at is what ranges cost, not pages.
         self.addresses.map(point.size())?;
+        shrink()?;
         let before = settled_memory()?;
         let (objects_before, nodes_before) = slabs()?;
         let begin = self.clock();
         self.device.mirror(self.region(point, false))?;
         let mirrored = self.clock() - begin;
+        shrink()?;
         let bytes = device::kernel_memory()?.saturating_sub(before);
         let (objects, nodes) = slabs()?;
         let begin = device::now();
