@@ -5,12 +5,13 @@
 //! A worker that is woken up in the middle of a system call costs that call the wake-up, and on a busy
 //! machine it runs in the call's place and time. So the callback sets an alarm instead, which goes
 //! off when the call is likely to be over: when nothing has come for a while, and nobody has the lock
-//! that such calls have. It does not wait for ever for that.
+//! that such calls have. It does not wait for ever for that. To look in the middle of a call costs the
+//! call an interrupt, so how long it waits at first is learnt from how long calls have taken of late.
 //!
 //! ```text
 //!           set()               all quiet, or asked too often
 //!   Idle ----------> Set ----------------------------------------> ring() --> Idle
-//!    ^                | '--- not yet: twice as long once more ---'
+//!    ^                | '--- not yet: a little longer ----------'
 //!    '--- cancel() ---'
 //! ```
 
@@ -37,8 +38,18 @@ use kernel::{
     }, //
 };
 
-/// How often it waits on, each time twice as long: at most 127 times as long in all.
+/// How often it waits on, half as long as the first time, and then twice as long each time: at most 33
+/// times as long in all.
 const SNOOZES: u32 = 6;
+
+/// How often it waits on only because somebody has the lock: who has it all the time is not the one who is
+/// waited for.
+const PATIENCE: u32 = 1;
+
+/// The first wait is no shorter than a fraction of what was chosen,
+const SHORTEST: i64 = 4;
+/// and no longer than a multiple.
+const LONGEST: i64 = 4;
 
 /// What an alarm is for.
 pub(super) struct AlarmOps {
@@ -59,7 +70,11 @@ pub(super) struct AlarmOps {
 pub(super) struct Alarm {
     #[pin]
     timer: HrTimer<Self>,
+    /// What it was made with: zero for at once.
     delay: Delta,
+    /// How long it waits at first, in nanoseconds: as calls have taken of late, between a fraction and a
+    /// multiple of `delay`.
+    learnt: Atomic<i64>,
     ops: &'static AlarmOps,
     /// What `count` said when it was last looked at.
     seen: Atomic<u64>,
@@ -73,7 +88,7 @@ impl_has_hr_timer! {
 }
 
 impl Alarm {
-    /// Makes an alarm that goes off after `delay`; if that is zero, at once.
+    /// Makes an alarm that goes off after `delay`, or what it learns is better; if that is zero, at once.
     ///
     /// # Safety
     ///
@@ -83,6 +98,7 @@ impl Alarm {
         pin_init!(Self {
             timer <- HrTimer::new(),
             delay,
+            learnt: Atomic::new(delay.as_nanos()),
             ops,
             seen: Atomic::new(0),
             snoozes: Atomic::new(0),
@@ -99,8 +115,9 @@ impl Alarm {
         }
         self.seen.store(self.count(), Relaxed);
         self.snoozes.store(0, Relaxed);
+        let first = Delta::from_nanos(self.learnt.load(Relaxed));
         // SAFETY: `self` is valid, and `drop` cancels the timer.
-        unsafe { <Self as HasHrTimer<Self>>::start(self, self.delay) };
+        unsafe { <Self as HasHrTimer<Self>>::start(self, first) };
     }
 
     /// Makes it idle, and says whether it had been set and has not rung. Waits for a ring that is going on.
@@ -114,6 +131,22 @@ impl Alarm {
     fn count(&self) -> u64 {
         // SAFETY: By the type invariants.
         unsafe { (self.ops.count)(NonNull::from(self)) }
+    }
+
+    /// Has the next wait begin a little shorter, or half as long again, by whether this one was enough.
+    ///
+    /// So about one call in twelve is looked at while it goes on: that costs it an interrupt.
+    fn learn(&self, first: i64, enough: bool) {
+        // OVERFLOW: Neither is more than half of the largest number that there is: see the bounds.
+        let next = if enough {
+            first - first / 32
+        } else {
+            first + first / 2
+        };
+        let delay = self.delay.as_nanos();
+        let longest = delay.saturating_mul(LONGEST);
+        self.learnt
+            .store(next.clamp(delay / SHORTEST, longest), Relaxed);
     }
 
     fn ring(&self) {
@@ -130,7 +163,11 @@ impl HrTimerCallback for Alarm {
         let snoozes = this.snoozes.load(Relaxed);
         // SAFETY: By the type invariants.
         let busy = || unsafe { (this.ops.busy)(NonNull::from(this.get_ref())) };
-        let quiet = count == this.seen.load(Relaxed) && !busy();
+        let quiet = count == this.seen.load(Relaxed) && (snoozes >= PATIENCE || !busy());
+        let first = this.learnt.load(Relaxed);
+        if snoozes == 0 {
+            this.learn(first, quiet);
+        }
         if quiet || snoozes == SNOOZES {
             this.ring();
             return HrTimerRestart::NoRestart;
@@ -138,10 +175,7 @@ impl HrTimerCallback for Alarm {
         this.seen.store(count, Relaxed);
         this.snoozes.store(snoozes.wrapping_add(1), Relaxed);
         // OVERFLOW: Saturates; and a delay is far from the largest that there is.
-        let next = this
-            .delay
-            .as_nanos()
-            .saturating_mul(2i64 << snoozes.min(SNOOZES));
+        let next = first.saturating_mul(1i64 << snoozes.min(SNOOZES)) / 2;
         context.forward_now(Delta::from_nanos(next));
         HrTimerRestart::Restart
     }

@@ -67,10 +67,11 @@ pub struct Config {
     /// Whether grace periods are expedited (`synchronize_srcu_expedited()`). Ranges are gone sooner where
     /// removals follow each other closely; every one of them costs the machine more.
     pub expedited: bool,
-    /// How long after a request the worker is woken up, so that it does not run in the middle of the system
-    /// call that the request came from; twice as long once more, and so on a few times, while requests keep
-    /// coming or the process's `mmap_lock` is taken. Zero for at once, and at most [`Config::MAX_LINGER`].
-    /// Who waits for the worker does not wait for this.
+    /// About how long after a request the worker is woken up, so that it does not run in the middle of the
+    /// system call that the request came from. Between a fourth of this and four times as long, as calls
+    /// have turned out to take; then longer, once if the process's `mmap_lock` is taken, and a few times while
+    /// requests keep coming. Zero for at once, and at most [`Config::MAX_LINGER`]. Who waits for the
+    /// worker does not wait for this.
     pub linger: Delta,
 }
 
