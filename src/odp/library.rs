@@ -29,7 +29,7 @@ static LIBRARY: Atomic<*mut Library> = Atomic::new(ptr::null_mut());
 
 /// How many work items of all mirrors run at the same time. A removal may sleep for long, and must
 /// not keep the mirrors of other processes from theirs.
-const MAX_ACTIVE: u16 = 512;
+const MAX_ACTIVE: u16 = 2048;
 
 impl Library {
     /// Sets it up.

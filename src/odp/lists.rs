@@ -34,6 +34,8 @@ pub(super) struct Lists {
     pub(super) releasing: bool,
     /// Whether requests are refused.
     pub(super) closed: bool,
+    /// How many lanes there are besides those that every worker has.
+    pub(super) more_lanes: usize,
     /// How many tasks sleep on `progress`.
     pub(super) waiters: usize,
     pub(super) removed: Epochs,
@@ -53,6 +55,7 @@ impl Lists {
             replacing: false,
             releasing: false,
             closed: false,
+            more_lanes: 0,
             waiters: 0,
             removed: Epochs::new(),
             released: Epochs::new(),

@@ -11,7 +11,7 @@
 //! 3. waits for *one* grace period of its SRCU domain, for lookups that had found them;
 //! 4. *removes*: the blocking part. Several lanes do this at the same time, because a removal
 //!    sleeps until the invalidations of the address space have ended, and all that sleep in the
-//!    same phase wake up together;
+//!    same phase wake up together; where removals sleep there are more lanes;
 //! 5. *releases* each object once its last hold is gone. Nothing ever waits for a hold: where one
 //!    is left, its end queues the release.
 //!
@@ -65,6 +65,7 @@ use core::{
 use kernel::{
     bindings,
     debugfs::File,
+    ffi::c_ulong,
     mm::Mm,
     new_condvar,
     new_mutex,
@@ -233,13 +234,19 @@ macro_rules! lanes {
                 type Pointer = Arc<Self>;
 
                 fn run(this: Arc<Self>) {
-                    this.lane();
+                    Self::lane(this.as_arc_borrow());
                     this.kick_batch_if_idle();
                 }
             }
         )*
     };
 }
+
+/// How many more lanes there may be at a time where removals sleep.
+const MORE_LANES: usize = 120;
+
+/// How many of them a lane that has slept brings along.
+const COMPANIONS: usize = 2;
 
 lanes!(a = 10, b = 11, c = 12, d = 13, e = 14, f = 15, g = 16);
 
@@ -269,7 +276,7 @@ impl WorkItem<BATCH> for Worker {
                 lists.removing.append(leaving);
             }
             Self::kick_lanes(this.as_arc_borrow(), more);
-            this.lane();
+            Self::lane(this.as_arc_borrow());
         }
     }
 }
@@ -311,6 +318,13 @@ impl WorkItem<RELEASE> for Worker {
             unsafe { this.release(request) };
         }
     }
+}
+
+/// How often this task has slept.
+fn sleeps() -> c_ulong {
+    let task = current!().as_ptr();
+    // SAFETY: It is this task's, and nobody else changes it.
+    unsafe { (*task).nvcsw }
 }
 
 fn flush_work<const ID: u64>(worker: &Worker)
@@ -796,18 +810,54 @@ impl Worker {
     }
 
     /// Removes what there is to remove, until nothing is left.
-    fn lane(&self) {
+    fn lane(this: ArcBorrow<'_, Self>) {
         loop {
-            let Some(request) = self.lists.lock().removing.pop() else {
+            let Some(request) = this.lists.lock().removing.pop() else {
                 return;
             };
+            let slept = sleeps();
             // SAFETY: The grace period of what is on this list is over.
-            if unsafe { self.remove(request) } {
-                // SAFETY: By the answer it is ours to release.
-                unsafe { self.release(request) };
+            let ours = unsafe { this.remove(request) };
+            if sleeps() != slept {
+                (0..COMPANIONS).for_each(|_| Self::widen(this));
             }
-            let mut lists = self.lists.lock();
+            if ours {
+                // SAFETY: By the answer it is ours to release.
+                unsafe { this.release(request) };
+            }
+            let mut lists = this.lists.lock();
             lists.in_flight = lists.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// Has one more lane run, if there is more to remove.
+    ///
+    /// Where removals sleep, each lane removes one in the time of an invalidation. So a lane that has slept
+    /// brings others along, and as many as there may be are there after a few invalidations; where nothing
+    /// sleeps, they would only be in each other's way.
+    fn widen(this: ArcBorrow<'_, Self>) {
+        {
+            let mut lists = this.lists.lock();
+            if lists.removing.is_empty() || lists.more_lanes == MORE_LANES {
+                return;
+            }
+            // OVERFLOW: Less than the limit.
+            lists.more_lanes += 1;
+        }
+        // OVERFLOW: Incremented above.
+        let leave = |worker: &Self| worker.progress_made(|lists| lists.more_lanes -= 1);
+        let worker: Arc<Self> = this.into();
+        let lane = move || {
+            Self::lane(worker.as_arc_borrow());
+            worker.kick_batch_if_idle();
+            leave(&worker);
+        };
+        // Without memory for it there is one less.
+        if Self::queue()
+            .try_spawn(GFP_NOWAIT | __GFP_NOWARN, lane)
+            .is_err()
+        {
+            leave(&this);
         }
     }
 
@@ -1025,6 +1075,7 @@ impl OwnedWorker {
         flush_work::<CHANGE>(&self.worker);
         flush_work::<BATCH>(&self.worker);
         self.worker.flush_lanes();
+        self.worker.wait(|lists| lists.more_lanes == 0);
         flush_work::<RELEASE>(&self.worker);
         self.worker.stats().snapshot()
     }
