@@ -260,6 +260,14 @@ fn as_object<T>(entry: *mut c_void) -> Option<NonNull<T>> {
 #[pinned_drop]
 impl<T> PinnedDrop for RangeIndex<T> {
     fn drop(self: Pin<&mut Self>) {
+        // Marks, which were left where there was no memory. 7.3's mt_destroy_walk() may take the metadata
+        // of a full node for a pointer in a tree of four levels, so what is destroyed is empty.
+        while let Some((_, first, last)) = self.find_entry(0, usize::MAX) {
+            let erased = self.store(first, last, ptr::null_mut(), bindings::GFP_KERNEL);
+            if erased.is_err() {
+                break;
+            }
+        }
         // SAFETY: By the type invariants the tree is initialised; nobody else can use it now.
         unsafe { bindings::mtree_destroy(self.tree.get()) };
     }
