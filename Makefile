@@ -11,13 +11,14 @@
 #   make bench      the tables that say most
 #   make bench-full all of them, for an hour or more, and a report with plots
 #   make doc        rustdoc of the library
+#   make stage      the library into the kernel source TREE, for drivers there to select
 #   make clean      removes what was built from this checkout, not the root and the kernels
 #
 # KDIR=TREE builds the modules for an existing, full kernel build tree on the host.
 
 SECONDS ?= 600
 
-.PHONY: all test check soak test-rdma bench bench-short bench-full doc clean
+.PHONY: all test check soak test-rdma bench bench-short bench-full doc stage clean
 all:
 	@vm/modules plain
 
@@ -44,6 +45,9 @@ bench-full:
 
 doc:
 	@vm/doc
+
+stage:
+	@vm/stage $(TREE)
 
 clean:
 	@vm/clean
