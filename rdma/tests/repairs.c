@@ -7,17 +7,10 @@
 
 #include <linux/falloc.h>
 #include <linux/memfd.h>
-#include <linux/userfaultfd.h>
-#include <pthread.h>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
 
 #include "harness.h"
-#include "modules.h"
-
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT 21
-#endif
+#include "memory.h"
+#include "stalled.h"
 
 /*
  * Does one operation on the LENGTH bytes at OFFSET of two pages of ODP memory, and compares
@@ -266,29 +259,6 @@ static void flush_large(void)
 		fail("an MR with a hole: %s", status_name(status));
 }
 
-/* Whether a page of the process is in memory, and mapped. */
-static bool is_present(void *address)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-	uint64_t entry;
-
-	must(fd >= 0);
-	must(pread(fd, &entry, 8, (uint64_t)address / PAGE * 8) == 8);
-	close(fd);
-	return entry >> 63;
-}
-
-static void page_out(void *address)
-{
-	int tries;
-
-	/* It is advice: a page that is busy, in a batch of another CPU say, stays. */
-	for (tries = 0; tries < 1000 && is_present(address); tries++)
-		must(!madvise(address, PAGE, MADV_PAGEOUT));
-	if (is_present(address))
-		broken("the page does not leave memory");
-}
-
 /*
  * A peer reads a page, and writes to it, and then the page is reclaimed: what was written is
  * still there when it comes back. In between it is read only, so that what makes its entry in
@@ -343,18 +313,6 @@ static void dirty(uint8_t *memory)
 	}
 }
 
-static void *map_file(int *fd, size_t length)
-{
-	void *memory;
-
-	*fd = memfd_create("test", MFD_CLOEXEC);
-	must(*fd >= 0);
-	must(!ftruncate(*fd, length));
-	memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-	must(memory != MAP_FAILED);
-	return memory;
-}
-
 static void dirty_shmem(void)
 {
 	int fd;
@@ -369,79 +327,6 @@ static void dirty_swapped(void)
 	random_fill(memory, PAGE);
 	page_out(memory);
 	dirty(memory);
-}
-
-/* A call that another thread makes, and that stands still in the kernel. */
-struct call {
-	int (*run)(struct call *call);
-	pthread_barrier_t start;
-	pthread_t thread;
-	pid_t tid;
-	int fd, result;
-	uint8_t *memory;
-	struct ibv_mr *mr;
-};
-
-static void *call_thread(void *arg)
-{
-	struct call *call = arg;
-
-	call->tid = gettid();
-	pthread_barrier_wait(&call->start);
-	pthread_barrier_wait(&call->start);
-	call->result = call->run(call);
-	return NULL;
-}
-
-/* The thread is there when this returns, and makes its call when start_call() says so. */
-static void make_call(struct call *call)
-{
-	pthread_barrier_init(&call->start, NULL, 2);
-	must(!pthread_create(&call->thread, NULL, call_thread, call));
-	pthread_barrier_wait(&call->start);
-}
-
-static void start_call(struct call *call)
-{
-	pthread_barrier_wait(&call->start);
-}
-
-/* Waits until the kernel function that a thread sleeps in has a name with FUNCTION in it. */
-static void wait_in(pid_t tid, const char *function)
-{
-	uint64_t deadline = now_ms() + PATIENCE_MS;
-	char path[64], name[64] = "";
-	ssize_t got;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", tid);
-	while (!strstr(name, function)) {
-		if (now_ms() > deadline)
-			broken("in %s, not in %s", name, function);
-		fd = open(path, O_RDONLY);
-		must(fd >= 0);
-		got = read(fd, name, sizeof(name) - 1);
-		must(got >= 0);
-		name[got] = '\0';
-		close(fd);
-	}
-}
-
-static int hold(void *start, size_t length)
-{
-	struct odp_hold_range range = { (uint64_t)start, length };
-	int fd = open("/dev/odp_hold", O_RDWR | O_CLOEXEC);
-
-	must(fd >= 0);
-	must(!ioctl(fd, ODP_HOLD_ARM, &range));
-	return fd;
-}
-
-static void wait_held(int fd)
-{
-	struct pollfd wait = { .fd = fd, .events = POLLIN };
-
-	must(poll(&wait, 1, PATIENCE_MS) == 1);
 }
 
 static int prefetch_call(struct call *call)
@@ -562,20 +447,6 @@ static void implicit_root(void)
 	}
 }
 
-struct dereg {
-	struct ibv_mr *mr;
-	int done, result;
-};
-
-static void *dereg_thread(void *arg)
-{
-	struct dereg *d = arg;
-
-	d->result = ibv_dereg_mr(d->mr);
-	eventfd_write(d->done, 1);
-	return NULL;
-}
-
 /* Longer than rxe waited, shorter than what the kernel takes for a hung task. */
 #define STALL_MS 53000
 
@@ -583,61 +454,39 @@ static void *dereg_thread(void *arg)
 static void dereg_in_use(void)
 {
 	struct pair pair = connected(IBV_MTU_4096, 0);
+	struct faults faults = stall_faults(PAGE);
 	struct ibv_mr *local = pinned(PAGE);
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	struct uffdio_zeropage zero = {};
+	struct call dereg = { .run = dereg_call, .mr = reg(faults.memory, PAGE, ODP) };
 	struct operation op = {
 		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
+		.remote = (uint64_t)faults.memory, .rkey = dereg.mr->rkey,
 	};
-	struct dereg d = { .done = eventfd(0, EFD_CLOEXEC) };
-	struct pollfd wait;
-	struct uffd_msg msg;
 	uint64_t start, took;
-	pthread_t thread;
-	uint8_t *memory;
-	int uffd;
+	bool early;
 
-	must(d.done >= 0);
-	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
-	must(uffd >= 0);
-	must(!ioctl(uffd, UFFDIO_API, &api));
-	memory = map(PAGE);
-	range.range.start = (uint64_t)memory;
-	range.range.len = PAGE;
-	must(!ioctl(uffd, UFFDIO_REGISTER, &range));
-	d.mr = reg(memory, PAGE, ODP);
-
+	make_call(&dereg);
 	at("the fault");
-	op.remote = (uint64_t)memory;
-	op.rkey = d.mr->rkey;
 	post(&pair, &op);
-	wait = (struct pollfd) { .fd = uffd, .events = POLLIN };
-	if (poll(&wait, 1, PATIENCE_MS) != 1)
-		broken("no fault");
-	must(read(uffd, &msg, sizeof(msg)) == sizeof(msg));
+	wait_fault(&faults);
 
 	at("dereg during a fault");
 	start = now_ms();
-	must(!pthread_create(&thread, NULL, dereg_thread, &d));
-	wait = (struct pollfd) { .fd = d.done, .events = POLLIN };
-	poll(&wait, 1, STALL_MS);
+	start_call(&dereg);
+	early = ended(&dereg, STALL_MS);
 	took = now_ms() - start;
 
 	at("the end of the fault");
-	zero.range = range.range;
-	must(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero));
+	end_faults(&faults);
 	/* The fault is through when the peer has its answer, whatever it is. */
 	if (completion(&pair.a) < 0)
 		fail("no answer after the fault");
-	if (wait.revents)
+	if (early)
 		fail("dereg was through after %lu ms, in the middle of a fault", took);
 	at("the end of dereg");
-	if (poll(&wait, 1, PATIENCE_MS) != 1)
+	if (!ended(&dereg, PATIENCE_MS))
 		fail("dereg does not end");
-	pthread_join(thread, NULL);
-	if (d.result)
-		fail("dereg: %s", strerror(d.result));
+	if (dereg.result)
+		fail("dereg: %s", strerror(dereg.result));
 }
 
 static const struct test tests[] = {

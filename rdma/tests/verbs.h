@@ -20,15 +20,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <infiniband/verbs.h>
-#include <rdma/ib_user_ioctl_cmds.h>
-#include <rdma/ib_user_ioctl_verbs.h>
-#include <rdma/rdma_user_ioctl_cmds.h>
+
+#include "advise.h"
 
 #define PAGE 4096UL
 /* Longer than any operation takes in an emulated debug kernel that is busy. */
@@ -59,7 +57,7 @@ static _Noreturn void finish(int status, const char *fmt, ...)
 /* For what has nothing to do with what is tested. */
 #define must(condition) do {								\
 	if (!(condition))								\
-		broken("%s: %s", #condition, strerror(errno));				\
+		broken("%s, at %s: %s", #condition, where, strerror(errno));		\
 } while (0)
 
 static inline uint64_t now_ns(void)
@@ -76,7 +74,7 @@ static inline uint64_t now_ms(void)
 }
 
 /* xorshift: the same numbers from the same seed, everywhere. */
-static uint64_t random_state = 1;
+static __thread uint64_t random_state = 1;
 
 static inline uint64_t random_below(uint64_t limit)
 {
@@ -151,10 +149,11 @@ static inline void make_end(struct end *end)
 }
 
 /*
+ * OTHER is the number of the queue pair at the other end.
  * TIMEOUT is the exponent of the time after which a packet is sent again; with 0 that never
  * happens, for tests in which the other end stands still on purpose.
  */
-static inline void connect_end(struct end *end, struct end *other, enum ibv_mtu mtu, int timeout)
+static inline void connect_end(struct end *end, uint32_t other, enum ibv_mtu mtu, int timeout)
 {
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
 
@@ -168,7 +167,7 @@ static inline void connect_end(struct end *end, struct end *other, enum ibv_mtu 
 			    IBV_QP_ACCESS_FLAGS));
 
 	attr = (struct ibv_qp_attr) {
-		.qp_state = IBV_QPS_RTR, .path_mtu = mtu, .dest_qp_num = other->qp->qp_num,
+		.qp_state = IBV_QPS_RTR, .path_mtu = mtu, .dest_qp_num = other,
 		.max_dest_rd_atomic = 1, .min_rnr_timer = 12,
 		.ah_attr = { .is_global = 1, .port_num = 1,
 			     .grh = { .hop_limit = 1, .sgid_index = 1 } },
@@ -193,8 +192,8 @@ static inline struct pair connected(enum ibv_mtu mtu, int timeout)
 
 	make_end(&pair.a);
 	make_end(&pair.b);
-	connect_end(&pair.b, &pair.a, mtu, timeout);
-	connect_end(&pair.a, &pair.b, mtu, timeout);
+	connect_end(&pair.b, pair.a.qp->qp_num, mtu, timeout);
+	connect_end(&pair.a, pair.b.qp->qp_num, mtu, timeout);
 	return pair;
 }
 
@@ -258,7 +257,8 @@ static inline void post(struct pair *pair, const struct operation *op)
 		wr.wr.rdma.remote_addr = op->remote;
 		wr.wr.rdma.rkey = op->rkey;
 	}
-	must(!ibv_post_send(pair->a.qp, &wr, &bad));
+	errno = ibv_post_send(pair->a.qp, &wr, &bad);
+	must(!errno);
 }
 
 static inline int run(struct pair *pair, const struct operation *op)
@@ -311,34 +311,13 @@ static inline int run_atomic_write(struct pair *pair, uint32_t rkey, uint64_t re
 	return completion(&pair->a);
 }
 
-/*
- * ADVISE_MR as an ioctl, because rdma-core's provider for rxe has it only since version 61.
- * Returns 0 or -errno.
- */
+/* Returns 0 or -errno. */
 static inline int advise(uint64_t address, uint32_t length, uint32_t lkey, uint64_t advice,
 			 uint64_t flags)
 {
 	struct ibv_sge sge = { .addr = address, .length = length, .lkey = lkey };
-	struct {
-		struct ib_uverbs_ioctl_hdr hdr;
-		struct ib_uverbs_attr attrs[4];
-	} cmd = {
-		.hdr = { .length = sizeof(cmd), .object_id = UVERBS_OBJECT_MR,
-			 .method_id = UVERBS_METHOD_ADVISE_MR, .num_attrs = 4,
-			 .driver_id = RDMA_DRIVER_RXE },
-		.attrs = {
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_PD_HANDLE,
-			  .flags = UVERBS_ATTR_F_MANDATORY, .data = pd->handle },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_ADVICE, .len = sizeof(advice),
-			  .flags = UVERBS_ATTR_F_MANDATORY, .data = advice },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_FLAGS, .len = sizeof(flags),
-			  .flags = UVERBS_ATTR_F_MANDATORY, .data = flags },
-			{ .attr_id = UVERBS_ATTR_ADVISE_MR_SGE_LIST, .len = sizeof(sge),
-			  .flags = UVERBS_ATTR_F_MANDATORY, .data = (uint64_t)&sge },
-		},
-	};
 
-	return ioctl(device->cmd_fd, RDMA_VERBS_IOCTL, &cmd) ? -errno : 0;
+	return -advise_mr(pd, advice, flags, &sge, 1);
 }
 
 static inline void *map(size_t length)

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Memory of the process: of a file, in memory or not, and out of it. */
+
+#ifndef _MEMORY_H
+#define _MEMORY_H
+
+#include "verbs.h"
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+
+/* Whether a page of the process is in memory, and mapped. */
+static inline bool is_present(void *address)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry;
+
+	must(fd >= 0);
+	must(pread(fd, &entry, 8, (uint64_t)address / PAGE * 8) == 8);
+	close(fd);
+	return entry >> 63;
+}
+
+static inline void page_out(void *address)
+{
+	int tries;
+
+	/* It is advice: a page that is busy, in a batch of another CPU say, stays. */
+	for (tries = 0; tries < 1000 && is_present(address); tries++)
+		must(!madvise(address, PAGE, MADV_PAGEOUT));
+	if (is_present(address))
+		broken("the page does not leave memory");
+}
+
+/* Shared memory of a file without a name, which FD gets. */
+static inline void *map_file(int *fd, size_t length)
+{
+	void *memory;
+
+	*fd = memfd_create("test", MFD_CLOEXEC);
+	must(*fd >= 0);
+	must(!ftruncate(*fd, length));
+	memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	must(memory != MAP_FAILED);
+	return memory;
+}
+
+#endif

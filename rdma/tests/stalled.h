@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What stands still in the kernel: calls of other threads, invalidations, faults. */
+
+#ifndef _STALLED_H
+#define _STALLED_H
+
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+
+#include "modules.h"
+#include "verbs.h"
+
+/* A call that another thread makes, and that stands still in the kernel. */
+struct call {
+	int (*run)(struct call *call);
+	pthread_barrier_t start;
+	pthread_t thread;
+	pid_t tid;
+	/* an eventfd, readable when the call has returned */
+	int done;
+	int fd, result;
+	uint8_t *memory;
+	struct ibv_mr *mr;
+};
+
+static inline void *call_thread(void *arg)
+{
+	struct call *call = arg;
+
+	call->tid = gettid();
+	pthread_barrier_wait(&call->start);
+	pthread_barrier_wait(&call->start);
+	call->result = call->run(call);
+	must(!eventfd_write(call->done, 1));
+	return NULL;
+}
+
+/* The thread is there when this returns, and makes its call when start_call() says so. */
+static inline void make_call(struct call *call)
+{
+	call->done = eventfd(0, EFD_CLOEXEC);
+	must(call->done >= 0);
+	pthread_barrier_init(&call->start, NULL, 2);
+	must(!pthread_create(&call->thread, NULL, call_thread, call));
+	pthread_barrier_wait(&call->start);
+}
+
+static inline void start_call(struct call *call)
+{
+	pthread_barrier_wait(&call->start);
+}
+
+/* Whether a call that was started returns within MS. */
+static inline bool ended(struct call *call, int ms)
+{
+	struct pollfd wait = { .fd = call->done, .events = POLLIN };
+	int n = poll(&wait, 1, ms);
+
+	must(n >= 0);
+	return n;
+}
+
+static inline int dereg_call(struct call *call)
+{
+	return ibv_dereg_mr(call->mr);
+}
+
+/* Waits until the kernel function that a thread sleeps in has a name with FUNCTION in it. */
+static inline void wait_in(pid_t tid, const char *function)
+{
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+	char path[64], name[64] = "";
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", tid);
+	while (!strstr(name, function)) {
+		if (now_ms() > deadline)
+			broken("in %s, not in %s", name, function);
+		fd = open(path, O_RDONLY);
+		must(fd >= 0);
+		got = read(fd, name, sizeof(name) - 1);
+		must(got >= 0);
+		name[got] = '\0';
+		close(fd);
+	}
+}
+
+/* Invalidations of these addresses stand still from now on; see modules.h for the file. */
+static inline int hold(void *start, size_t length)
+{
+	struct odp_hold_range range = { (uint64_t)start, length };
+	int fd = open("/dev/odp_hold", O_RDWR | O_CLOEXEC);
+
+	must(fd >= 0);
+	must(!ioctl(fd, ODP_HOLD_ARM, &range));
+	return fd;
+}
+
+static inline void wait_held(int fd)
+{
+	struct pollfd wait = { .fd = fd, .events = POLLIN };
+
+	must(poll(&wait, 1, PATIENCE_MS) == 1);
+}
+
+/* Memory in which every fault stands still until user space ends it. */
+struct faults {
+	/* a userfaultfd, readable when there is one */
+	int fd;
+	uint8_t *memory;
+	size_t length;
+};
+
+static inline struct faults stall_faults(size_t length)
+{
+	struct faults faults = { .memory = map(length), .length = length };
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { (uint64_t)faults.memory, length },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	faults.fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	must(faults.fd >= 0);
+	must(!ioctl(faults.fd, UFFDIO_API, &api));
+	must(!ioctl(faults.fd, UFFDIO_REGISTER, &range));
+	return faults;
+}
+
+static inline void wait_fault(struct faults *faults)
+{
+	struct pollfd wait = { .fd = faults->fd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	if (poll(&wait, 1, PATIENCE_MS) != 1)
+		broken("no fault");
+	must(read(faults->fd, &msg, sizeof(msg)) == sizeof(msg));
+}
+
+/* With zeroes, in all of the memory that is left. */
+static inline void end_faults(struct faults *faults)
+{
+	struct uffdio_zeropage zero = { .range = { (uint64_t)faults->memory, faults->length } };
+
+	must(!ioctl(faults->fd, UFFDIO_ZEROPAGE, &zero));
+}
+
+#endif
