@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The same random operation on two MRs, one pinned and one of ODP, again and again; all of their
+ * The same random operation on several MRs, pinned and of ODP, again and again; all of their
  * memory is compared byte for byte, with each other and with what memcpy() makes of it.
  *
- * usage: compare [--before] CASES [SEED]
+ * usage: compare [--before] [--implicit] CASES [SEED]
+ *
+ * With --implicit, one more of the MRs is of the whole address space.
  */
 
 #include "harness.h"
+#include "implicit.h"
 
 #define PAGES 8
 #define SIZE (PAGES * PAGE)
@@ -15,6 +18,9 @@
 #define IOVA 0x40000000000ULL
 
 static unsigned long cases = 500;
+static bool with_implicit;
+
+enum kind { PINNED, EXPLICIT, WITH_IOVA, IMPLICIT };
 
 struct memory {
 	uint8_t *at;
@@ -23,17 +29,16 @@ struct memory {
 };
 
 /* A file's, so that MADV_DONTNEED takes it from the page table and leaves its contents. */
-static struct memory make_memory(int access, uint64_t iova)
+static struct memory make_memory(enum kind kind)
 {
-	struct memory m;
-	int fd = memfd_create("compare", MFD_CLOEXEC);
+	int access = kind == PINNED ? REMOTE : ODP, fd;
+	struct memory m = { .at = map_file(&fd, SIZE) };
 
-	must(fd >= 0);
-	must(!ftruncate(fd, SIZE));
-	m.at = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	must(m.at != MAP_FAILED);
-	m.iova = iova ? iova : (uint64_t)m.at;
-	m.mr = ibv_reg_mr_iova(pd, m.at, SIZE, m.iova, access);
+	m.iova = kind == WITH_IOVA ? IOVA : (uint64_t)m.at;
+	if (kind == IMPLICIT)
+		m.mr = implicit(access);
+	else
+		m.mr = ibv_reg_mr_iova(pd, m.at, SIZE, m.iova, access);
 	must(m.mr);
 	return m;
 }
@@ -45,20 +50,21 @@ static void compare(void)
 	static const char * const names[] = { "write", "read", "send" };
 	static uint8_t model[SIZE];
 	struct pair pairs[5];
-	/* Target 0 is pinned; the others are not, and the last has an iova. */
-	struct memory targets[3], locals[2];
+	size_t i, n_targets = with_implicit ? 4 : 3, n_locals = with_implicit ? 3 : 2;
+	/* Each of another kind; no local one has an iova. */
+	struct memory targets[4], locals[3];
 	unsigned long n, cold = 0;
-	size_t i;
 
 	for (i = 0; i < 5; i++)
 		pairs[i] = connected(IBV_MTU_256 + i, TIMEOUT);
-	targets[0] = make_memory(REMOTE, 0);
-	targets[1] = make_memory(ODP, 0);
-	targets[2] = make_memory(ODP, IOVA);
-	locals[0] = make_memory(REMOTE, 0);
-	locals[1] = make_memory(ODP, 0);
+	for (i = 0; i < n_targets; i++)
+		targets[i] = make_memory(i);
+	locals[0] = make_memory(PINNED);
+	locals[1] = make_memory(EXPLICIT);
+	if (with_implicit)
+		locals[2] = make_memory(IMPLICIT);
 	random_fill(model, SIZE);
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < n_targets; i++)
 		memcpy(targets[i].at, model, SIZE);
 
 	for (n = 0; n < cases; n++) {
@@ -67,7 +73,7 @@ static void compare(void)
 		size_t length = 1 + random_below(random_below(2) ? 64 : LONGEST);
 		size_t offset = random_below(SIZE - length + 1);
 		size_t from = random_below(SIZE - length + 1);
-		struct memory *local = &locals[random_below(2)];
+		struct memory *local = &locals[random_below(n_locals)];
 		bool drop = random_below(4) == 0;
 		uint8_t *data = local->at + from;
 
@@ -78,7 +84,7 @@ static void compare(void)
 			random_fill(data, length);
 			memcpy(model + offset, data, length);
 		}
-		for (i = 0; i < 3; i++) {
+		for (i = 0; i < n_targets; i++) {
 			struct memory *target = &targets[i];
 			int status, received = 0;
 			ssize_t wrong;
@@ -111,7 +117,7 @@ static void compare(void)
 				     target->at[wrong], model[wrong]);
 		}
 	}
-	printf("# %lu cases, %lu of them cold\n", n, cold);
+	printf("# %lu cases, %lu of them cold, on %zu MRs each\n", n, cold, n_targets);
 }
 
 int main(int argc, char **argv)
@@ -123,6 +129,9 @@ int main(int argc, char **argv)
 
 	argc -= 1 + before;
 	argv += 1 + before;
+	with_implicit = argc > 0 && !strcmp(argv[0], "--implicit");
+	argc -= with_implicit;
+	argv += with_implicit;
 	if (argc > 0)
 		cases = strtoul(argv[0], NULL, 0);
 	seed = argc > 1 ? strtoull(argv[1], NULL, 0) : now_ns();

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests of implicit MRs have in common: a peer that has the rkey of one, and the numbers
+ * that the library behind it shows in debugfs.
+ */
+
+#ifndef _IMPLICIT_H
+#define _IMPLICIT_H
+
+#include <glob.h>
+#include <sched.h>
+
+#include "memory.h"
+#include "verbs.h"
+
+/* All of the address space. */
+static inline struct ibv_mr *implicit(int access)
+{
+	return reg(NULL, SIZE_MAX, access | IBV_ACCESS_ON_DEMAND);
+}
+
+/* Who has an rkey, a pinned page or more of its own, and a connection to the MR's owner. */
+struct peer {
+	struct pair pair;
+	struct ibv_mr *local;
+	uint32_t rkey;
+	enum ibv_mtu mtu;
+};
+
+#define PEER_SIZE (16 * PAGE)
+
+static inline struct peer make_peer(uint32_t rkey, enum ibv_mtu mtu)
+{
+	return (struct peer) {
+		.pair = connected(mtu, TIMEOUT), .local = pinned(PEER_SIZE), .rkey = rkey,
+		.mtu = mtu,
+	};
+}
+
+static inline void destroy_end(struct end *end)
+{
+	must(!ibv_destroy_qp(end->qp));
+	must(!ibv_destroy_cq(end->cq));
+	must(!ibv_destroy_comp_channel(end->channel));
+}
+
+/*
+ * After an error, which both ends stop at. Not by way of IBV_QPS_RESET: what rxe has yet to do for
+ * the error may come after that, and puts an end back into it.
+ */
+static inline void reconnect(struct peer *peer)
+{
+	destroy_end(&peer->pair.a);
+	destroy_end(&peer->pair.b);
+	peer->pair = connected(peer->mtu, TIMEOUT);
+}
+
+static inline int peer_run(struct peer *peer, enum ibv_wr_opcode opcode, uint32_t length,
+			   uint64_t remote)
+{
+	return run_rdma(&peer->pair, opcode, peer->local, peer->local->addr, length, remote,
+			peer->rkey);
+}
+
+/* Writes random bytes to TO. Whether they are there is for the caller to see, in the peer's. */
+static inline void peer_write(struct peer *peer, void *to, uint32_t length)
+{
+	int status;
+
+	random_fill(peer->local->addr, length);
+	status = peer_run(peer, IBV_WR_RDMA_WRITE, length, (uint64_t)to);
+	if (status)
+		fail("%s: write of %u bytes to %p: %s", where, length, to, status_name(status));
+}
+
+/* ... and that they are. */
+static inline void check_write(struct peer *peer, void *to, uint32_t length)
+{
+	ssize_t wrong;
+
+	peer_write(peer, to, length);
+	wrong = difference(to, peer->local->addr, length);
+	if (wrong >= 0)
+		fail("%s: byte %zd of %u that was written to %p is %02x, not %02x", where, wrong,
+		     length, to, ((uint8_t *)to)[wrong], ((uint8_t *)peer->local->addr)[wrong]);
+}
+
+static inline void check_read(struct peer *peer, const void *from, const void *want,
+			      uint32_t length)
+{
+	ssize_t wrong;
+	int status;
+
+	memset(peer->local->addr, 0xee, length);
+	status = peer_run(peer, IBV_WR_RDMA_READ, length, (uint64_t)from);
+	if (status)
+		fail("%s: read of %u bytes at %p: %s", where, length, from, status_name(status));
+	wrong = difference(peer->local->addr, want, length);
+	if (wrong >= 0)
+		fail("%s: byte %zd of %u that was read at %p is %02x, not %02x", where, wrong,
+		     length, from, ((uint8_t *)peer->local->addr)[wrong],
+		     ((const uint8_t *)want)[wrong]);
+}
+
+/* The process has nothing there, or nothing that can be had in this way. */
+static inline void check_denied(struct peer *peer, enum ibv_wr_opcode opcode, uint32_t length,
+				uint64_t remote)
+{
+	int status = peer_run(peer, opcode, length, remote);
+
+	if (status != IBV_WC_REM_ACCESS_ERR)
+		fail("%s: %s of %u bytes at %#lx: %s", where,
+		     opcode == IBV_WR_RDMA_READ ? "read" : "write", length, remote,
+		     status_name(status));
+	reconnect(peer);
+}
+
+/* A counter of the library's, of all address spaces together; there are only those of the test. */
+static inline uint64_t counter(const char *name)
+{
+	char line[64];
+	uint64_t sum = 0;
+	glob_t files;
+	size_t i, length = strlen(name);
+
+	if (glob("/sys/kernel/debug/odp/*", 0, NULL, &files))
+		return 0;
+	for (i = 0; i < files.gl_pathc; i++) {
+		FILE *file = fopen(files.gl_pathv[i], "r");
+
+		/* Its MR has gone meanwhile. */
+		if (!file)
+			continue;
+		while (fgets(line, sizeof(line), file))
+			if (!strncmp(line, name, length) && line[length] == ' ')
+				sum += strtoull(line + length, NULL, 10);
+		fclose(file);
+	}
+	globfree(&files);
+	return sum;
+}
+
+/* How many notifiers there are, counting those that are on their way out. */
+static inline int64_t ranges(void)
+{
+	/* Those that are gone first: never too few, for both only grow. */
+	uint64_t gone = counter("released");
+
+	return counter("inserted") - gone;
+}
+
+/* Waits until there are as many as that: what is gone leaves in its own time. */
+static inline void check_ranges(int64_t want)
+{
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+	int64_t n;
+
+	while ((n = ranges()) != want) {
+		if (now_ms() > deadline)
+			fail("%s: %ld ranges, not %ld: %lu inserted, %lu replaced by %lu, %lu removed, %lu released, %lu held",
+			     where, n, want, counter("inserted"), counter("replaced"),
+			     counter("pieces"), counter("removed"), counter("released"),
+			     counter("holds_outstanding"));
+		sched_yield();
+	}
+}
+
+/* A counter of the device's. What it shows may be of 10 ms ago. */
+static inline uint64_t hw_counter(const char *name)
+{
+	char path[128];
+	unsigned long value;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/class/infiniband/rxe0/ports/1/hw_counters/%s", name);
+	file = fopen(path, "r");
+	must(file);
+	must(fscanf(file, "%lu", &value) == 1);
+	fclose(file);
+	return value;
+}
+
+/* When there is no implicit MR any more, nothing is left of any that there was. */
+static inline void check_all_gone(void)
+{
+	uint64_t deadline = now_ms() + PATIENCE_MS, created, released;
+
+	if (ranges())
+		fail("%s: %ld ranges are left", where, ranges());
+	while ((created = hw_counter("odp_ranges_created")) !=
+	       (released = hw_counter("odp_ranges_released"))) {
+		if (now_ms() > deadline)
+			fail("%s: %lu ranges were created, %lu released", where, created,
+			     released);
+		sched_yield();
+	}
+}
+
+#endif

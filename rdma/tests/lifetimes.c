@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Implicit MRs, and what ends before them, with them or not at all: processes, programs, faults,
+ * modules.
+ *
+ * usage: lifetimes [--before] [TEST...]
+ */
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/pidfd.h>
+#include <sys/syscall.h>
+
+#include "child.h"
+#include "harness.h"
+#include "stalled.h"
+
+/* Shared with the process whose memory it is. */
+static uint8_t *shared;
+
+static void make_shared(void)
+{
+	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(shared != MAP_FAILED);
+}
+
+/* Returns when there is nobody at the other end any more. */
+static void until_hung_up(int socket)
+{
+	char byte;
+
+	while (read(socket, &byte, 1) == 1)
+		;
+}
+
+static void destroy_mr(struct owner *owner, int want)
+{
+	struct {
+		struct ib_uverbs_ioctl_hdr hdr;
+		struct ib_uverbs_attr attr;
+	} cmd = {
+		.hdr = { .length = sizeof(cmd), .object_id = UVERBS_OBJECT_MR,
+			 .method_id = UVERBS_METHOD_MR_DESTROY, .num_attrs = 1,
+			 .driver_id = RDMA_DRIVER_RXE },
+		.attr = { .attr_id = UVERBS_ATTR_DESTROY_MR_HANDLE,
+			  .flags = UVERBS_ATTR_F_MANDATORY, .data = owner->mr_handle },
+	};
+	int got = ioctl(owner->device, RDMA_VERBS_IOCTL, &cmd) ? errno : 0;
+
+	if (got != want)
+		fail("%s: the MR's end: %s", where, strerror(got));
+}
+
+/*
+ * The owner's file is with somebody else when it ends. Its memory is gone, its MR is not: whoever
+ * has the file can still end that, and only once.
+ */
+static void owner_exits(void)
+{
+	struct owner owner;
+
+	make_shared();
+	owner = make_owner(until_hung_up, true);
+	at("the owner lives");
+	check_write(&owner.peer, shared, PAGE);
+	if (!ranges())
+		broken("no ranges");
+	at("the owner's end");
+	must(!shutdown(owner.socket, SHUT_RDWR));
+	wait_child(owner.pid);
+	at("the owner is gone");
+	if (peer_run(&owner.peer, IBV_WR_RDMA_READ, 8, (uint64_t)shared) != IBV_WC_REM_ACCESS_ERR)
+		fail("memory of a process that is gone can be read");
+	check_ranges(0);
+	at("the MR's end");
+	destroy_mr(&owner, 0);
+	check_all_gone();
+	destroy_mr(&owner, ENOENT);
+	close(owner.device);
+}
+
+static void become_cat(int socket)
+{
+	must(!fcntl(device->cmd_fd, F_SETFD, 0));
+	must(dup2(socket, 0) == 0);
+	execlp("cat", "cat", NULL);
+}
+
+/* A program that has an MR of the memory of the one that it has taken the place of. */
+static void owner_becomes_another(void)
+{
+	struct owner owner;
+	char link[64], target[256] = "";
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+
+	make_shared();
+	owner = make_owner(become_cat, false);
+	at("the other program");
+	snprintf(link, sizeof(link), "/proc/%d/exe", owner.pid);
+	while (!strstr(target, "/cat")) {
+		if (now_ms() > deadline)
+			broken("it is still %s", target);
+		if (readlink(link, target, sizeof(target) - 1) < 0)
+			*target = '\0';
+	}
+	at("its memory");
+	if (peer_run(&owner.peer, IBV_WR_RDMA_READ, 8, (uint64_t)shared) != IBV_WC_REM_ACCESS_ERR)
+		fail("memory of a program that is gone can be read");
+	check_ranges(0);
+	at("its end");
+	must(!shutdown(owner.socket, SHUT_RDWR));
+	wait_child(owner.pid);
+}
+
+/* A lot of memory takes its time to go. */
+#define BULK (64UL << 20)
+
+static uint8_t *bulk;
+
+static void fill_bulk(int socket)
+{
+	/* At an address that is the same in the parent, where nothing is there. */
+	must(mmap(bulk, BULK, PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_POPULATE, -1, 0) == bulk);
+	say(socket, "f", 1);
+	until_hung_up(socket);
+}
+
+/*
+ * The owner is killed while a peer writes to its memory, and somebody else takes that away at the
+ * same time. Until then everything that the peer is told is written is written.
+ */
+static void kill_owner(bool keep)
+{
+	struct owner owner;
+	uint64_t *local, n;
+	int pidfd, status;
+	bool reaping = false;
+	char byte;
+
+	make_shared();
+	if (!bulk)
+		bulk = map(BULK);
+	owner = make_owner(fill_bulk, keep);
+	hear(owner.socket, &byte, 1);
+	pidfd = syscall(SYS_pidfd_open, owner.pid, 0);
+	must(pidfd >= 0);
+	local = owner.peer.local->addr;
+	for (n = 1; ; n++) {
+		*local = n;
+		at("write %lu", n);
+		/* Every second one is to memory that there is less and less of. */
+		status = peer_run(&owner.peer, IBV_WR_RDMA_WRITE, 8,
+				  (uint64_t)(n % 2 ? shared : bulk + n * PAGE % BULK));
+		if (status)
+			break;
+		if (n % 2 && *(uint64_t *)shared != n)
+			fail("write %lu is lost", n);
+		if (n == 50)
+			must(!syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0));
+		if (n >= 50 && !syscall(SYS_process_mrelease, pidfd, 0))
+			reaping = true;
+		if (n > 100000)
+			fail("a process that was killed can still be written to");
+	}
+	printf("# %lu writes, %s\n", n, reaping ? "memory was taken away" : "gone by itself");
+	if (n < 50)
+		fail("write %lu: %s", n, status_name(status));
+	/* Where its queue pair is gone with it, nobody answers. */
+	if (status != IBV_WC_REM_ACCESS_ERR && (keep || status != IBV_WC_RETRY_EXC_ERR))
+		fail("write %lu: %s", n, status_name(status));
+	must(waitpid(owner.pid, &status, 0) == owner.pid);
+	check_ranges(0);
+	if (keep) {
+		destroy_mr(&owner, 0);
+		close(owner.device);
+	}
+	check_all_gone();
+}
+
+#define KILLS 5
+
+static void killed_with_mr(void)
+{
+	int i;
+
+	for (i = 0; i < KILLS; i++)
+		kill_owner(false);
+}
+
+static void killed_without_mr(void)
+{
+	int i;
+
+	for (i = 0; i < KILLS; i++)
+		kill_owner(true);
+}
+
+static struct call *make_dereg(struct call *dereg, struct ibv_mr *mr)
+{
+	*dereg = (struct call) { .run = dereg_call, .mr = mr };
+	make_call(dereg);
+	return dereg;
+}
+
+/*
+ * A fault stands still. That is nobody's business but of who waits for it: other memory can be
+ * read and unmapped, its ranges go, and the end of the MR waits, and comes when the fault does.
+ */
+static void fault_stands_still(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *mr = implicit(REMOTE);
+	struct peer peer = make_peer(mr->rkey, IBV_MTU_4096), other;
+	struct call dereg;
+	int64_t n;
+	int i;
+
+	other = make_peer(mr->rkey, IBV_MTU_4096);
+	make_dereg(&dereg, mr);
+	/* Packets are not sent again while the fault lasts. */
+	connect_end(&peer.pair.b, peer.pair.a.qp->qp_num, IBV_MTU_4096, 0);
+	connect_end(&peer.pair.a, peer.pair.b.qp->qp_num, IBV_MTU_4096, 0);
+	at("the fault");
+	post(&peer.pair, &(struct operation) {
+		.opcode = IBV_WR_RDMA_READ, .local = peer.local, .address = peer.local->addr,
+		.length = 8, .remote = (uint64_t)faults.memory, .rkey = mr->rkey,
+	});
+	wait_fault(&faults);
+	n = ranges();
+	for (i = 0; i < 20; i++) {
+		/* Far from it: 1 GiB each. */
+		uint8_t *memory = (uint8_t *)(1UL << 44) + (1UL << 30) * i;
+
+		at("other memory, %d", i);
+		must(mmap(memory, PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == memory);
+		check_write(&other, memory, PAGE);
+		must(!munmap(memory, PAGE));
+	}
+	at("the ranges of other memory");
+	check_ranges(n);
+
+	at("dereg during the fault");
+	start_call(&dereg);
+	wait_in(dereg.tid, "rxe");
+	if (ended(&dereg, 0))
+		fail("dereg is through in the middle of a fault");
+	at("the end of the fault");
+	end_faults(&faults);
+	if (completion(&peer.pair.a) < 0)
+		fail("no answer after the fault");
+	at("the end of dereg");
+	if (!ended(&dereg, PATIENCE_MS))
+		fail("dereg does not end");
+	if (dereg.result)
+		fail("dereg: %s", strerror(dereg.result));
+	check_all_gone();
+}
+
+/* What a fault waits in is unmapped: nobody waits for the fault, which finds nothing in the end. */
+static void fault_in_what_goes(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct peer peer = make_peer(implicit(REMOTE)->rkey, IBV_MTU_4096);
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+	int status;
+
+	connect_end(&peer.pair.b, peer.pair.a.qp->qp_num, IBV_MTU_4096, 0);
+	connect_end(&peer.pair.a, peer.pair.b.qp->qp_num, IBV_MTU_4096, 0);
+	at("the fault");
+	post(&peer.pair, &(struct operation) {
+		.opcode = IBV_WR_RDMA_READ, .local = peer.local, .address = peer.local->addr,
+		.length = 8, .remote = (uint64_t)faults.memory, .rkey = peer.rkey,
+	});
+	wait_fault(&faults);
+	at("munmap() during the fault");
+	must(!munmap(faults.memory, PAGE));
+	at("the removal of its range");
+	while (counter("removed") < counter("inserted")) {
+		if (now_ms() > deadline)
+			fail("the removal waits for the fault");
+		sched_yield();
+	}
+	at("the end of the fault");
+	close(faults.fd);
+	status = completion(&peer.pair.a);
+	if (status != IBV_WC_REM_ACCESS_ERR)
+		fail("what is unmapped is read: %s", status_name(status));
+	check_ranges(0);
+}
+
+/* An MR ends while peers are busy with it; each operation succeeds or is denied. */
+static void dereg_under_traffic(void)
+{
+	uint8_t *memory = map(16 * PAGE);
+	struct peer peer = make_peer(0, IBV_MTU_4096);
+	int round, i, denied = 0, done = 0;
+
+	for (round = 0; round < 30; round++) {
+		struct call dereg;
+		struct ibv_mr *mr = implicit(REMOTE);
+
+		peer.rkey = mr->rkey;
+		make_dereg(&dereg, mr);
+		random_fill(peer.local->addr, PEER_SIZE);
+		for (i = 0; i < 12; i++) {
+			at("round %d", round);
+			post(&peer.pair, &(struct operation) {
+				.opcode = IBV_WR_RDMA_WRITE, .local = peer.local,
+				.address = (uint8_t *)peer.local->addr + i * PAGE, .length = PAGE,
+				.remote = (uint64_t)memory + i * PAGE, .rkey = mr->rkey,
+			});
+			if (i == round % 12)
+				start_call(&dereg);
+		}
+		for (i = 0; i < 12; i++) {
+			int status = completion(&peer.pair.a);
+
+			if (status == IBV_WC_REM_ACCESS_ERR || status == IBV_WC_WR_FLUSH_ERR)
+				break;
+			if (status)
+				fail("write %d: %s", i, status_name(status));
+			if (difference(memory + i * PAGE, (uint8_t *)peer.local->addr + i * PAGE,
+				       PAGE) >= 0)
+				fail("write %d is lost", i);
+			done++;
+		}
+		denied += i < 12;
+		if (!ended(&dereg, PATIENCE_MS))
+			fail("dereg does not end");
+		if (dereg.result)
+			fail("dereg: %s", strerror(dereg.result));
+		must(!pthread_join(dereg.thread, NULL));
+		reconnect(&peer);
+		at("round %d, afterwards", round);
+		check_denied(&peer, IBV_WR_RDMA_READ, 8, (uint64_t)memory);
+		check_all_gone();
+	}
+	printf("# %d writes done, %d of %d rounds cut off\n", done, denied, round);
+	if (!done || !denied)
+		broken("there was no race");
+}
+
+static int unload(const char *module)
+{
+	return syscall(SYS_delete_module, module, O_NONBLOCK) ? errno : 0;
+}
+
+/* Neither the driver nor the library can go while there is an MR. */
+static void unload_under_traffic(void)
+{
+	static const char * const modules[] = { "rdma_rxe", "odp" };
+	struct peer peer = make_peer(implicit(REMOTE)->rkey, IBV_MTU_4096);
+	uint8_t *memory = map(PAGE);
+	size_t i;
+
+	for (i = 0; i < 40; i++) {
+		int got;
+
+		at("attempt %zu", i);
+		post(&peer.pair, &(struct operation) {
+			.opcode = IBV_WR_RDMA_WRITE, .local = peer.local,
+			.address = peer.local->addr, .length = PAGE, .remote = (uint64_t)memory,
+			.rkey = peer.rkey,
+		});
+		got = unload(modules[i % 2]);
+		if (got != EWOULDBLOCK)
+			fail("%s: %s", modules[i % 2], got ? strerror(got) : "gone");
+		if (completion(&peer.pair.a))
+			fail("no traffic after an attempt to unload %s", modules[i % 2]);
+	}
+}
+
+static const struct test tests[] = {
+	{ "owner_exits", owner_exits, 120 },
+	{ "owner_becomes_another", owner_becomes_another, 120 },
+	{ "killed_with_mr", killed_with_mr, 240 },
+	{ "killed_without_mr", killed_without_mr, 240 },
+	{ "fault_stands_still", fault_stands_still, 240 },
+	{ "fault_in_what_goes", fault_in_what_goes, 120 },
+	{ "dereg_under_traffic", dereg_under_traffic, 240 },
+	{ "unload_under_traffic", unload_under_traffic, 120 },
+};
+
+int main(int argc, char **argv)
+{
+	return RUN_TESTS(tests, argc, argv);
+}
