@@ -7,9 +7,10 @@
 #   make test       the fast tests
 #   make check      the long ones
 #   make soak       the oracle for SECONDS (600)
-#   make test-rdma  those of rxe: with the repairs, and that they fail without
+#   make test-rdma  those of rxe: with both series, and that those of the repairs fail without
 #   make bench      the tables that say most
 #   make bench-full all of them, for an hour or more, and a report with plots
+#   make bench-rdma rxe: pinned memory, explicit and implicit on-demand paging
 #   make doc        rustdoc of the library
 #   make stage      the library into the kernel source TREE, for drivers there to select
 #   make clean      removes what was built from this checkout, not the root and the kernels
@@ -18,7 +19,7 @@
 
 SECONDS ?= 600
 
-.PHONY: all test check soak test-rdma bench bench-short bench-full doc stage clean
+.PHONY: all test check soak test-rdma bench bench-short bench-full bench-rdma doc stage clean
 all:
 	@vm/modules plain
 
@@ -42,6 +43,9 @@ bench-short:
 
 bench-full:
 	@bench/bench --full
+
+bench-rdma:
+	@rdma/bench/bench
 
 doc:
 	@vm/doc
