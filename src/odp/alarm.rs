@@ -42,9 +42,10 @@ use kernel::{
 /// times as long in all.
 const SNOOZES: u32 = 6;
 
-/// How often it waits on only because somebody has the lock: who has it all the time is not the one who is
-/// waited for.
-const PATIENCE: u32 = 1;
+/// How often it waits on only because somebody has the lock: nine times as long as the first time, in all.
+/// A call asks for everything at its beginning, and is then busy for a while; but who has the lock all the
+/// time is not the one who is waited for.
+const PATIENCE: u32 = 4;
 
 /// The first wait is no shorter than a fraction of what was chosen,
 const SHORTEST: i64 = 4;

@@ -69,8 +69,8 @@ pub struct Config {
     pub expedited: bool,
     /// About how long after a request the worker is woken up, so that it does not run in the middle of the
     /// system call that the request came from. Between a fourth of this and four times as long, as calls
-    /// have turned out to take; then longer, once if the process's `mmap_lock` is taken, and a few times while
-    /// requests keep coming. Zero for at once, and at most [`Config::MAX_LINGER`]. Who waits for the
+    /// have turned out to take; then longer, a few times, while the process's `mmap_lock` is taken, and a few
+    /// times more while requests keep coming. Zero for at once, and at most [`Config::MAX_LINGER`]. Who waits for the
     /// worker does not wait for this.
     pub linger: Delta,
 }
