@@ -256,6 +256,28 @@ impl_has_work! {
     impl HasWork<Self, 2> for Worker { self.change }
 }
 
+/// A lane that is there only while removals sleep.
+#[pin_data]
+struct MoreLane {
+    #[pin]
+    work: Work<MoreLane>,
+    worker: Arc<Worker>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for MoreLane { self.work }
+}
+
+impl WorkItem for MoreLane {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(this: Pin<KBox<Self>>) {
+        Worker::lane(this.worker.as_arc_borrow());
+        this.worker.kick_batch_if_idle();
+        this.worker.one_lane_less();
+    }
+}
+
 impl WorkItem<BATCH> for Worker {
     type Pointer = Arc<Self>;
 
@@ -844,21 +866,24 @@ impl Worker {
             // OVERFLOW: Less than the limit.
             lists.more_lanes += 1;
         }
-        // OVERFLOW: Incremented above.
-        let leave = |worker: &Self| worker.progress_made(|lists| lists.more_lanes -= 1);
-        let worker: Arc<Self> = this.into();
-        let lane = move || {
-            Self::lane(worker.as_arc_borrow());
-            worker.kick_batch_if_idle();
-            leave(&worker);
-        };
-        // Without memory for it there is one less.
-        if Self::queue()
-            .try_spawn(GFP_NOWAIT | __GFP_NOWARN, lane)
-            .is_err()
-        {
-            leave(&this);
+        // Not `try_spawn()`: the lock class of its work items is the kernel's, with a name that goes with us.
+        let lane = KBox::pin_init(
+            pin_init!(MoreLane {
+                work <- new_work!("odp::MoreLane::work"),
+                worker: this.into(),
+            }),
+            GFP_NOWAIT | __GFP_NOWARN,
+        );
+        match lane {
+            Ok(lane) => Self::queue().enqueue::<_, 0>(lane),
+            // There is one less.
+            Err(_) => this.one_lane_less(),
         }
+    }
+
+    fn one_lane_less(&self) {
+        // OVERFLOW: Incremented by `widen`.
+        self.progress_made(|lists| lists.more_lanes -= 1);
     }
 
     /// Takes an object away for good, and says whether it is the caller's to release.
