@@ -34,8 +34,8 @@ pub(super) struct Lists {
     pub(super) releasing: bool,
     /// Whether requests are refused.
     pub(super) closed: bool,
-    /// How many lanes there are besides those that every worker has.
-    pub(super) more_lanes: usize,
+    /// How many lanes there are, besides the work item `batch`.
+    pub(super) lanes: usize,
     /// How many tasks sleep on `progress`.
     pub(super) waiters: usize,
     pub(super) removed: Epochs,
@@ -55,7 +55,7 @@ impl Lists {
             replacing: false,
             releasing: false,
             closed: false,
-            more_lanes: 0,
+            lanes: 0,
             waiters: 0,
             removed: Epochs::new(),
             released: Epochs::new(),
@@ -66,7 +66,7 @@ impl Lists {
     ///
     /// # Safety
     ///
-    /// The caller got the answer [`Effect::Queue`] for it.
+    /// The caller got the answer [`Effect::Queue`](super::state::Effect::Queue) for it.
     #[must_use]
     pub(super) unsafe fn queue(&mut self, request: NonNull<Request>) -> bool {
         let tickets = Tickets {

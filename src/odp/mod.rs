@@ -12,6 +12,7 @@ mod epoch;
 mod ffi;
 mod fifo;
 mod invalidation;
+mod lane;
 pub(crate) mod library;
 mod lists;
 mod mirror;

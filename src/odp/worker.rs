@@ -35,6 +35,7 @@ use super::{
         RequestOps, //
     },
     fifo::Fifo,
+    lane::Lane,
     library::Library,
     lists::Lists,
     request::{
@@ -143,8 +144,6 @@ pub(crate) struct Worker {
     #[pin]
     release: Work<Worker, RELEASE>,
     #[pin]
-    lanes: Lanes,
-    #[pin]
     stats: File<Stats>,
     ops: &'static RequestOps,
     changes: Option<&'static ChangeOps>,
@@ -179,103 +178,15 @@ const BATCH: u64 = 0;
 const RELEASE: u64 = 1;
 const CHANGE: u64 = 2;
 
-macro_rules! lanes {
-    ($($lane:ident = $id:literal),* $(,)?) => {
-        /// The work items of the lanes besides the one that `batch` is.
-        #[pin_data]
-        struct Lanes {
-            $(#[pin] $lane: Work<Worker, $id>,)*
-        }
-
-        impl Lanes {
-            fn new() -> impl PinInit<Self> {
-                pin_init!(Self { $($lane <- new_work!("odp::Worker::lane"),)* })
-            }
-        }
-
-        impl Worker {
-            /// Has up to `n` lanes run.
-            fn kick_lanes(this: ArcBorrow<'_, Self>, n: usize) {
-                let mut n = n;
-                $(
-                    if n == 0 {
-                        return;
-                    }
-                    n -= 1;
-                    // If it is queued already, that will do.
-                    let _ = Self::queue().enqueue::<Arc<Self>, $id>(this.into());
-                )*
-                let _ = n;
-            }
-
-            /// Waits until no lane runs.
-            fn flush_lanes(&self) {
-                $(flush_work::<$id>(self);)*
-            }
-        }
-
-        $(
-            // SAFETY: Both methods go between a worker and the field that holds the work item.
-            unsafe impl HasWork<Worker, $id> for Worker {
-                unsafe fn raw_get_work(ptr: *mut Self) -> *mut Work<Worker, $id> {
-                    // SAFETY: The caller promises that the pointer is valid.
-                    unsafe { &raw mut (*ptr).lanes.$lane }
-                }
-
-                unsafe fn work_container_of(ptr: *mut Work<Worker, $id>) -> *mut Self {
-                    // SAFETY: The caller promises that it points to that field of `Lanes`.
-                    let lanes = unsafe { kernel::container_of!(ptr, Lanes, $lane) };
-                    // SAFETY: The only `Lanes` are those of workers.
-                    unsafe { kernel::container_of!(lanes, Worker, lanes) }
-                }
-            }
-
-            impl WorkItem<$id> for Worker {
-                type Pointer = Arc<Self>;
-
-                fn run(this: Arc<Self>) {
-                    Self::lane(this.as_arc_borrow());
-                    this.kick_batch_if_idle();
-                }
-            }
-        )*
-    };
-}
-
-/// How many more lanes there may be at a time where removals sleep.
-const MORE_LANES: usize = 120;
-
-/// How many of them a lane that has slept brings along.
-const COMPANIONS: usize = 2;
-
-lanes!(a = 10, b = 11, c = 12, d = 13, e = 14, f = 15, g = 16);
+/// How many lanes a batch begins with, besides its own,
+const FEW_LANES: usize = 7;
+/// and how many there may be where removals sleep.
+const MOST_LANES: usize = 127;
 
 impl_has_work! {
     impl HasWork<Self, 0> for Worker { self.batch }
     impl HasWork<Self, 1> for Worker { self.release }
     impl HasWork<Self, 2> for Worker { self.change }
-}
-
-/// A lane that is there only while removals sleep.
-#[pin_data]
-struct MoreLane {
-    #[pin]
-    work: Work<MoreLane>,
-    worker: Arc<Worker>,
-}
-
-impl_has_work! {
-    impl HasWork<Self> for MoreLane { self.work }
-}
-
-impl WorkItem for MoreLane {
-    type Pointer = Pin<KBox<Self>>;
-
-    fn run(this: Pin<KBox<Self>>) {
-        Worker::lane(this.worker.as_arc_borrow());
-        this.worker.kick_batch_if_idle();
-        this.worker.one_lane_less();
-    }
 }
 
 impl WorkItem<BATCH> for Worker {
@@ -297,7 +208,7 @@ impl WorkItem<BATCH> for Worker {
                 lists.in_flight = lists.in_flight.saturating_sub(left);
                 lists.removing.append(leaving);
             }
-            Self::kick_lanes(this.as_arc_borrow(), more);
+            Self::widen(this.as_arc_borrow(), more, FEW_LANES);
             Self::lane(this.as_arc_borrow());
         }
     }
@@ -381,7 +292,6 @@ impl Worker {
                 batch <- new_work!("odp::Worker::batch"),
                 change <- new_work!("odp::Worker::change"),
                 release <- new_work!("odp::Worker::release"),
-                lanes <- Lanes::new(),
                 stats <- Library::get().debugfs().read_callback_file(
                     name,
                     Stats::new(),
@@ -395,7 +305,7 @@ impl Worker {
         )
     }
 
-    fn queue() -> &'static Queue {
+    pub(super) fn queue() -> &'static Queue {
         Library::get().queue()
     }
 
@@ -729,7 +639,7 @@ impl Worker {
     }
 
     /// Has the next batch taken if the lanes are through with this one.
-    fn kick_batch_if_idle(self: &Arc<Self>) {
+    pub(super) fn kick_batch_if_idle(self: &Arc<Self>) {
         let kick = self.lists.lock().should_batch();
         if kick {
             Self::kick_batch(self.as_arc_borrow());
@@ -832,7 +742,7 @@ impl Worker {
     }
 
     /// Removes what there is to remove, until nothing is left.
-    fn lane(this: ArcBorrow<'_, Self>) {
+    pub(super) fn lane(this: ArcBorrow<'_, Self>) {
         loop {
             let Some(request) = this.lists.lock().removing.pop() else {
                 return;
@@ -841,7 +751,7 @@ impl Worker {
             // SAFETY: The grace period of what is on this list is over.
             let ours = unsafe { this.remove(request) };
             if sleeps() != slept {
-                (0..COMPANIONS).for_each(|_| Self::widen(this));
+                Self::widen(this, 2, MOST_LANES);
             }
             if ours {
                 // SAFETY: By the answer it is ours to release.
@@ -852,38 +762,33 @@ impl Worker {
         }
     }
 
-    /// Has one more lane run, if there is more to remove.
+    /// Has `n` more lanes run, as long as there is something to remove and there are fewer than `most`.
     ///
     /// Where removals sleep, each lane removes one in the time of an invalidation. So a lane that has slept
     /// brings others along, and as many as there may be are there after a few invalidations; where nothing
     /// sleeps, they would only be in each other's way.
-    fn widen(this: ArcBorrow<'_, Self>) {
-        {
-            let mut lists = this.lists.lock();
-            if lists.removing.is_empty() || lists.more_lanes == MORE_LANES {
+    fn widen(this: ArcBorrow<'_, Self>, n: usize, most: usize) {
+        for _ in 0..n {
+            {
+                let mut lists = this.lists.lock();
+                if lists.removing.is_empty() || lists.lanes >= most {
+                    return;
+                }
+                // OVERFLOW: Less than the limit.
+                lists.lanes += 1;
+            }
+            if Lane::start(this.into()).is_err() {
+                // The batch has its own, which is enough for it to end.
+                this.lane_has_ended();
                 return;
             }
-            // OVERFLOW: Less than the limit.
-            lists.more_lanes += 1;
-        }
-        // Not `try_spawn()`: the lock class of its work items is the kernel's, with a name that goes with us.
-        let lane = KBox::pin_init(
-            pin_init!(MoreLane {
-                work <- new_work!("odp::MoreLane::work"),
-                worker: this.into(),
-            }),
-            GFP_NOWAIT | __GFP_NOWARN,
-        );
-        match lane {
-            Ok(lane) => Self::queue().enqueue::<_, 0>(lane),
-            // There is one less.
-            Err(_) => this.one_lane_less(),
         }
     }
 
-    fn one_lane_less(&self) {
+    /// A lane that `widen` counted is not there any more.
+    pub(super) fn lane_has_ended(&self) {
         // OVERFLOW: Incremented by `widen`.
-        self.progress_made(|lists| lists.more_lanes -= 1);
+        self.progress_made(|lists| lists.lanes -= 1);
     }
 
     /// Takes an object away for good, and says whether it is the caller's to release.
@@ -1099,8 +1004,7 @@ impl OwnedWorker {
         flush_work::<BATCH>(&self.worker);
         flush_work::<CHANGE>(&self.worker);
         flush_work::<BATCH>(&self.worker);
-        self.worker.flush_lanes();
-        self.worker.wait(|lists| lists.more_lanes == 0);
+        self.worker.wait(|lists| lists.lanes == 0);
         flush_work::<RELEASE>(&self.worker);
         self.worker.stats().snapshot()
     }

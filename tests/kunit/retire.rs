@@ -149,6 +149,41 @@ mod tests {
     }
 
     #[test]
+    fn where_removals_sleep_more_of_them_do_at_the_same_time() -> Result {
+        const LANES: usize = 8;
+        // Each lane that has slept brings two along.
+        const THEN: usize = 3 * LANES;
+        MayBlock::enter(|p| {
+            let retirer = Retirer::new(c"kunit-more-lanes")?;
+            // The worker is kept in the grace period of a first one, so that the others make one batch.
+            let (first, some, others) = (parent()?, parent()?, parent()?);
+            first.let_remove.inc();
+            let looking = retirer.read(p);
+            retirer.retire(child(&first)?.as_arc_borrow());
+            first.unpublished.wait_for(1)?;
+            for _ in 0..LANES {
+                retirer.retire(child(&some)?.as_arc_borrow());
+            }
+            for _ in 0..THEN {
+                retirer.retire(child(&others)?.as_arc_borrow());
+            }
+            drop(looking);
+            some.removing.wait_for(LANES)?;
+            // Nobody has slept yet, so there are no more than that.
+            check_eq!(others.removing.get(), 0);
+            some.let_remove.inc();
+            others.removing.wait_for(THEN)?;
+            check_eq!(others.removed.get(), 0);
+            others.let_remove.inc();
+            retirer.flush(Until::Released, p);
+            check_eq!(some.released.get(), LANES);
+            check_eq!(others.released.get(), THEN);
+            check_eq!(others.out_of_order.get(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
     fn a_hold_delays_the_release_and_nothing_else() -> Result {
         MayBlock::enter(|p| {
             let (parent, retirer) = (parent()?, Retirer::new(c"kunit-hold")?);
