@@ -50,6 +50,7 @@ impl<'a> Mappings<'a> {
             (mapping.start() < span.end()).then_some(mapping)
         })
     }
+
     /// Whether all of `span` is mapped.
     pub fn cover(&self, span: Span) -> bool {
         let mut end = span.start();

@@ -38,19 +38,17 @@ use kernel::{
     }, //
 };
 
-/// How often it waits on, half as long as the first time, and then twice as long each time: at most 33
-/// times as long in all.
+/// How often it waits on: half as long as what it learnt at the first time, and then twice as long each
+/// time. That is at most 32 times as long.
 const SNOOZES: u32 = 6;
 
-/// How often it waits on only because somebody has the lock: nine times as long as the first time, in all.
-/// A call asks for everything at its beginning, and is then busy for a while; but who has the lock all the
-/// time is not the one who is waited for.
+/// How often it waits on only because somebody has the lock: at most eight times as long. A call asks
+/// for everything at its beginning, and is then busy for a while; but who has the lock all the time is
+/// not the one who is waited for.
 const PATIENCE: u32 = 4;
 
-/// The first wait is no shorter than a fraction of what was chosen,
-const SHORTEST: i64 = 4;
-/// and no longer than a multiple.
-const LONGEST: i64 = 4;
+/// By how much the first wait may be shorter, or longer, than what was chosen.
+const FACTOR: i64 = 4;
 
 /// What an alarm is for.
 pub(super) struct AlarmOps {
@@ -137,7 +135,8 @@ impl Alarm {
     /// Has the next wait begin a little shorter, or half as long again, by whether this one was enough.
     ///
     /// So about one call in twelve is looked at while it goes on: that costs it an interrupt.
-    fn learn(&self, first: i64, enough: bool) {
+    fn learn(&self, enough: bool) {
+        let first = self.learnt.load(Relaxed);
         // OVERFLOW: Neither is more than half of the largest number that there is: see the bounds.
         let next = if enough {
             first - first / 32
@@ -145,9 +144,8 @@ impl Alarm {
             first + first / 2
         };
         let delay = self.delay.as_nanos();
-        let longest = delay.saturating_mul(LONGEST);
-        self.learnt
-            .store(next.clamp(delay / SHORTEST, longest), Relaxed);
+        let (shortest, longest) = (delay / FACTOR, delay.saturating_mul(FACTOR));
+        self.learnt.store(next.clamp(shortest, longest), Relaxed);
     }
 
     fn ring(&self) {
@@ -165,9 +163,8 @@ impl HrTimerCallback for Alarm {
         // SAFETY: By the type invariants.
         let busy = || unsafe { (this.ops.busy)(NonNull::from(this.get_ref())) };
         let quiet = count == this.seen.load(Relaxed) && (snoozes >= PATIENCE || !busy());
-        let first = this.learnt.load(Relaxed);
         if snoozes == 0 {
-            this.learn(first, quiet);
+            this.learn(quiet);
         }
         if quiet || snoozes == SNOOZES {
             this.ring();
@@ -176,7 +173,8 @@ impl HrTimerCallback for Alarm {
         this.seen.store(count, Relaxed);
         this.snoozes.store(snoozes.wrapping_add(1), Relaxed);
         // OVERFLOW: Saturates; and a delay is far from the largest that there is.
-        let next = first.saturating_mul(1i64 << snoozes.min(SNOOZES)) / 2;
+        let learnt = this.learnt.load(Relaxed);
+        let next = learnt.saturating_mul(1i64 << snoozes.min(SNOOZES)) / 2;
         context.forward_now(Delta::from_nanos(next));
         HrTimerRestart::Restart
     }

@@ -38,14 +38,14 @@ pub(crate) struct ChangeOps {
     /// Builds what is to take the object's place, if anything is. It is the caller's to change until
     /// `replace` has returned.
     pub prepare: unsafe fn(NonNull<Request>),
-    /// Puts it there, and applies [`Event::Replace`]; says whether it did. If not, the object is as it
+    /// Puts it there, and applies [`Event::Replace`](super::state::Event::Replace); says whether it did. If not, the object is as it
     /// was.
     pub replace: unsafe fn(NonNull<Request>) -> bool,
 }
 
 /// Evidence that a worker's callback is running: the task may sleep, but not wait for a worker.
 ///
-/// It cannot be made into [`MayBlock`].
+/// It cannot be made into [`MayBlock`](crate::MayBlock).
 pub struct WorkerContext<'w> {
     _scope: PhantomData<*mut &'w mut ()>,
     _not_send: NotThreadSafe,
@@ -56,7 +56,7 @@ impl WorkerContext<'_> {
     ///
     /// # Safety
     ///
-    /// Called by functions of a [`RequestOps`] only.
+    /// Called by functions of a [`RequestOps`] or a [`ChangeOps`] only.
     pub(super) unsafe fn enter<R>(f: impl for<'w> FnOnce(&WorkerContext<'w>) -> R) -> R {
         f(&WorkerContext {
             _scope: PhantomData,
