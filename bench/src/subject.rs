@@ -379,6 +379,7 @@ impl Life {
 
     fn mirrors(&self, cell: &Cell) -> io::Result<Answer> {
         let mirrors = cell.point.mirrors;
+        shrink()?;
         let before = settled_memory()?;
         let begin = self.clock();
         let made = (0..mirrors)
@@ -389,6 +390,7 @@ impl Life {
             })
             .collect::<io::Result<Vec<_>>>()?;
         let took = self.clock() - begin;
+        shrink()?;
         let bytes = device::kernel_memory()?.saturating_sub(before);
         drop(made);
         Ok(Answer::from([
@@ -398,10 +400,12 @@ impl Life {
     }
 
     fn many(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 6]> {
-        let objects = |name: &str| name.starts_with("kmalloc-");
-        let nodes = |name: &str| ["maple_node", "radix_tree_node"].contains(&name);
-        let shrink = || device::shrink_slabs(|name| objects(name) || nodes(name));
-        let slabs = || io::Result::Ok((device::slab_memory(objects)?, device::slab_memory(nodes)?));
+        let slabs = || {
+            io::Result::Ok((
+                device::slab_memory(has_objects)?,
+                device::slab_memory(has_nodes)?,
+            ))
+        };
         let ranges = u64::from(point.ranges);
         // Nothing is populated: what is looked at is what ranges cost, not pages.
         self.addresses.map(point.size())?;
@@ -440,6 +444,21 @@ fn since(from: u64, to: u64, stamps: &[uapi::Stamp]) -> io::Result<u64> {
             "retired at {from} and done at {to}, says {stamps:?}"
         ))
     })
+}
+
+/// Whether a cache of the slab allocator has what arms allocate, by size.
+fn has_objects(cache: &str) -> bool {
+    cache.starts_with("kmalloc-")
+}
+
+/// Whether it has the nodes of an index.
+fn has_nodes(cache: &str) -> bool {
+    ["maple_node", "radix_tree_node"].contains(&cache)
+}
+
+/// Has what is kept for later in those given back.
+fn shrink() -> io::Result<()> {
+    device::shrink_slabs(|cache| has_objects(cache) || has_nodes(cache))
 }
 
 /// How much memory the kernel uses, when what was freed before is no longer on its way.
