@@ -11,13 +11,15 @@
 //!
 //! Erasing cannot fail. Where there is no memory to give the space back to the tree, a marker
 //! takes the entry's place, which needs none; the marker means "nothing here" to everybody and is
-//! overwritten by the next entry that wants the space.
+//! overwritten by the next entry that wants the space. What is erased together and lies together is
+//! one change of the tree: each replaces nodes, which are freed after a grace period of RCU.
 //!
 //! C header: [`include/linux/maple_tree.h`](srctree/include/linux/maple_tree.h)
 
 use super::span::Span;
 use core::{
     ffi::c_void,
+    iter::Peekable,
     marker::PhantomData,
     ptr::{
         self,
@@ -38,6 +40,97 @@ use kernel::{
 
 /// A value entry (lowest bit set), which no aligned pointer equals.
 const NOTHING_HERE: *mut c_void = ptr::without_provenance_mut(1);
+
+/// How many entries one change of the tree takes out at most.
+///
+/// Fewer than any inner node has below it, which are six leaves of six, even with what else is nothing on both
+/// sides: where a store of nothing makes an inner node go, 7.3 may free a leaf of it twice, in `mt_free_walk()`.
+const RUN: usize = 32;
+
+/// An entry of the tree, and the bytes that it is at, inclusive.
+#[derive(Clone, Copy)]
+struct Entry {
+    entry: *mut c_void,
+    first: usize,
+    last: usize,
+}
+
+/// A walk through the tree in order of address, in a read-side section of RCU.
+///
+/// # Invariants
+///
+/// `state` is that of a walk through an initialised tree which is borrowed for `'a`, and not changed by
+/// anybody else while `self` lives.
+struct Walk<'a> {
+    state: bindings::ma_state,
+    _rcu: rcu::Guard,
+    _tree: PhantomData<&'a bindings::maple_tree>,
+}
+
+impl Walk<'_> {
+    fn next(&mut self) -> Option<Entry> {
+        // SAFETY: By the type invariants the state may be used, and the tree be read under RCU.
+        let entry = unsafe { bindings::mas_find(&raw mut self.state, usize::MAX) };
+        (!entry.is_null()).then_some(Entry {
+            entry,
+            first: self.state.index,
+            last: self.state.last,
+        })
+    }
+}
+
+/// Entries that are about to be erased, in order of address, with no other object between them.
+struct Run<T> {
+    pieces: [Option<(NonNull<T>, Span)>; RUN],
+    len: usize,
+    /// How many entries there are from the first to the last, those that are nothing included.
+    entries: usize,
+}
+
+impl<T> Run<T> {
+    fn new() -> Self {
+        Self {
+            pieces: [None; RUN],
+            len: 0,
+            entries: 0,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (NonNull<T>, Span)> + '_ {
+        self.pieces.iter().map_while(|piece| *piece)
+    }
+
+    fn last(&self) -> Option<(NonNull<T>, Span)> {
+        self.pieces.get(self.len.checked_sub(1)?).copied()?
+    }
+
+    /// Adds a piece behind the last one; says whether there was room.
+    fn push(&mut self, object: NonNull<T>, piece: Span) -> bool {
+        let gap = self
+            .last()
+            .is_some_and(|(_, last)| last.end() != piece.start());
+        // OVERFLOW: Small numbers.
+        let entries = self.entries + usize::from(gap) + 1;
+        let Some(slot) = self.pieces.get_mut(self.len).filter(|_| entries <= RUN) else {
+            return false;
+        };
+        *slot = Some((object, piece));
+        self.len += 1;
+        self.entries = entries;
+        true
+    }
+
+    /// Passes over a marker; says whether there may be pieces behind it.
+    fn skip(&mut self) -> bool {
+        // OVERFLOW: As above.
+        self.entries += usize::from(!self.is_empty());
+        self.entries < RUN
+    }
+}
 
 /// A map from spans of addresses to objects, with lockless lookups.
 ///
@@ -175,25 +268,93 @@ impl<T> RangeIndex<T> {
         Ok(())
     }
 
-    /// Takes `object` out, wherever in `span` nothing has overwritten it, and says where that was.
+    /// Takes objects out, each wherever in its span nothing has overwritten it, and says where that was.
     /// May sleep.
     ///
-    /// Lookups that begin after this has returned do not find it.
-    pub fn erase(&self, span: Span, object: NonNull<T>, mut erased: impl FnMut(Span)) {
-        let _writers = self.writers.lock();
+    /// In order of address this is cheapest. Looking for the objects must not sleep. `erased` is called with the index locked, soon after
+    /// the piece was taken out, and may sleep.
+    ///
+    /// Lookups that begin after this has returned do not find them.
+    pub fn erase(
+        &self,
+        objects: impl Iterator<Item = (Span, NonNull<T>)>,
+        mut erased: impl FnMut(&T, Span),
+    ) {
+        let mut left = objects.peekable();
+        // What has been erased of the first of them lies before this.
+        let mut from = 0;
+        while left.peek().is_some() {
+            let _writers = self.writers.lock();
 
-        let own = self.pieces(span.start(), span.last());
-        for (_, piece) in own.filter(|(other, _)| *other == object) {
-            let (first, last) = (piece.start(), piece.last());
-            if self
-                .store(first, last, ptr::null_mut(), bindings::GFP_NOWAIT)
-                .is_err()
-            {
-                // An entry that takes exactly the place of another needs no memory.
-                let marked = self.store(first, last, NOTHING_HERE, bindings::GFP_NOWAIT);
-                kernel::warn_on!(marked.is_err());
+            let run = self.run(&mut left, &mut from);
+            self.take_out(&run);
+            for (object, piece) in run.iter() {
+                // SAFETY: It is valid until this function has returned.
+                erased(unsafe { object.as_ref() }, piece);
             }
-            erased(piece);
+        }
+    }
+
+    /// The next entries to erase: of the objects that are `left`, of the first only what begins at or behind
+    /// `from`. Takes those from `left` of which no more is there.
+    fn run(
+        &self,
+        left: &mut Peekable<impl Iterator<Item = (Span, NonNull<T>)>>,
+        from: &mut usize,
+    ) -> Run<T> {
+        let mut run = Run::new();
+        let Some((span, _)) = left.peek() else {
+            return run;
+        };
+        // All that begins before this has been seen.
+        let mut seen = span.start().max(*from);
+        let mut walk = self.walk(seen);
+        let mut found = walk.next();
+        while let Some(&(span, object)) = left.peek() {
+            let Some(Entry { entry, first, last }) = found.filter(|e| e.first <= span.last())
+            else {
+                *from = 0;
+                let _ = left.next();
+                if left.peek().is_some_and(|(next, _)| next.start() < seen) {
+                    // Not in order of address.
+                    break;
+                }
+                continue;
+            };
+            let behind = last.saturating_add(1);
+            *from = first;
+            let fits = match (as_object(entry), Span::from_bounds(first, behind)) {
+                (Some(other), Ok(piece)) if other == object => run.push(object, piece),
+                (Some(_), _) => run.is_empty(),
+                (None, _) => run.skip(),
+            };
+            if !fits {
+                break;
+            }
+            *from = behind;
+            seen = behind;
+            found = walk.next();
+        }
+        run
+    }
+
+    /// Takes the entries of a run out.
+    fn take_out(&self, run: &Run<T>) {
+        let (Some((_, first)), Some((_, last))) = (run.iter().next(), run.last()) else {
+            return;
+        };
+        let nothing = ptr::null_mut();
+        if self
+            .store(first.start(), last.last(), nothing, bindings::GFP_NOWAIT)
+            .is_ok()
+        {
+            return;
+        }
+        for (_, piece) in run.iter() {
+            // An entry that takes exactly the place of another needs no memory.
+            let (first, last) = (piece.start(), piece.last());
+            let marked = self.store(first, last, NOTHING_HERE, bindings::GFP_NOWAIT);
+            kernel::warn_on!(marked.is_err());
         }
     }
 
@@ -225,8 +386,9 @@ impl<T> RangeIndex<T> {
         })
     }
 
-    fn find_entry(&self, from: usize, last: usize) -> Option<(*mut c_void, usize, usize)> {
-        let mut state = bindings::ma_state {
+    /// The state of a walk through the tree that begins at `from`.
+    fn state(&self, from: usize) -> bindings::ma_state {
+        bindings::ma_state {
             tree: self.tree.get(),
             index: from,
             last: from,
@@ -235,7 +397,21 @@ impl<T> RangeIndex<T> {
             max: usize::MAX,
             store_type: bindings::store_type_wr_invalid,
             ..Default::default()
-        };
+        }
+    }
+
+    /// A walk through the tree from `from` on. `writers` is locked until it ends.
+    fn walk(&self, from: usize) -> Walk<'_> {
+        // INVARIANT: By the type invariants the tree is initialised; only who has `writers` locked changes it.
+        Walk {
+            state: self.state(from),
+            _rcu: rcu::read_lock(),
+            _tree: PhantomData,
+        }
+    }
+
+    fn find_entry(&self, from: usize, last: usize) -> Option<(*mut c_void, usize, usize)> {
+        let mut state = self.state(from);
 
         let _rcu = rcu::read_lock();
         // SAFETY: By the type invariants the tree is initialised, and it may be read under RCU.

@@ -20,6 +20,7 @@ use super::{
 };
 use core::{
     convert::Infallible,
+    iter,
     ptr::NonNull, //
 };
 use kernel::{
@@ -230,7 +231,7 @@ impl Object {
         match Interval::insert(interval, p) {
             Ok(inserted) => *registration = Some(inserted),
             Err(error) => {
-                process.index.erase(self.span, raw, |_| ());
+                process.index.erase(iter::once((self.span, raw)), |_, _| ());
                 *process.objects.lock() -= 1;
                 return Err(error);
             }
@@ -243,7 +244,7 @@ impl Object {
     fn change(&self) {
         self.process
             .index
-            .erase(self.span, NonNull::from(self), |_| ());
+            .erase(iter::once((self.span, NonNull::from(self))), |_, _| ());
         let registration = self.registration.lock().take();
         MayBlock::enter(|p| {
             if let Some(registration) = registration {

@@ -2,7 +2,10 @@
 
 //! What a worker calls, and the evidence that it is calling.
 
-use super::request::Request;
+use super::{
+    fifo::Fifo,
+    request::Request, //
+};
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -30,6 +33,14 @@ pub(crate) struct RequestOps {
 // SAFETY: A table of functions and the address of a module, none of which changes.
 unsafe impl Sync for RequestOps {}
 
+/// What the worker of a mirror calls, which knows what its objects have in common.
+pub(super) struct MirrorOps {
+    /// In the place of [`RequestOps::unpublish`], for all that leave together.
+    pub(super) unpublish: unsafe fn(&Fifo),
+    /// For requests to change an object.
+    pub(super) change: ChangeOps,
+}
+
 /// What the worker calls, before all that, for requests to change an object.
 ///
 /// First `prepare` for all that there are, then `replace`: the latter sleeps until the invalidations that
@@ -56,7 +67,7 @@ impl WorkerContext<'_> {
     ///
     /// # Safety
     ///
-    /// Called by functions of a [`RequestOps`] or a [`ChangeOps`] only.
+    /// Called by functions of a [`RequestOps`] or a [`MirrorOps`] only.
     pub(super) unsafe fn enter<R>(f: impl for<'w> FnOnce(&WorkerContext<'w>) -> R) -> R {
         f(&WorkerContext {
             _scope: PhantomData,

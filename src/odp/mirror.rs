@@ -33,7 +33,10 @@ use crate::{
     },
     span::Span, //
 };
-use core::ptr::NonNull;
+use core::{
+    iter,
+    ptr::NonNull, //
+};
 use kernel::{
     mm::{
         Mm,
@@ -146,7 +149,7 @@ impl<T: Mirrored> Mirror<T> {
         let worker = OwnedWorker::new(
             &name,
             &Range::<T>::OPS,
-            Some(&Range::<T>::CHANGE_OPS),
+            Some(&Range::<T>::MIRROR_OPS),
             Pace {
                 linger: config.linger,
                 expedited: config.expedited,
@@ -276,7 +279,7 @@ impl<T: Mirrored> Mirror<T> {
                 Ok(unsafe { Hold::new(raw) })
             }
             Err(error) => {
-                self.space.index.erase(span, raw, |_| ());
+                self.space.index.erase(iter::once((span, raw)), |_, _| ());
                 self.worker.synchronize();
                 Err(error)
             }

@@ -28,9 +28,11 @@ use super::{
         Retire, //
     },
     callbacks::{
+        MirrorOps,
         RequestOps,
         WorkerContext, //
     },
+    fifo::Fifo,
     invalidation::Invalidation,
     request::{
         Guarded,
@@ -374,9 +376,15 @@ impl<T: Mirrored> Range<T> {
     /// What a worker calls for a range.
     pub(super) const OPS: RequestOps = RequestOps {
         owner: <T::Module as ModuleMetadata>::THIS_MODULE.as_ptr(),
-        unpublish: Some(unpublish::<T>),
+        unpublish: None,
         remove: Some(remove::<T>),
         release: Some(release::<T>),
+    };
+
+    /// What a mirror's worker calls besides.
+    pub(super) const MIRROR_OPS: MirrorOps = MirrorOps {
+        unpublish: unpublish::<T>,
+        change: Self::CHANGE_OPS,
     };
 
     /// Makes a range that is about to be inserted, and held `holds` times by whoever does that.
@@ -479,7 +487,7 @@ impl<T: Mirrored> Range<T> {
     /// Asks for the range to be changed. Context: any process context. `self` must be a range that was
     /// inserted.
     fn change(&self, wish: Wish) -> Changed {
-        // SAFETY: As for `retire`, and the workers of mirrors have `ChangeOps`.
+        // SAFETY: As for `retire`, and the workers of mirrors have `MirrorOps`.
         unsafe {
             Worker::change(
                 self.space.worker.as_arc_borrow(),
@@ -676,35 +684,38 @@ impl<T: Mirrored> Invalidate for Range<T> {
     }
 }
 
-/// First: nobody finds the range any more, and what was installed since the callback is taken back.
+/// First: nobody finds the ranges any more, and what was installed since the callbacks is taken back.
 ///
 /// # Safety
 ///
-/// Called by a worker with [`Range::OPS`], for the request of a range, in the order of the table.
-unsafe extern "C" fn unpublish<T: Mirrored>(request: *mut Request) {
+/// Called by a worker with [`Range::MIRROR_OPS`], for requests of ranges, before it calls anything else for
+/// any of them.
+unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
     // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
-    let interval = unsafe { Range::<T>::of_request(request) };
-    let range = interval.data();
-    // What has been overwritten is the business of the new range, and has been zapped for it.
-    let zap = |piece| range.zap_dead(piece);
-    range
-        .space
-        .index
-        .erase(interval.span(), NonNull::from(interval), zap);
-    if range.disowned.load(Relaxed) {
+    let interval = |request: NonNull<Request>| unsafe { Range::<T>::of_request(request.as_ptr()) };
+    let intervals = || leaving.iter().map(interval);
+    let Some(first) = intervals().next() else {
         return;
+    };
+    first.data().space.index.erase(
+        intervals().map(|interval| (interval.span(), NonNull::from(interval))),
+        // What has been overwritten is the business of the new range, and has been zapped for it.
+        |interval, piece| interval.data().zap_dead(piece),
+    );
+    for interval in intervals().filter(|interval| !interval.data().disowned.load(Relaxed)) {
+        let data = &interval.data().shared.data;
+        // SAFETY: This is a function of a `MirrorOps`.
+        unsafe { WorkerContext::enter(|ctx| data.zapped(interval.span(), ctx)) };
     }
-    // SAFETY: This is a function of a `RequestOps`.
-    unsafe { WorkerContext::enter(|ctx| range.shared.data.zapped(interval.span(), ctx)) };
 }
 
 /// Then, after the grace period: no callback any more. Sleeps while the address space is invalidated.
 ///
 /// # Safety
 ///
-/// As for [`unpublish`].
+/// Called by a worker with [`Range::OPS`], for the request of a range, in the order of the table.
 unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
-    // SAFETY: As above.
+    // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
     let interval = unsafe { Range::<T>::of_request(request) };
     // SAFETY: Who put the range in service called `into_raw`, and the worker calls this once for a range.
     let registration = unsafe { Registration::from_raw(NonNull::from(interval)) };
@@ -716,7 +727,7 @@ unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
 ///
 /// # Safety
 ///
-/// As for [`unpublish`].
+/// As for [`remove`].
 unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     // SAFETY: As above.
     let interval = unsafe { Range::<T>::of_request(request) };

@@ -5,8 +5,8 @@
 //! One for each mirror. It takes what has been queued as one batch and, for the whole batch,
 //!
 //! 1. *takes* what there is. What is not to go but to change is left to a work item of its own, so
-//!    that nothing waits for it: that one *replaces* it, see [`ChangeOps`], and what has been
-//!    replaced goes on here, in a later batch;
+//!    that nothing waits for it: that one *replaces* it, see
+//!    [`ChangeOps`](super::callbacks::ChangeOps), and what has been replaced goes on here, in a later batch;
 //! 2. *unpublishes*: from then on no new lookup finds the objects;
 //! 3. waits for *one* grace period of its SRCU domain, for lookups that had found them;
 //! 4. *removes*: the blocking part. Several lanes do this at the same time, because a removal
@@ -31,7 +31,7 @@ use super::{
         Retire, //
     },
     callbacks::{
-        ChangeOps,
+        MirrorOps,
         RequestOps, //
     },
     fifo::Fifo,
@@ -146,7 +146,8 @@ pub(crate) struct Worker {
     #[pin]
     stats: File<Stats>,
     ops: &'static RequestOps,
-    changes: Option<&'static ChangeOps>,
+    /// Where the requests are those of a mirror's ranges.
+    mirror: Option<&'static MirrorOps>,
     /// Whether grace periods are expedited.
     expedited: bool,
 }
@@ -276,7 +277,7 @@ impl Worker {
     fn new(
         name: &CStr,
         ops: &'static RequestOps,
-        changes: Option<&'static ChangeOps>,
+        mirror: Option<&'static MirrorOps>,
         pace: Pace,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
@@ -298,7 +299,7 @@ impl Worker {
                     &|stats: &Stats, f: &mut kernel::fmt::Formatter<'_>| stats.write(f),
                 ),
                 ops,
-                changes,
+                mirror,
                 expedited: pace.expedited,
             }),
             GFP_KERNEL,
@@ -370,7 +371,7 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// As for [`Worker::retire`], and the worker has [`ChangeOps`].
+    /// As for [`Worker::retire`], and the worker has [`MirrorOps`].
     pub(crate) unsafe fn change(
         this: ArcBorrow<'_, Self>,
         request: NonNull<Request>,
@@ -685,8 +686,12 @@ impl Worker {
 
     /// Sees to it that nobody can reach objects that have been taken to go.
     fn expire(&self, leaving: &Fifo) {
-        for request in leaving.iter() {
-            if let Some(unpublish) = self.ops.unpublish {
+        if let Some(mirror) = self.mirror {
+            let _scope = WorkerScope::enter();
+            // SAFETY: They are requests of this worker's, and this is their turn.
+            unsafe { (mirror.unpublish)(leaving) };
+        } else if let Some(unpublish) = self.ops.unpublish {
+            for request in leaving.iter() {
                 let _scope = WorkerScope::enter();
                 // SAFETY: It is a request of this worker's, and this is its turn.
                 unsafe { unpublish(request.as_ptr()) };
@@ -715,7 +720,7 @@ impl Worker {
     /// Changes objects, and returns those that others are in the place of.
     fn replace(this: ArcBorrow<'_, Self>, mut changing: Fifo) -> Fifo {
         let mut replaced = Fifo::new();
-        let Some(ops) = this.changes else {
+        let Some(MirrorOps { change: ops, .. }) = this.mirror else {
             kernel::warn_on!(!changing.is_empty());
             return replaced;
         };
@@ -974,7 +979,7 @@ impl OwnedWorker {
     pub(crate) fn new(
         name: &CStr,
         ops: &'static RequestOps,
-        changes: Option<&'static ChangeOps>,
+        mirror: Option<&'static MirrorOps>,
         pace: Pace,
     ) -> Result<Self> {
         let module = if ops.owner.is_null() {
@@ -984,7 +989,7 @@ impl OwnedWorker {
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
         Ok(Self {
-            worker: Worker::new(name, ops, changes, pace)?,
+            worker: Worker::new(name, ops, mirror, pace)?,
             _module: module,
         })
     }

@@ -18,6 +18,7 @@ mod insert;
 mod managed;
 mod probe;
 mod race;
+mod range_index;
 mod reader;
 mod retire;
 mod swap;
