@@ -33,7 +33,8 @@ use kernel::{
     prelude::*,
     sync::{
         rcu,
-        Mutex, //
+        Mutex,
+        MutexGuard, //
     },
     types::Opaque, //
 };
@@ -43,9 +44,13 @@ const NOTHING_HERE: *mut c_void = ptr::without_provenance_mut(1);
 
 /// How many entries one change of the tree takes out at most.
 ///
-/// Fewer than any inner node has below it, which are six leaves of six, even with what else is nothing on both
-/// sides: where a store of nothing makes an inner node go, 7.3 may free a leaf of it twice, in `mt_free_walk()`.
+/// Fewer than make an inner node go that has 16 children, which are 16 leaves of seven: in a tree in RCU
+/// mode, `mt_destroy_walk()` of 7.3 takes the last of such a node's children for metadata, and clears part
+/// of its address before `mt_free_walk()` frees it.
 const RUN: usize = 32;
+
+/// How many entries a walk looks at before others may change the index.
+const STEPS: usize = 1024;
 
 /// An entry of the tree, and the bytes that it is at, inclusive.
 #[derive(Clone, Copy)]
@@ -55,21 +60,28 @@ struct Entry {
     last: usize,
 }
 
+impl Entry {
+    /// The first byte behind it. There is one: what was stored were spans.
+    fn behind(&self) -> usize {
+        self.last.saturating_add(1)
+    }
+}
+
 /// A walk through the tree in order of address, in a read-side section of RCU.
 ///
 /// # Invariants
 ///
-/// `state` is that of a walk through an initialised tree which is borrowed for `'a`, and not changed by
-/// anybody else while `self` lives.
+/// `state` is that of a walk through the tree of an index whose `writers` is locked for `'a`.
 struct Walk<'a> {
     state: bindings::ma_state,
     _rcu: rcu::Guard,
-    _tree: PhantomData<&'a bindings::maple_tree>,
+    _writers: PhantomData<&'a MutexGuard<'a, ()>>,
 }
 
 impl Walk<'_> {
     fn next(&mut self) -> Option<Entry> {
-        // SAFETY: By the type invariants the state may be used, and the tree be read under RCU.
+        // SAFETY: By the type invariants, and those of the index, the tree is initialised and not changed; it
+        // is read under RCU.
         let entry = unsafe { bindings::mas_find(&raw mut self.state, usize::MAX) };
         (!entry.is_null()).then_some(Entry {
             entry,
@@ -79,12 +91,36 @@ impl Walk<'_> {
     }
 }
 
+/// How many entries there are between two addresses, those included that are nothing.
+#[derive(Clone, Copy)]
+struct Extent {
+    entries: usize,
+    behind: usize,
+}
+
+impl Extent {
+    const NONE: Self = Self {
+        entries: 0,
+        behind: 0,
+    };
+
+    /// With an entry that begins at or behind its end, unless these would be too many.
+    fn with(self, entry: Entry) -> Option<Self> {
+        let gap = self.entries > 0 && self.behind != entry.first;
+        // OVERFLOW: Small numbers.
+        let entries = self.entries + usize::from(gap) + 1;
+        (entries <= RUN).then_some(Self {
+            entries,
+            behind: entry.behind(),
+        })
+    }
+}
+
 /// Entries that are about to be erased, in order of address, with no other object between them.
 struct Run<T> {
     pieces: [Option<(NonNull<T>, Span)>; RUN],
     len: usize,
-    /// How many entries there are from the first to the last, those that are nothing included.
-    entries: usize,
+    extent: Extent,
 }
 
 impl<T> Run<T> {
@@ -92,7 +128,7 @@ impl<T> Run<T> {
         Self {
             pieces: [None; RUN],
             len: 0,
-            entries: 0,
+            extent: Extent::NONE,
         }
     }
 
@@ -108,27 +144,29 @@ impl<T> Run<T> {
         self.pieces.get(self.len.checked_sub(1)?).copied()?
     }
 
-    /// Adds a piece behind the last one; says whether there was room.
-    fn push(&mut self, object: NonNull<T>, piece: Span) -> bool {
-        let gap = self
-            .last()
-            .is_some_and(|(_, last)| last.end() != piece.start());
-        // OVERFLOW: Small numbers.
-        let entries = self.entries + usize::from(gap) + 1;
-        let Some(slot) = self.pieces.get_mut(self.len).filter(|_| entries <= RUN) else {
+    /// Adds an entry behind the last one, the piece of an object; says whether there was room.
+    fn push(&mut self, object: NonNull<T>, piece: Span, entry: Entry) -> bool {
+        let (Some(slot), Some(extent)) = (self.pieces.get_mut(self.len), self.extent.with(entry))
+        else {
             return false;
         };
         *slot = Some((object, piece));
+        // OVERFLOW: It is the index of a slot.
         self.len += 1;
-        self.entries = entries;
+        self.extent = extent;
         true
     }
 
-    /// Passes over a marker; says whether there may be pieces behind it.
-    fn skip(&mut self) -> bool {
-        // OVERFLOW: As above.
-        self.entries += usize::from(!self.is_empty());
-        self.entries < RUN
+    /// Passes over a marker; says whether there was room.
+    fn pass(&mut self, entry: Entry) -> bool {
+        if self.is_empty() {
+            return true;
+        }
+        let Some(extent) = self.extent.with(entry) else {
+            return false;
+        };
+        self.extent = extent;
+        true
     }
 }
 
@@ -137,8 +175,8 @@ impl<T> Run<T> {
 /// # Invariants
 ///
 /// - `tree` is an initialised maple tree in RCU mode.
-/// - An entry is [`NOTHING_HERE`] or was passed to [`RangeIndex::insert`] or [`RangeIndex::replace`] and not
-///   yet to [`RangeIndex::erase`], or to the latter as a piece in vain.
+/// - An entry is [`NOTHING_HERE`] or was passed to [`RangeIndex::insert`] or [`RangeIndex::replace`], and no
+///   [`RangeIndex::erase`] that it was passed to has returned; or to the second as a piece in vain.
 /// - Entries are only changed with `writers` locked.
 #[pin_data(PinnedDrop)]
 pub struct RangeIndex<T> {
@@ -183,37 +221,64 @@ impl<T> RangeIndex<T> {
 
     /// Puts `object` at `span`. May sleep; not under a lock that reclaim needs.
     ///
-    /// Objects in the way are overwritten, all or none: `in_the_way` is asked about each of them and
+    /// Objects in the way are overwritten if none of them minds: `in_the_way` is asked about each of them and
     /// the span it has in the index, and an error of it is returned.
     ///
     /// # Errors
     ///
-    /// Those of `in_the_way`, `ENOMEM`; the index is unchanged.
+    /// Those of `in_the_way`; the index is unchanged. `ENOMEM`: some of what is in the way may not be there
+    /// any more.
     ///
     /// # Safety
     ///
-    /// `object` must stay valid until [`RangeIndex::erase`] has returned for it, and is not passed to
-    /// [`RangeIndex::replace`] from then on, and after that
-    /// every read-side section in which it may have been looked up has ended.
+    /// `object` must stay valid until [`RangeIndex::erase`] has returned for it, and every read-side section
+    /// in which it may have been looked up has ended. From that `erase` on it is not passed to
+    /// [`RangeIndex::replace`].
     pub unsafe fn insert(
         &self,
         span: Span,
         object: NonNull<T>,
         mut in_the_way: impl FnMut(&T, Span) -> Result,
     ) -> Result {
-        let _writers = self.writers.lock();
+        let writers = self.writers.lock();
 
         for (other, piece) in self.pieces(span.start(), span.last()) {
-            // SAFETY: It has not been erased, because that needs the mutex, so it is valid.
+            // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
             in_the_way(unsafe { other.as_ref() }, piece)?;
         }
-
+        self.make_room(span, &writers)?;
         self.store(
             span.start(),
             span.last(),
             object.as_ptr().cast(),
             bindings::GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Takes out what is at `span`, until one change of the tree may take out the rest.
+    fn make_room(&self, span: Span, writers: &MutexGuard<'_, ()>) -> Result {
+        let mut from = span.start();
+        loop {
+            let mut extent = Extent::NONE;
+            let mut walk = self.walk(from, writers);
+            let rest = loop {
+                let Some(entry) = walk.next().filter(|e| e.first <= span.last()) else {
+                    break false;
+                };
+                let Some(more) = extent.with(entry) else {
+                    break true;
+                };
+                extent = more;
+            };
+            drop(walk);
+            if !rest {
+                return Ok(());
+            }
+            // There is an entry behind this, in the span.
+            let last = extent.behind.saturating_sub(1);
+            self.store(from, last, ptr::null_mut(), bindings::GFP_KERNEL_ACCOUNT)?;
+            from = extent.behind;
+        }
     }
 
     /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are there. May
@@ -243,6 +308,8 @@ impl<T> RangeIndex<T> {
         if !wanted() {
             return Err(ESTALE);
         }
+        // What is stored below takes no more than an entry's place: nobody overwrites an object that is to
+        // be replaced.
         for (span, _) in pieces.clone() {
             let mut there = self.pieces(span.start(), span.last());
             if !there.all(|(other, _)| other == object) {
@@ -271,8 +338,8 @@ impl<T> RangeIndex<T> {
     /// Takes objects out, each wherever in its span nothing has overwritten it, and says where that was.
     /// May sleep.
     ///
-    /// In order of address this is cheapest. Looking for the objects must not sleep. `erased` is called with the index locked, soon after
-    /// the piece was taken out, and may sleep.
+    /// In order of address this is cheapest. `erased` is called with the index locked, soon after the piece was
+    /// taken out, and may sleep; the iterator must not.
     ///
     /// Lookups that begin after this has returned do not find them.
     pub fn erase(
@@ -284,12 +351,12 @@ impl<T> RangeIndex<T> {
         // What has been erased of the first of them lies before this.
         let mut from = 0;
         while left.peek().is_some() {
-            let _writers = self.writers.lock();
+            let writers = self.writers.lock();
 
-            let run = self.run(&mut left, &mut from);
+            let run = self.run(&mut left, &mut from, &writers);
             self.take_out(&run);
             for (object, piece) in run.iter() {
-                // SAFETY: It is valid until this function has returned.
+                // SAFETY: It was in the index, and this `erase` has not returned.
                 erased(unsafe { object.as_ref() }, piece);
             }
         }
@@ -301,6 +368,7 @@ impl<T> RangeIndex<T> {
         &self,
         left: &mut Peekable<impl Iterator<Item = (Span, NonNull<T>)>>,
         from: &mut usize,
+        writers: &MutexGuard<'_, ()>,
     ) -> Run<T> {
         let mut run = Run::new();
         let Some((span, _)) = left.peek() else {
@@ -308,11 +376,13 @@ impl<T> RangeIndex<T> {
         };
         // All that begins before this has been seen.
         let mut seen = span.start().max(*from);
-        let mut walk = self.walk(seen);
+        let mut walk = self.walk(seen, writers);
         let mut found = walk.next();
-        while let Some(&(span, object)) = left.peek() {
-            let Some(Entry { entry, first, last }) = found.filter(|e| e.first <= span.last())
-            else {
+        for _ in 0..STEPS {
+            let Some(&(span, object)) = left.peek() else {
+                break;
+            };
+            let Some(entry) = found.filter(|entry| entry.first <= span.last()) else {
                 *from = 0;
                 let _ = left.next();
                 if left.peek().is_some_and(|(next, _)| next.start() < seen) {
@@ -321,18 +391,18 @@ impl<T> RangeIndex<T> {
                 }
                 continue;
             };
-            let behind = last.saturating_add(1);
-            *from = first;
-            let fits = match (as_object(entry), Span::from_bounds(first, behind)) {
-                (Some(other), Ok(piece)) if other == object => run.push(object, piece),
+            *from = entry.first;
+            let piece = Span::from_bounds(entry.first, entry.behind());
+            let fits = match (as_object(entry.entry), piece) {
+                (Some(other), Ok(piece)) if other == object => run.push(object, piece, entry),
                 (Some(_), _) => run.is_empty(),
-                (None, _) => run.skip(),
+                (None, _) => run.pass(entry),
             };
             if !fits {
                 break;
             }
-            *from = behind;
-            seen = behind;
+            *from = entry.behind();
+            seen = *from;
             found = walk.next();
         }
         run
@@ -364,7 +434,7 @@ impl<T> RangeIndex<T> {
         let _writers = self.writers.lock();
 
         for (object, _) in self.pieces(0, usize::MAX) {
-            // SAFETY: It has not been erased, because that needs the mutex, so it is valid.
+            // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
             f(unsafe { object.as_ref() });
         }
     }
@@ -400,13 +470,13 @@ impl<T> RangeIndex<T> {
         }
     }
 
-    /// A walk through the tree from `from` on. `writers` is locked until it ends.
-    fn walk(&self, from: usize) -> Walk<'_> {
-        // INVARIANT: By the type invariants the tree is initialised; only who has `writers` locked changes it.
+    /// A walk through the tree from `from` on.
+    fn walk<'a>(&self, from: usize, _writers: &'a MutexGuard<'_, ()>) -> Walk<'a> {
+        // INVARIANT: `writers` is locked as long as its guard is borrowed.
         Walk {
             state: self.state(from),
             _rcu: rcu::read_lock(),
-            _tree: PhantomData,
+            _writers: PhantomData,
         }
     }
 
@@ -436,8 +506,7 @@ fn as_object<T>(entry: *mut c_void) -> Option<NonNull<T>> {
 #[pinned_drop]
 impl<T> PinnedDrop for RangeIndex<T> {
     fn drop(self: Pin<&mut Self>) {
-        // Marks, which were left where there was no memory. 7.3's mt_destroy_walk() may take the metadata
-        // of a full node for a pointer in a tree of four levels, so what is destroyed is empty.
+        // Markers, which were left where there was no memory: what is destroyed is empty, see `RUN`.
         while let Some((_, first, last)) = self.find_entry(0, usize::MAX) {
             let erased = self.store(first, last, ptr::null_mut(), bindings::GFP_KERNEL);
             if erased.is_err() {

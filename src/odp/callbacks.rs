@@ -35,7 +35,7 @@ unsafe impl Sync for RequestOps {}
 
 /// What the worker of a mirror calls, which knows what its objects have in common.
 pub(super) struct MirrorOps {
-    /// In the place of [`RequestOps::unpublish`], for all that leave together.
+    /// In the place of [`RequestOps::unpublish`], for all that leave together: requests of this worker's, taken.
     pub(super) unpublish: unsafe fn(&Fifo),
     /// For requests to change an object.
     pub(super) change: ChangeOps,

@@ -688,12 +688,13 @@ impl<T: Mirrored> Invalidate for Range<T> {
 ///
 /// # Safety
 ///
-/// Called by a worker with [`Range::MIRROR_OPS`], for requests of ranges, before it calls anything else for
-/// any of them.
+/// Called by the worker of a mirror, with [`Range::MIRROR_OPS`], for requests of the mirror's ranges, before it calls
+/// any function of [`Range::OPS`] for them.
 unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
     // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
     let interval = |request: NonNull<Request>| unsafe { Range::<T>::of_request(request.as_ptr()) };
     let intervals = || leaving.iter().map(interval);
+    // The ranges of a mirror have one space.
     let Some(first) = intervals().next() else {
         return;
     };

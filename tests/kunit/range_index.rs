@@ -235,17 +235,27 @@ mod tests {
         Ok(())
     }
 
-    /// Nodes of the tree go by the dozen.
+    /// Nodes of the tree go by the dozen, and some of them have all the children that there is room for, which
+    /// those of a tree that was made in order of address have not.
     #[test]
     fn one_entry_takes_the_place_of_many() -> Result {
-        for count in [20, 300, 3_000] {
-            let numbers = Numbers::new(count)?;
-            numbers.insert(1, pages(1, count - 2)?)?;
+        const COUNT: usize = 3_000;
+        const PAGES: usize = 4;
+        const ALL: usize = COUNT * PAGES;
+        for every in [COUNT, 225, 30, 7] {
+            let numbers = Numbers::none(COUNT)?;
+            for n in 0..COUNT {
+                numbers.insert(n, pages(n * PAGES, PAGES)?)?;
+            }
+            for n in (0..COUNT).step_by(every) {
+                numbers.insert(0, pages(n * PAGES + 1, 1)?)?;
+            }
+            numbers.insert(1, pages(1, ALL - 2)?)?;
             rcu_barrier();
             check_eq!(numbers.at(0), Some(0));
             check_eq!(numbers.at(1), Some(1));
-            check_eq!(numbers.at(count - 2), Some(1));
-            check_eq!(numbers.at(count - 1), Some(count as u64 - 1));
+            check_eq!(numbers.at(ALL - 2), Some(1));
+            check_eq!(numbers.at(ALL - 1), Some(COUNT as u64 - 1));
             check_eq!(numbers.count(), 3);
         }
         Ok(())
