@@ -246,7 +246,12 @@ impl<T> RangeIndex<T> {
             // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
             in_the_way(unsafe { other.as_ref() }, piece)?;
         }
-        self.make_room(span, &writers)?;
+        self.make_room(
+            span,
+            ptr::null_mut(),
+            bindings::GFP_KERNEL_ACCOUNT,
+            &writers,
+        )?;
         self.store(
             span.start(),
             span.last(),
@@ -255,30 +260,34 @@ impl<T> RangeIndex<T> {
         )
     }
 
-    /// Takes out what is at `span`, until one change of the tree may take out the rest.
-    fn make_room(&self, span: Span, writers: &MutexGuard<'_, ()>) -> Result {
-        let mut from = span.start();
-        loop {
-            let mut extent = Extent::NONE;
-            let mut walk = self.walk(from, writers);
-            let rest = loop {
-                let Some(entry) = walk.next().filter(|e| e.first <= span.last()) else {
-                    break false;
-                };
-                let Some(more) = extent.with(entry) else {
-                    break true;
-                };
-                extent = more;
-            };
-            drop(walk);
-            if !rest {
-                return Ok(());
-            }
+    /// Has so few entries at `span` that one change of the tree may take them out, by putting `entry` in the
+    /// place of the first ones.
+    fn make_room(
+        &self,
+        span: Span,
+        entry: *mut c_void,
+        gfp: bindings::gfp_t,
+        writers: &MutexGuard<'_, ()>,
+    ) -> Result {
+        while let Some(behind) = self.too_many(span, writers) {
             // There is an entry behind this, in the span.
-            let last = extent.behind.saturating_sub(1);
-            self.store(from, last, ptr::null_mut(), bindings::GFP_KERNEL_ACCOUNT)?;
-            from = extent.behind;
+            self.store(span.start(), behind.saturating_sub(1), entry, gfp)?;
         }
+        Ok(())
+    }
+
+    /// If there are more entries at `span` than one change of the tree takes out: where the first of them that
+    /// are not too many end.
+    fn too_many(&self, span: Span, writers: &MutexGuard<'_, ()>) -> Option<usize> {
+        let mut extent = Extent::NONE;
+        let mut walk = self.walk(span.start(), writers);
+        while let Some(entry) = walk.next().filter(|entry| entry.first <= span.last()) {
+            let Some(more) = extent.with(entry) else {
+                return Some(extent.behind);
+            };
+            extent = more;
+        }
+        None
     }
 
     /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are there. May
@@ -303,29 +312,32 @@ impl<T> RangeIndex<T> {
         wanted: impl FnOnce() -> bool,
         done: impl FnOnce(bool),
     ) -> Result {
-        let _writers = self.writers.lock();
+        let writers = self.writers.lock();
 
         if !wanted() {
             return Err(ESTALE);
         }
-        // What is stored below takes no more than an entry's place: nobody overwrites an object that is to
-        // be replaced.
         for (span, _) in pieces.clone() {
             let mut there = self.pieces(span.start(), span.last());
             if !there.all(|(other, _)| other == object) {
                 return Err(EEXIST);
             }
         }
+        let object = object.as_ptr().cast();
+        let memory = bindings::GFP_NOWAIT;
         for (stored, (span, piece)) in pieces.clone().enumerate() {
             let (first, last) = (span.start(), span.last());
             let piece = piece.as_ptr().cast();
-            let Err(error) = self.store(first, last, piece, bindings::GFP_NOWAIT) else {
+            // Where this has failed before, the object is there in many entries.
+            let replaced = self
+                .make_room(span, object, memory, &writers)
+                .and_then(|()| self.store(first, last, piece, memory));
+            let Err(error) = replaced else {
                 continue;
             };
             for (span, _) in pieces.take(stored) {
-                let object = object.as_ptr().cast();
                 // An entry that takes exactly the place of another needs no memory.
-                let restored = self.store(span.start(), span.last(), object, bindings::GFP_NOWAIT);
+                let restored = self.store(span.start(), span.last(), object, memory);
                 kernel::warn_on!(restored.is_err());
             }
             done(false);
@@ -385,8 +397,13 @@ impl<T> RangeIndex<T> {
             let Some(entry) = found.filter(|entry| entry.first <= span.last()) else {
                 *from = 0;
                 let _ = left.next();
-                if left.peek().is_some_and(|(next, _)| next.start() < seen) {
-                    // Not in order of address.
+                let ahead =
+                    |next: usize| run.is_empty() && found.is_some_and(|e| e.behind() <= next);
+                if left
+                    .peek()
+                    .is_some_and(|(next, _)| next.start() < seen || ahead(next.start()))
+                {
+                    // Not in order of address, or to be looked for.
                     break;
                 }
                 continue;
@@ -510,7 +527,8 @@ impl<T> PinnedDrop for RangeIndex<T> {
         while let Some((_, first, last)) = self.find_entry(0, usize::MAX) {
             let erased = self.store(first, last, ptr::null_mut(), bindings::GFP_KERNEL);
             if erased.is_err() {
-                break;
+                // Rather lose its nodes.
+                return;
             }
         }
         // SAFETY: By the type invariants the tree is initialised; nobody else can use it now.

@@ -235,27 +235,64 @@ mod tests {
         Ok(())
     }
 
-    /// Nodes of the tree go by the dozen, and some of them have all the children that there is room for, which
-    /// those of a tree that was made in order of address have not.
+    const MANY: usize = 3_000;
+    const PAGES: usize = 4;
+
+    /// Has `MANY` entries at `PAGES` each, those of `number`. Some nodes of the tree have all the children that
+    /// there is room for then, which those of one that was made in order of address have not, if not `every`
+    /// entry is cut, but one here and there.
+    fn fill(numbers: &Numbers, number: fn(usize) -> usize, every: usize) -> Result {
+        for n in 0..MANY {
+            numbers.insert(number(n), pages(n * PAGES, PAGES)?)?;
+        }
+        for n in (0..MANY).step_by(every) {
+            numbers.insert(number(0), pages(n * PAGES + 1, 1)?)?;
+        }
+        Ok(())
+    }
+
+    /// Nodes of the tree go by the dozen.
     #[test]
     fn one_entry_takes_the_place_of_many() -> Result {
-        const COUNT: usize = 3_000;
-        const PAGES: usize = 4;
-        const ALL: usize = COUNT * PAGES;
-        for every in [COUNT, 225, 30, 7] {
-            let numbers = Numbers::none(COUNT)?;
-            for n in 0..COUNT {
-                numbers.insert(n, pages(n * PAGES, PAGES)?)?;
-            }
-            for n in (0..COUNT).step_by(every) {
-                numbers.insert(0, pages(n * PAGES + 1, 1)?)?;
-            }
+        const ALL: usize = MANY * PAGES;
+        for every in [MANY, 225, 30, 7] {
+            let numbers = Numbers::none(MANY)?;
+            fill(&numbers, |n| n, every)?;
             numbers.insert(1, pages(1, ALL - 2)?)?;
             rcu_barrier();
             check_eq!(numbers.at(0), Some(0));
             check_eq!(numbers.at(1), Some(1));
             check_eq!(numbers.at(ALL - 2), Some(1));
-            check_eq!(numbers.at(ALL - 1), Some(COUNT as u64 - 1));
+            check_eq!(numbers.at(ALL - 1), Some(MANY as u64 - 1));
+            check_eq!(numbers.count(), 3);
+        }
+        Ok(())
+    }
+
+    /// As there may be where memory was short, again and again.
+    #[test]
+    fn a_piece_takes_the_place_of_many_entries() -> Result {
+        const ALL: usize = MANY * PAGES;
+        for every in [MANY, 225, 30, 7] {
+            let numbers = Numbers::none(2)?;
+            fill(&numbers, |_| 0, every)?;
+            let piece = [(pages(1, ALL - 2)?, numbers.number(1)?)];
+            let mut done = None;
+            // SAFETY: The numbers outlive the index.
+            unsafe {
+                numbers.index.replace(
+                    numbers.number(0)?,
+                    piece.iter().copied(),
+                    || true,
+                    |replaced| done = Some(replaced),
+                )
+            }?;
+            rcu_barrier();
+            check_eq!(done, Some(true));
+            check_eq!(numbers.at(0), Some(0));
+            check_eq!(numbers.at(1), Some(1));
+            check_eq!(numbers.at(ALL - 2), Some(1));
+            check_eq!(numbers.at(ALL - 1), Some(0));
             check_eq!(numbers.count(), 3);
         }
         Ok(())
