@@ -10,6 +10,28 @@
 /// Part of a ticket: work on all that it stands for began after the flush did that waits for it.
 const RENEWABLE: u8 = 2;
 
+/// Tickets to be given back together.
+#[derive(Default)]
+pub(super) struct Bundle([usize; 2]);
+
+impl Bundle {
+    /// Adds a ticket that is out.
+    pub(super) fn add(&mut self, ticket: u8) {
+        // OVERFLOW: There cannot be as many requests as there are bytes.
+        self.0[usize::from(ticket & 1)] += 1;
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0[0].saturating_add(self.0[1])
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Counts of tickets that are out, for the current epoch and the one before.
 pub(super) struct Epochs {
     current: u8,
@@ -64,8 +86,16 @@ impl Epochs {
 
     /// Takes back a ticket that was handed out.
     pub(super) fn exit(&mut self, ticket: u8) {
-        let out = &mut self.out[usize::from(ticket & 1)];
-        *out = out.saturating_sub(1);
+        let mut bundle = Bundle::default();
+        bundle.add(ticket);
+        self.exit_all(&bundle);
+    }
+
+    /// Takes back tickets that were handed out.
+    pub(super) fn exit_all(&mut self, bundle: &Bundle) {
+        for (out, n) in self.out.iter_mut().zip(bundle.0) {
+            *out = out.saturating_sub(n);
+        }
     }
 
     /// Begins a new epoch and returns the kind of ticket of the old one.

@@ -91,6 +91,17 @@ impl Fifo {
         Some(first)
     }
 
+    /// Takes the first `n` out, or as many as there are, as a list.
+    pub(super) fn take_first(&mut self, n: usize) -> Fifo {
+        let mut first = Fifo::new();
+        for _ in 0..n {
+            let Some(request) = self.pop() else { break };
+            // SAFETY: By the type invariants it is valid, and as it has just been taken out its link is ours.
+            unsafe { first.push(request) };
+        }
+        first
+    }
+
     /// Takes everything out, as a list.
     pub(super) fn take(&mut self) -> Fifo {
         core::mem::replace(self, Fifo::new())

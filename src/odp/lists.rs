@@ -5,6 +5,7 @@
 use super::{
     epoch::Epochs,
     fifo::Fifo,
+    gone::Gone,
     request::{
         Request,
         Tickets, //
@@ -24,7 +25,7 @@ pub(super) struct Lists {
     pub(super) removing: Fifo,
     /// Removed and no longer held.
     pub(super) ready: Fifo,
-    /// How many of the worker's current batch are not removed yet.
+    /// How many of the worker's current batch are not done with yet.
     pub(super) in_flight: usize,
     /// Whether `batch` is queued or running, or `alarm` is going to queue it.
     pub(super) batching: bool,
@@ -78,6 +79,14 @@ impl Lists {
         // SAFETY: As above, and it is valid until it is released, which it is not on a list.
         unsafe { self.pending.push(request) };
         self.should_batch()
+    }
+
+    /// Counts what is gone.
+    pub(super) fn settle(&mut self, gone: &Gone) {
+        // What a caller of drain has removed was in nobody's batch, and is not in `of_batch`.
+        self.in_flight = self.in_flight.saturating_sub(gone.of_batch);
+        self.removed.exit_all(&gone.removed);
+        self.released.exit_all(&gone.released);
     }
 
     /// Whether `batch` must be queued now; the caller does it.

@@ -11,6 +11,7 @@ mod callbacks;
 mod epoch;
 mod ffi;
 mod fifo;
+mod gone;
 mod invalidation;
 mod lane;
 pub(crate) mod library;

@@ -35,6 +35,7 @@ use super::{
         RequestOps, //
     },
     fifo::Fifo,
+    gone::Gone,
     lane::Lane,
     library::Library,
     lists::Lists,
@@ -74,6 +75,7 @@ use kernel::{
     prelude::*,
     sync::{
         aref::ARef,
+        lock::spinlock::SpinLockGuard,
         srcu::{
             self,
             new_srcu, //
@@ -179,6 +181,9 @@ const BATCH: u64 = 0;
 const RELEASE: u64 = 1;
 const CHANGE: u64 = 2;
 
+/// How many objects a lane takes at a time at most, where removals do not sleep.
+const MOST_AT_A_TIME: usize = 16;
+
 /// How many lanes a batch begins with, besides its own,
 const FEW_LANES: usize = 7;
 /// and how many there may be where removals sleep.
@@ -241,15 +246,17 @@ impl WorkItem<RELEASE> for Worker {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
+        let mut gone = Gone::default();
         loop {
-            let mut lists = this.lists.lock();
+            let mut lists = this.settle_gone(&gone);
             let Some(request) = lists.ready.pop() else {
                 lists.releasing = false;
                 return;
             };
             drop(lists);
+            gone = Gone::default();
             // SAFETY: It was on the list of those that are ready to be released.
-            unsafe { this.release(request) };
+            unsafe { this.release(request, &mut gone) };
         }
     }
 }
@@ -443,10 +450,7 @@ impl Worker {
     }
 
     /// Has the next batch taken, if there is anything for one, and somebody waits or nobody has set the alarm.
-    fn go_on(
-        this: ArcBorrow<'_, Self>,
-        mut lists: kernel::sync::lock::spinlock::SpinLockGuard<'_, Lists>,
-    ) {
+    fn go_on(this: ArcBorrow<'_, Self>, mut lists: SpinLockGuard<'_, Lists>) {
         let (kick, waited) = (lists.should_batch(), lists.waiters > 0);
         drop(lists);
         if kick {
@@ -747,23 +751,50 @@ impl Worker {
     }
 
     /// Removes what there is to remove, until nothing is left.
+    ///
+    /// Takes several objects at a time where removals do not sleep, and so takes the lock that all lanes want
+    /// twice for all of them. Where one sleeps, those that it has not begun with are given back: each might
+    /// sleep as well, and in as many lanes they do that at the same time.
+    ///
+    /// None is released before all are removed, so that no removal waits for the driver's `release`.
     pub(super) fn lane(this: ArcBorrow<'_, Self>) {
+        let (mut gone, mut share) = (Gone::default(), 1);
         loop {
-            let Some(request) = this.lists.lock().removing.pop() else {
+            let mut requests = this.settle_gone(&gone).removing.take_first(share);
+            if requests.is_empty() {
                 return;
-            };
+            }
+            gone = Gone::default();
+            let (mut ours, mut taken) = (Fifo::new(), 0);
             let slept = sleeps();
-            // SAFETY: The grace period of what is on this list is over.
-            let ours = unsafe { this.remove(request) };
+            while let Some(request) = requests.pop() {
+                // OVERFLOW: No more than were taken.
+                taken += 1;
+                // SAFETY: The grace period of what is on this list is over.
+                if unsafe { this.remove(request, &mut gone) } {
+                    // SAFETY: By the answer it is ours to release, and so is its link.
+                    unsafe { ours.push(request) };
+                } else {
+                    // Whoever holds it may wait for the removal.
+                    drop(this.settle_gone(&core::mem::take(&mut gone)));
+                }
+                if sleeps() != slept {
+                    break;
+                }
+            }
+            this.settle_gone(&core::mem::take(&mut gone))
+                .removing
+                .append(requests);
+            share = MOST_AT_A_TIME.min(2 * share);
             if sleeps() != slept {
+                share = 1;
                 Self::widen(this, 2, MOST_LANES);
             }
-            if ours {
-                // SAFETY: By the answer it is ours to release.
-                unsafe { this.release(request) };
+            while let Some(request) = ours.pop() {
+                // SAFETY: It was ours to release.
+                unsafe { this.release(request, &mut gone) };
             }
-            let mut lists = this.lists.lock();
-            lists.in_flight = lists.in_flight.saturating_sub(1);
+            gone.of_batch = taken;
         }
     }
 
@@ -796,13 +827,14 @@ impl Worker {
         self.progress_made(|lists| lists.lanes -= 1);
     }
 
-    /// Takes an object away for good, and says whether it is the caller's to release.
+    /// Takes an object away for good, and says whether it is the caller's to release. To be followed by
+    /// [`Worker::settle_gone`].
     ///
     /// # Safety
     ///
     /// The caller has taken `request`, unpublished it, and waited for a grace period.
     #[must_use]
-    unsafe fn remove(&self, request: NonNull<Request>) -> bool {
+    unsafe fn remove(&self, request: NonNull<Request>, gone: &mut Gone) -> bool {
         if let Some(remove) = self.ops.remove {
             let _scope = WorkerScope::enter();
             // SAFETY: It is a request of this worker's, and this is its turn.
@@ -811,8 +843,9 @@ impl Worker {
         // SAFETY: The link is ours; we have taken it from a list. It must be looked at now,
         // because once the state has changed somebody else may release the object.
         let Tickets { removed, .. } = unsafe { (*request.as_ref().link.get()).tickets };
-
+        // Before anybody can see that it is removed, and look at the counters.
         self.stats.removed.inc();
+        gone.removed.add(removed);
         // SAFETY: It has not been released.
         let effect = unsafe { request.as_ref() }.apply(Event::Remove);
         let ours = effect == Effect::Release;
@@ -820,17 +853,15 @@ impl Worker {
             kernel::warn_on!(effect != Effect::None);
             self.stats.held_back.inc();
         }
-        // After all counters: who flushes looks at them.
-        self.progress_made(|lists| lists.removed.exit(removed));
         ours
     }
 
-    /// Gives an object back to the driver.
+    /// Gives an object back to the driver. To be followed by [`Worker::settle_gone`].
     ///
     /// # Safety
     ///
     /// The caller got the answer [`Effect::Release`], or the request from somebody who did.
-    unsafe fn release(&self, request: NonNull<Request>) {
+    unsafe fn release(&self, request: NonNull<Request>, gone: &mut Gone) {
         // SAFETY: By the safety requirements the link is ours.
         let Tickets { released, .. } = unsafe { (*request.as_ref().link.get()).tickets };
         if let Some(release) = self.ops.release {
@@ -838,8 +869,21 @@ impl Worker {
             // SAFETY: It is a request of this worker's, and this is its turn, its last.
             unsafe { release(request.as_ptr()) };
         }
-        self.stats.released.inc();
-        self.progress_made(|lists| lists.released.exit(released));
+        gone.released.add(released);
+    }
+
+    /// Counts what is gone, and has those who wait for it look again; returns with the lists locked.
+    fn settle_gone(&self, gone: &Gone) -> SpinLockGuard<'_, Lists> {
+        if !gone.released.is_empty() {
+            // Before the tickets: who flushes looks at the counters.
+            self.stats.released.add(gone.released.len());
+        }
+        let mut lists = self.lists.lock();
+        lists.settle(gone);
+        if lists.waiters > 0 && !gone.is_empty() {
+            self.progress.notify_all();
+        }
+        lists
     }
 
     /// Has those who wait look again, because something has changed that they look at.
@@ -905,8 +949,11 @@ impl Worker {
         }
         this.expire(&leaving);
         while let Some(request) = leaving.pop() {
+            let mut gone = Gone::default();
             // SAFETY: It has been taken and unpublished, and a grace period has passed.
-            if unsafe { this.remove(request) } {
+            let ours = unsafe { this.remove(request, &mut gone) };
+            drop(this.settle_gone(&gone));
+            if ours {
                 // SAFETY: By the answer it is ours to release.
                 unsafe { Self::release_later(this, request) };
             }

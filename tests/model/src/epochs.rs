@@ -3,7 +3,10 @@
 //! What a flush waits for: every short sequence of tickets, of work on what they stand for, and of
 //! flushes.
 
-use crate::epoch::Epochs;
+use crate::epoch::{
+    Bundle,
+    Epochs, //
+};
 
 /// How long the sequences are.
 const STEPS: usize = 9;
@@ -197,6 +200,33 @@ fn every_sequence() {
     let sequences = explore::<Epochs>(&mut Vec::new(), true).unwrap();
     println!("{sequences} sequences of up to {STEPS} steps");
     assert!(sequences > 10_000);
+}
+
+/// Tickets that are given back together are given back as one by one, in whichever order they came.
+#[test]
+fn together() {
+    /// Epochs in which tickets of kinds 0 and 1 are out, three each, and some that are given back.
+    fn world() -> Epochs {
+        let mut epochs = Epochs::new();
+        (0..3).for_each(|_| assert_eq!(epochs.enter(), 0));
+        assert_eq!(epochs.advance(), 0);
+        (0..3).for_each(|_| assert_eq!(epochs.enter(), 1));
+        epochs
+    }
+    for (zeros, ones) in (0..=3).flat_map(|zeros| (0..=3).map(move |ones| (zeros, ones))) {
+        let (mut single, mut all, mut bundle) = (world(), world(), Bundle::default());
+        for ticket in std::iter::repeat_n(0, zeros).chain(std::iter::repeat_n(1, ones)) {
+            single.exit(ticket);
+            bundle.add(ticket);
+        }
+        all.exit_all(&bundle);
+        assert_eq!(bundle.len(), zeros + ones);
+        assert_eq!(bundle.is_empty(), zeros + ones == 0);
+        assert_eq!(all.outstanding(), 6 - zeros - ones);
+        assert_eq!(all.is_over(0), zeros == 3);
+        assert_eq!(all.is_over(1), ones == 3);
+        assert_eq!(single.outstanding(), all.outstanding());
+    }
 }
 
 /// That flushes take turns is needed.

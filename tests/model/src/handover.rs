@@ -37,6 +37,8 @@ enum Wrong {
     ClearsLate,
     /// Who ends a batch does not look whether there is another.
     LaneForgets,
+    /// A lane that finds nothing more to remove ends without counting what it has removed.
+    EndsUnsettled,
     /// The work item is queued before what it is to find.
     WakesBefore,
     /// Who sleeps does not say so before he looks.
@@ -203,17 +205,20 @@ impl Worker {
 
     /// `Worker::lane`
     fn lane(&self) {
+        let (mut gone, mut share) = (0, 1);
         loop {
-            {
-                let mut lists = self.lists.lock().unwrap();
-                if lists.removing == 0 {
-                    return;
-                }
-                lists.removing -= 1;
-            }
             let mut lists = self.lists.lock().unwrap();
-            lists.removed += 1;
-            lists.in_flight -= 1;
+            if self.wrong == Wrong::EndsUnsettled && lists.removing == 0 {
+                return;
+            }
+            lists.removed += gone;
+            lists.in_flight -= gone;
+            gone = share.min(lists.removing);
+            lists.removing -= gone;
+            if gone == 0 {
+                return;
+            }
+            share *= 2;
         }
     }
 
@@ -250,7 +255,7 @@ impl Worker {
 fn batches() {
     compare(
         "batches",
-        &[Wrong::ClearsLate, Wrong::LaneForgets],
+        &[Wrong::ClearsLate, Wrong::LaneForgets, Wrong::EndsUnsettled],
         |wrong| {
             let worker = Arc::new(Worker {
                 wrong,
