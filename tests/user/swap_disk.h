@@ -4,6 +4,7 @@
 #ifndef _SWAP_DISK_H
 #define _SWAP_DISK_H
 
+#include <sched.h>
 #include <sys/swap.h>
 
 #include "memory.h"
@@ -33,20 +34,34 @@ static inline int swap_disk_off(void)
 	return swapoff(SWAP_DISK) ? -errno : 0;
 }
 
-/* Has a page swapped out; whether it was. */
+/*
+ * Has a page swapped out, from one CPU after the other; whether it was.
+ *
+ * A page that was faulted in lately may be in a batch of the CPU where that was, which only a reclaim on that
+ * CPU empties. Until then the batch has a reference, and the page stays.
+ */
 static inline bool swap_out(char *mem)
 {
 	long deadline = now_ms() + PATIENCE_MS;
+	bool swapped = false;
+	cpu_set_t all, one;
+	int cpu = 0;
 
+	if (sched_getaffinity(0, sizeof(all), &all))
+		return false;
 	/* It may be in somebody's hands for a moment. */
 	do {
-		if (madvise(mem, page_size(), MADV_PAGEOUT))
-			return false;
-		if (pagemap_entry(mem) & PAGEMAP_SWAPPED)
-			return true;
-		sched_yield();
-	} while (now_ms() < deadline);
-	return false;
+		while (!CPU_ISSET(cpu, &all))
+			cpu = (cpu + 1) % CPU_SETSIZE;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (sched_setaffinity(0, sizeof(one), &one) ||
+		    madvise(mem, page_size(), MADV_PAGEOUT))
+			break;
+		swapped = pagemap_entry(mem) & PAGEMAP_SWAPPED;
+		cpu = (cpu + 1) % CPU_SETSIZE;
+	} while (!swapped && now_ms() < deadline);
+	return !sched_setaffinity(0, sizeof(all), &all) && swapped;
 }
 
 #endif /* _SWAP_DISK_H */
