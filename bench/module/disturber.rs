@@ -11,6 +11,7 @@ use super::{
 };
 use core::convert::Infallible;
 use kernel::{
+    bindings,
     mm::Mm,
     prelude::*,
     sync::{
@@ -39,6 +40,14 @@ use odp::{
     MayBlock,
     Span, //
 };
+
+#[allow(
+    improper_ctypes,
+    reason = "some structs of the bindings have no fields in some kernels"
+)]
+extern "C" {
+    fn odp_bench_read_begin_ns(notifier: *mut bindings::mmu_interval_notifier) -> u64;
+}
 
 pub(crate) struct Slow {
     lock: Arc<UserLock>,
@@ -114,6 +123,16 @@ impl Disturber {
 pub(crate) struct Reader(Arc<Interval<Slow>>);
 
 impl Reader {
+    /// Says how many nanoseconds it takes to take the lock of the process's notifiers and give it back.
+    ///
+    /// Nothing may invalidate the memory meanwhile.
+    pub(crate) fn lock(&self, p: &mut MayBlock<'_>) -> Result<u64> {
+        // Not before an insertion during an invalidation has taken effect.
+        self.0.read_begin(p)?;
+        // SAFETY: The notifier is inserted, and nothing invalidates it, so that this does not sleep.
+        Ok(unsafe { odp_bench_read_begin_ns(self.0.as_raw()) })
+    }
+
     /// Begins one, and says how many nanoseconds after the end of the callback that was, if it had to wait for
     /// that.
     pub(crate) fn begin(&self, p: &mut MayBlock<'_>) -> Result<Option<u64>> {

@@ -33,7 +33,10 @@ mod whole;
 
 use self::{
     arm::Arm,
-    disturber::Disturber,
+    disturber::{
+        Disturber,
+        Reader, //
+    },
     floor::Floor,
     grace::Grace,
     region::Region, //
@@ -120,7 +123,7 @@ macro_rules! plain {
     )*};
 }
 
-plain!(Region Finish Floor Stamp Reader Lookups Disturb Grace Cost Callbacks Access Begin);
+plain!(Region Finish Floor Stamp Reader Lookups Disturb Grace Cost Callbacks Access Begin Contend);
 
 /// An open file: one process, one arm, one region at a time.
 #[pin_data]
@@ -181,6 +184,7 @@ impl MiscDevice for Session {
             uapi::WAIT => session.wait(),
             uapi::ACCESS => session.access(arg, p),
             uapi::BEGIN => session.begin(arg, p),
+            uapi::CONTEND => session.contend(arg, p),
             uapi::CALLBACKS => callbacks(arg),
             _ => session.state.lock().request(request, mm, arg, p),
         })?;
@@ -258,10 +262,7 @@ impl Session {
         const PAUSE: Delta = Delta::from_micros(10);
 
         let mut begin = read::<uapi::Begin>(arg)?;
-        let reader = {
-            let state = self.state.lock();
-            state.disturber.as_ref().ok_or(EINVAL)?.reader()
-        };
+        let reader = self.reader()?;
         while self.quiet.load(Acquire) == begin.quiet && !current!().signal_pending() {
             match reader.begin(p)? {
                 Some(took) => {
@@ -273,6 +274,27 @@ impl Session {
             }
         }
         write(arg, &begin)
+    }
+
+    /// Takes the lock of the process's notifiers again and again, until it is told to end.
+    fn contend(&self, arg: UserPtr, p: &mut MayBlock<'_>) -> Result {
+        let mut contend = read::<uapi::Contend>(arg)?;
+        let reader = self.reader()?;
+        loop {
+            let took = reader.lock(p)?;
+            contend.times += 1;
+            contend.worst = contend.worst.max(took);
+            contend.sum += took;
+            if self.quiet.load(Acquire) != contend.quiet || current!().signal_pending() {
+                return write(arg, &contend);
+            }
+        }
+    }
+
+    /// A reader of the memory that is disturbed.
+    fn reader(&self) -> Result<Reader> {
+        let state = self.state.lock();
+        Ok(state.disturber.as_ref().ok_or(EINVAL)?.reader())
     }
 }
 

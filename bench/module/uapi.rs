@@ -59,6 +59,9 @@ pub(crate) const WAIT: u32 = request::<u32>(WRITE, 13);
 pub(crate) const ACCESS: u32 = request::<Access>(WRITE, 14);
 /// Begins read sections of the notifier of [`DISTURB`], one after the other, until [`QUIET`]: a [`Begin`].
 pub(crate) const BEGIN: u32 = request::<Begin>(READ | WRITE, 15);
+/// Takes the lock of the process's notifiers, one time after the other, until [`QUIET`]: a [`Contend`]. It takes
+/// the notifier of [`DISTURB`] for that, and nothing may invalidate it.
+pub(crate) const CONTEND: u32 = request::<Contend>(READ | WRITE, 16);
 
 /// What is known of an arm.
 #[allow(dead_code, reason = "the module looks at the names only")]
@@ -332,6 +335,20 @@ pub(crate) struct Access {
     pub(crate) addr: u64,
     /// In: what is read meanwhile.
     pub(crate) user: u64,
+}
+
+/// What it takes to get a lock.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Contend {
+    /// In: how many [`QUIET`]s there have been.
+    pub(crate) quiet: u64,
+    /// Out: how often it was taken.
+    pub(crate) times: u64,
+    /// Out: how long that took at most, in nanoseconds,
+    pub(crate) worst: u64,
+    /// Out: and added up.
+    pub(crate) sum: u64,
 }
 
 /// Read sections of a notifier whose callback sleeps.

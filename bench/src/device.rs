@@ -122,6 +122,20 @@ impl Device {
         Ok((begin.waits, begin.worst))
     }
 
+    /// Takes the lock of the process's notifiers until readers have been told to end once more than `quiet`
+    /// times; memory is disturbed that nobody invalidates. Returns how long it took like most times, and at
+    /// most.
+    pub fn contend(&self, quiet: u64) -> io::Result<(u64, u64)> {
+        let mut contend = uapi::Contend {
+            quiet,
+            ..Default::default()
+        };
+        self.request(uapi::CONTEND, &mut contend)?;
+        let mean = contend.sum.checked_div(contend.times);
+        let mean = mean.ok_or_else(|| io::Error::other("the lock was never taken"))?;
+        Ok((mean, contend.worst))
+    }
+
     /// Waits until what unmapping a part has led to is done.
     pub fn settle(&self) -> io::Result<()> {
         self.request(uapi::SETTLE, &mut 0_u32)

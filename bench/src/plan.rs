@@ -37,6 +37,8 @@ pub enum Measure {
     Faults,
     /// What other threads of the process feel of a teardown.
     Bystanders,
+    /// How long the lock of a process's notifiers is held while ranges go, as somebody else who wants it.
+    Contention,
     /// munmap() of memory that is not mirrored, beside some that is.
     Untouched,
     /// Several processes do it.
@@ -192,6 +194,7 @@ impl Measure {
         match self {
             Self::Teardown | Self::Lookups | Self::Stalled => false,
             Self::Storm | Self::Faults | Self::Bystanders | Self::Processes => false,
+            Self::Contention => false,
             // A gap that is waited for busily is as good as any other.
             _ => true,
         }
@@ -312,6 +315,10 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
                 ..at(torn_down, 4)
             };
             add(Measure::Bystanders, point, &with(&["notify"]));
+        }
+        for &ranges in if short { &RANGES[1..2] } else { &RANGES[2..] } {
+            let arms = with(&["notify", "incb-mutex"]);
+            add(Measure::Contention, at(ranges, RANGE_KIB), &arms);
         }
         for &ranges in if short { &UNTOUCHED[..1] } else { &UNTOUCHED } {
             let arms = with(&["none", "notify", "whole"]);

@@ -106,6 +106,8 @@ pub const WORST_COPY: &str = "copy on write, in another thread, the worst";
 pub const DROP: &str = "madvise(), in another thread";
 pub const WORST_DROP: &str = "madvise(), in another thread, the worst";
 pub const WORST_BEGIN: &str = "read_begin after a slow callback has ended, the worst";
+pub const LOCKED: &str = "to take the lock of the notifiers, on average";
+pub const WORST_LOCKED: &str = "to take the lock of the notifiers, the worst";
 pub const OTHERS_GONE: &str = "released: the last of the ranges that nobody is in";
 pub const HELD_GONE: &str = "released: the range that somebody is in";
 pub const BYTES: &str = "bytes per range";
@@ -141,6 +143,7 @@ fn baselines(measure: Measure, what: &str) -> &'static [&'static str] {
         (Measure::Linger, TOOK) => &["notify", IN_CALLBACK],
         (Measure::Untouched, _) => &["none", "notify"],
         (Measure::Storm | Measure::Bystanders | Measure::Processes, _) => &["notify", IN_CALLBACK],
+        (Measure::Contention, _) => &["notify", IN_CALLBACK],
         (Measure::Faults | Measure::Stalled, _) => &[IN_CALLBACK, "refcount"],
         (Measure::Teardown, TOOK | GONE | RATE) | (Measure::Lookups, _) => {
             &[IN_CALLBACK, "refcount"]
@@ -384,6 +387,7 @@ fn title(measure: Measure) -> &'static str {
         Measure::Storm => "munmap() of one range after the other",
         Measure::Faults => "A thread mirrors more, while ranges go one by one",
         Measure::Bystanders => "Beside a teardown under a disturber",
+        Measure::Contention => "A region, while somebody else takes the lock of the notifiers",
         Measure::Untouched => "munmap() of other memory of a process",
         Measure::Processes => "Several processes at the same time",
         Measure::Stalled => "Unmapped with a device in one range, that waits 20 ms for user space",
@@ -398,7 +402,7 @@ fn title(measure: Measure) -> &'static str {
     }
 }
 
-const MEASURES: [(Measure, &[&str]); 17] = [
+const MEASURES: [(Measure, &[&str]); 18] = [
     (Measure::Munmap, &[TOOK]),
     (Measure::Callbacks, &[IN_FIRST, IN_OTHERS]),
     (Measure::Removal, &[REMOVED, EACH, LAST]),
@@ -419,6 +423,7 @@ const MEASURES: [(Measure, &[&str]); 17] = [
         Measure::Bystanders,
         &[COPY, WORST_COPY, DROP, WORST_DROP, WORST_BEGIN, TOOK, GONE],
     ),
+    (Measure::Contention, &[LOCKED, WORST_LOCKED, TOOK]),
     (Measure::Untouched, &[TYPICAL_CALL]),
     (Measure::Processes, &[TYPICAL_CALL, WORST_CALL, RATE]),
     (Measure::Stalled, &[TOOK, OTHERS_GONE, HELD_GONE]),

@@ -158,6 +158,7 @@ impl Life {
             Measure::Storm => self.storm(point)?,
             Measure::Faults => self.faults(point)?,
             Measure::Bystanders => self.bystanders(point)?,
+            Measure::Contention => self.contention(point)?,
             Measure::Untouched => self.untouched(point)?,
             Measure::Processes => self.processes(cell)?,
             Measure::Stalled => self.stalled(point)?,

@@ -200,6 +200,36 @@ impl Life {
         Ok(answer)
     }
 
+    /// The region is unmapped while somebody else takes the lock of the process's notifiers, which the end of an
+    /// invalidation holds for as long as it removes and inserts what was put off until then.
+    pub(super) fn contention(&self, point: &Point) -> io::Result<Answer> {
+        self.addresses.populate(point.size())?;
+        self.device.mirror(self.region(point, false))?;
+        let page = Addresses::reserve(PAGE)?;
+        self.device.disturb(page.start(), PAGE, 0)?;
+        let (started, quiet) = (Barrier::new(2), self.device.quiet_count());
+        let (took, (mean, worst)) = thread::scope(|scope| {
+            let contender = scope.spawn(|| {
+                started.wait();
+                self.device.contend(quiet)
+            });
+            started.wait();
+            let took = self.addresses.unmap(point.size(), device::now);
+            let finished = self.device.finish(0);
+            self.device.quiet()?;
+            let contended = joined(contender)?;
+            finished?;
+            io::Result::Ok((took?, contended))
+        })?;
+        self.device.disturb(0, 0, 0)?;
+        page.release()?;
+        Ok(Answer::from([
+            one(report::TOOK, took),
+            one(report::LOCKED, mean),
+            one(report::WORST_LOCKED, worst),
+        ]))
+    }
+
     /// Memory that nobody mirrors is unmapped, beside some that is.
     pub(super) fn untouched(&self, point: &Point) -> io::Result<Answer> {
         const SIZE: usize = 64 << 10;
