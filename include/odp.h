@@ -430,6 +430,12 @@ struct odp_range;
  * @shared is the driver's object behind one or more ranges: its page table, with one lock. It is
  * what was passed to odp_range_insert(). Addresses are in bytes, multiples of PAGE_SIZE, and ends
  * are exclusive.
+ *
+ * What has been installed between odp_commit_begin() and odp_commit_end() is good until @zap or
+ * @zap_dead is called for its address, and one of them is before the address is without a
+ * notifier, whatever becomes of the range. So where the table is keyed by absolute address, an
+ * entry may be used under the user lock without knowing the range, as a device does that walks
+ * the table. odp_range_retire() does not end that, but @zap_dead; see odp_access_begin() otherwise.
  */
 struct odp_mirror_ops {
 	/**
@@ -874,7 +880,9 @@ void odp_commit_end(struct odp_range *range);
  * @range: a range that the caller holds
  *
  * For the use of what is installed within the range. Nothing may be installed: that is what
- * odp_commit_begin() is for.
+ * odp_commit_begin() is for. Who has a table keyed by absolute address needs no range to use what
+ * is in it, see &struct odp_mirror_ops; this is for a table that is found by way of the range, and
+ * for accesses that are to end with odp_range_retire().
  *
  * Context: as the user lock wants it.
  *

@@ -141,6 +141,14 @@ impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> UserLock for lock::L
 ///
 /// A value of the implementing type is the driver's object; any number of ranges can be made from
 /// one, and all of them share its table and its lock.
+///
+/// What has been installed by a [`Hold::commit`] is good until [`Mirrored::invalidate`] or
+/// [`Mirrored::zap`] is called for its address, and one of them is before the address is without a
+/// notifier, whatever becomes of the range. So a device may walk the table under the user lock without
+/// knowing the range, and so does [`Shared::inspect`]. Retiring a range does not end that, but
+/// [`Mirrored::zap`].
+///
+/// [`Hold::commit`]: super::Hold::commit
 pub trait Mirrored: Send + Sync + Sized + 'static {
     /// The module that this implementation is text of: the crate's own `LocalModule`. That the
     /// module is not unloaded under its callbacks rests on it.
@@ -259,8 +267,8 @@ impl<T: Mirrored> Shared<T> {
 
     /// Lets `f` look at the table, under the user lock.
     ///
-    /// For statistics and debugging: it shows what has been installed through any range, retired ones
-    /// included, and can change nothing.
+    /// It shows what has been installed through any range, retired ones included, and can change nothing.
+    /// What it shows may be used as long as `f` runs, see [`Mirrored`].
     ///
     /// Context: may sleep as far as taking the user lock does; not under it.
     pub fn inspect<R>(&self, f: impl FnOnce(&T::Table) -> R) -> R {
