@@ -307,27 +307,6 @@ static void access_rights(void)
 	check_denied(&peer, IBV_WR_RDMA_READ, 8, (uint64_t)memory);
 }
 
-/* Binds MW to what LENGTH bytes at ADDRESS are in MR; returns its new key, or 0 if that fails. */
-static uint32_t bind_window(struct peer *peer, struct ibv_mw *mw, struct ibv_mr *mr,
-			    uint64_t address, uint64_t length)
-{
-	struct ibv_send_wr wr = {
-		.opcode = IBV_WR_BIND_MW, .send_flags = IBV_SEND_SIGNALED,
-		.bind_mw = { .mw = mw, .rkey = ibv_inc_rkey(mw->rkey), .bind_info = {
-			.mr = mr, .addr = address, .length = length,
-			.mw_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ,
-		} },
-	}, *bad;
-	int status;
-
-	must(!ibv_post_send(peer->pair.b.qp, &wr, &bad));
-	status = completion(&peer->pair.b);
-	/* The error stops the queue pair, and rxe then has but one name for what it had to do. */
-	if (status && status != IBV_WC_MW_BIND_ERR && status != IBV_WC_WR_FLUSH_ERR)
-		fail("%s: bind: %s", where, status_name(status));
-	return status ? 0 : wr.bind_mw.rkey;
-}
-
 /* A window is a part of the address space, whatever the MR is. */
 static void memory_window(void)
 {
@@ -339,7 +318,8 @@ static void memory_window(void)
 
 	must(mw);
 	at("the window");
-	peer.rkey = bind_window(&peer, mw, mr, (uint64_t)memory + PAGE, 2 * PAGE);
+	peer.rkey = bind_window(&peer.pair.b, mw, mr, (uint64_t)memory + PAGE, 2 * PAGE,
+				WINDOW);
 	if (!peer.rkey)
 		fail("it cannot be bound");
 	check_write(&peer, memory + PAGE, 2 * PAGE);
@@ -354,7 +334,7 @@ static void memory_window(void)
 	at("a window around the end of all addresses");
 	mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
 	must(mw);
-	if (bind_window(&peer, mw, mr, -PAGE, 2 * PAGE))
+	if (bind_window(&peer.pair.b, mw, mr, -PAGE, 2 * PAGE, WINDOW))
 		fail("%s can be bound", where);
 	must(!ibv_dealloc_mw(mw));
 }
@@ -373,7 +353,7 @@ static void window_outlives_queue_pair(void)
 
 	must(mw);
 	at("the bind");
-	peer.rkey = bind_window(&peer, mw, mr, (uint64_t)memory, PAGE);
+	peer.rkey = bind_window(&peer.pair.b, mw, mr, (uint64_t)memory, PAGE, WINDOW);
 	check_write(&peer, memory, PAGE);
 	at("the end of the queue pair");
 	error = ibv_destroy_qp(peer.pair.b.qp);

@@ -19,6 +19,26 @@ static inline struct ibv_mr *implicit(int access)
 	return reg(NULL, SIZE_MAX, access | IBV_ACCESS_ON_DEMAND);
 }
 
+static inline void set_limit(unsigned int limit)
+{
+	FILE *file = fopen("/sys/module/rdma_rxe/parameters/odp_max_ranges", "w");
+
+	must(file);
+	must(fprintf(file, "%u", limit) > 0);
+	must(!fclose(file));
+}
+
+/* ... in which no more than LIMIT ranges have room. */
+static inline struct ibv_mr *implicit_with_room(unsigned int limit)
+{
+	struct ibv_mr *mr;
+
+	set_limit(limit);
+	mr = implicit(REMOTE);
+	set_limit(65536);
+	return mr;
+}
+
 /* Who has an rkey, a pinned page or more of its own, and a connection to the MR's owner. */
 struct peer {
 	struct pair pair;
@@ -115,6 +135,31 @@ static inline void check_denied(struct peer *peer, enum ibv_wr_opcode opcode, ui
 	reconnect(peer);
 }
 
+/*
+ * Binds MW to what LENGTH bytes at ADDRESS are in MR, for END's peer; returns its new key, or 0 if
+ * that fails.
+ */
+static inline uint32_t bind_window(struct end *end, struct ibv_mw *mw, struct ibv_mr *mr,
+				   uint64_t address, uint64_t length, unsigned int access)
+{
+	struct ibv_send_wr wr = {
+		.opcode = IBV_WR_BIND_MW, .send_flags = IBV_SEND_SIGNALED,
+		.bind_mw = { .mw = mw, .rkey = ibv_inc_rkey(mw->rkey), .bind_info = {
+			.mr = mr, .addr = address, .length = length, .mw_access_flags = access,
+		} },
+	}, *bad;
+	int status;
+
+	must(!ibv_post_send(end->qp, &wr, &bad));
+	status = completion(end);
+	/* The error stops the queue pair, and rxe then has but one name for what it had to do. */
+	if (status && status != IBV_WC_MW_BIND_ERR && status != IBV_WC_WR_FLUSH_ERR)
+		fail("%s: bind: %s", where, status_name(status));
+	return status ? 0 : wr.bind_mw.rkey;
+}
+
+#define WINDOW (IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ)
+
 /* A counter of the library's, of all address spaces together; there are only those of the test. */
 static inline uint64_t counter(const char *name)
 {
@@ -172,7 +217,8 @@ static inline uint64_t hw_counter(const char *name)
 	unsigned long value;
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/sys/class/infiniband/rxe0/ports/1/hw_counters/%s", name);
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/hw_counters/%s",
+		 device_name, name);
 	file = fopen(path, "r");
 	must(file);
 	must(fscanf(file, "%lu", &value) == 1);

@@ -81,15 +81,6 @@ static void churn(void)
 	check_ranges(0);
 }
 
-static void set_limit(unsigned int limit)
-{
-	FILE *file = fopen("/sys/module/rdma_rxe/parameters/odp_max_ranges", "w");
-
-	must(file);
-	must(fprintf(file, "%u", limit) > 0);
-	must(!fclose(file));
-}
-
 #define LIMIT 8
 
 /*
@@ -103,9 +94,7 @@ static void limit(void)
 	uint8_t *memory[3 * LIMIT];
 	int round, i;
 
-	set_limit(LIMIT);
-	mr = implicit(REMOTE);
-	set_limit(65536);
+	mr = implicit_with_room(LIMIT);
 	peer = make_peer(mr->rkey, IBV_MTU_4096);
 	for (i = 0; i < 3 * LIMIT; i++)
 		memory[i] = map_fresh(PAGE);

@@ -97,6 +97,7 @@ static inline void random_fill(void *to, size_t length)
 #define ODP (REMOTE | IBV_ACCESS_ON_DEMAND)
 #define FLUSHABLE (IBV_ACCESS_FLUSH_GLOBAL | IBV_ACCESS_FLUSH_PERSISTENT)
 
+static const char *device_name = "rxe0";
 static struct ibv_context *device;
 static struct ibv_pd *pd;
 
@@ -116,7 +117,7 @@ static inline void open_device(void)
 	struct ibv_device **list = ibv_get_device_list(NULL), **each;
 
 	must(list);
-	for (each = list; *each && strcmp(ibv_get_device_name(*each), "rxe0"); each++)
+	for (each = list; *each && strcmp(ibv_get_device_name(*each), device_name); each++)
 		;
 	must(*each);
 	device = ibv_open_device(*each);
@@ -149,11 +150,12 @@ static inline void make_end(struct end *end)
 }
 
 /*
- * OTHER is the number of the queue pair at the other end.
+ * OTHER is the number of the queue pair at the other end, which is where GID says.
  * TIMEOUT is the exponent of the time after which a packet is sent again; with 0 that never
  * happens, for tests in which the other end stands still on purpose.
  */
-static inline void connect_end(struct end *end, uint32_t other, enum ibv_mtu mtu, int timeout)
+static inline void connect_end_to(struct end *end, const union ibv_gid *gid, uint32_t other,
+				  enum ibv_mtu mtu, int timeout)
 {
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
 
@@ -170,10 +172,8 @@ static inline void connect_end(struct end *end, uint32_t other, enum ibv_mtu mtu
 		.qp_state = IBV_QPS_RTR, .path_mtu = mtu, .dest_qp_num = other,
 		.max_dest_rd_atomic = 1, .min_rnr_timer = 12,
 		.ah_attr = { .is_global = 1, .port_num = 1,
-			     .grh = { .hop_limit = 1, .sgid_index = 1 } },
+			     .grh = { .dgid = *gid, .hop_limit = 1, .sgid_index = 1 } },
 	};
-	/* GID 1 of a device on lo is the loopback address. */
-	must(!ibv_query_gid(device, 1, 1, &attr.ah_attr.grh.dgid));
 	must(!ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
 			    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
 			    IBV_QP_MIN_RNR_TIMER));
@@ -184,6 +184,15 @@ static inline void connect_end(struct end *end, uint32_t other, enum ibv_mtu mtu
 	};
 	must(!ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
 			    IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC));
+}
+
+/* ... which is this device's own: GID 1 of one on lo is the loopback address. */
+static inline void connect_end(struct end *end, uint32_t other, enum ibv_mtu mtu, int timeout)
+{
+	union ibv_gid own;
+
+	must(!ibv_query_gid(device, 1, 1, &own));
+	connect_end_to(end, &own, other, mtu, timeout);
 }
 
 static inline struct pair connected(enum ibv_mtu mtu, int timeout)
@@ -278,13 +287,19 @@ static inline int run_rdma(struct pair *pair, enum ibv_wr_opcode opcode, struct 
 	return run(pair, &op);
 }
 
-static inline void post_receive(struct pair *pair, uint64_t address, uint32_t length,
-				uint32_t lkey)
+static inline void post_receive_to(struct end *end, uint64_t address, uint32_t length,
+				   uint32_t lkey)
 {
 	struct ibv_sge sge = { .addr = address, .length = length, .lkey = lkey };
 	struct ibv_recv_wr wr = { .sg_list = &sge, .num_sge = 1 }, *bad;
 
-	must(!ibv_post_recv(pair->b.qp, &wr, &bad));
+	must(!ibv_post_recv(end->qp, &wr, &bad));
+}
+
+static inline void post_receive(struct pair *pair, uint64_t address, uint32_t length,
+				uint32_t lkey)
+{
+	post_receive_to(&pair->b, address, length, lkey);
 }
 
 static inline int run_flush(struct pair *pair, uint32_t rkey, uint64_t remote, size_t length,
