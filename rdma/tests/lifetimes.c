@@ -204,6 +204,21 @@ static struct call *make_dereg(struct call *dereg, struct ibv_mr *mr)
 	return dereg;
 }
 
+/* A connection in which packets are not sent again, and a read that a fault stands in the way of. */
+static struct peer stall_read(struct faults *faults, uint32_t rkey)
+{
+	struct peer peer = make_peer(rkey, IBV_MTU_4096);
+
+	connect_end(&peer.pair.b, peer.pair.a.qp->qp_num, IBV_MTU_4096, 0);
+	connect_end(&peer.pair.a, peer.pair.b.qp->qp_num, IBV_MTU_4096, 0);
+	post(&peer.pair, &(struct operation) {
+		.opcode = IBV_WR_RDMA_READ, .local = peer.local, .address = peer.local->addr,
+		.length = 8, .remote = (uint64_t)faults->memory, .rkey = rkey,
+	});
+	wait_fault(faults);
+	return peer;
+}
+
 /*
  * A fault stands still. That is nobody's business but of who waits for it: other memory can be
  * read and unmapped, its ranges go, and the end of the MR waits, and comes when the fault does.
@@ -212,22 +227,14 @@ static void fault_stands_still(void)
 {
 	struct faults faults = stall_faults(PAGE);
 	struct ibv_mr *mr = implicit(REMOTE);
-	struct peer peer = make_peer(mr->rkey, IBV_MTU_4096), other;
+	struct peer other = make_peer(mr->rkey, IBV_MTU_4096), peer;
 	struct call dereg;
 	int64_t n;
 	int i;
 
-	other = make_peer(mr->rkey, IBV_MTU_4096);
 	make_dereg(&dereg, mr);
-	/* Packets are not sent again while the fault lasts. */
-	connect_end(&peer.pair.b, peer.pair.a.qp->qp_num, IBV_MTU_4096, 0);
-	connect_end(&peer.pair.a, peer.pair.b.qp->qp_num, IBV_MTU_4096, 0);
 	at("the fault");
-	post(&peer.pair, &(struct operation) {
-		.opcode = IBV_WR_RDMA_READ, .local = peer.local, .address = peer.local->addr,
-		.length = 8, .remote = (uint64_t)faults.memory, .rkey = mr->rkey,
-	});
-	wait_fault(&faults);
+	peer = stall_read(&faults, mr->rkey);
 	n = ranges();
 	for (i = 0; i < 20; i++) {
 		/* Far from it: 1 GiB each. */
@@ -263,18 +270,13 @@ static void fault_stands_still(void)
 static void fault_in_what_goes(void)
 {
 	struct faults faults = stall_faults(PAGE);
-	struct peer peer = make_peer(implicit(REMOTE)->rkey, IBV_MTU_4096);
-	uint64_t deadline = now_ms() + PATIENCE_MS;
+	uint64_t deadline;
+	struct peer peer;
 	int status;
 
-	connect_end(&peer.pair.b, peer.pair.a.qp->qp_num, IBV_MTU_4096, 0);
-	connect_end(&peer.pair.a, peer.pair.b.qp->qp_num, IBV_MTU_4096, 0);
 	at("the fault");
-	post(&peer.pair, &(struct operation) {
-		.opcode = IBV_WR_RDMA_READ, .local = peer.local, .address = peer.local->addr,
-		.length = 8, .remote = (uint64_t)faults.memory, .rkey = peer.rkey,
-	});
-	wait_fault(&faults);
+	peer = stall_read(&faults, implicit(REMOTE)->rkey);
+	deadline = now_ms() + PATIENCE_MS;
 	at("munmap() during the fault");
 	must(!munmap(faults.memory, PAGE));
 	at("the removal of its range");
@@ -289,6 +291,163 @@ static void fault_in_what_goes(void)
 	if (status != IBV_WC_REM_ACCESS_ERR)
 		fail("what is unmapped is read: %s", status_name(status));
 	check_ranges(0);
+}
+
+#define LIMIT 8
+
+/*
+ * A fault stands still in one of a few ranges, and all are in use: who needs another one gets it
+ * all the same, from those that nobody waits in.
+ */
+static void fault_at_limit(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *mr = implicit_with_room(LIMIT);
+	struct peer other = make_peer(mr->rkey, IBV_MTU_4096), peer;
+	int i, status = 0;
+
+	at("the fault");
+	peer = stall_read(&faults, mr->rkey);
+	for (i = 0; i < 3 * LIMIT && !status; i++) {
+		uint8_t *memory = (uint8_t *)(1UL << 44) + (1UL << 30) * i;
+
+		at("mapping %d, while a fault stands still", i);
+		must(mmap(memory, PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == memory);
+		status = peer_run(&other, IBV_WR_RDMA_WRITE, PAGE, (uint64_t)memory);
+		if (ranges() > LIMIT) {
+			end_faults(&faults);
+			fail("%s: %ld ranges", where, ranges());
+		}
+	}
+	/* In any case, for without that nothing can be ended. */
+	end_faults(&faults);
+	if (status)
+		fail("%s: %s", where, status_name(status));
+	if (completion(&peer.pair.a))
+		fail("the read does not come to its end after the fault");
+	must(!ibv_dereg_mr(mr));
+	check_all_gone();
+}
+
+/*
+ * There is room for one range, and a fault stands still in that. Who waits for another one in a
+ * call of its own can be killed.
+ */
+static void killed_at_limit(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *mr = implicit_with_room(1);
+	static const char * const drivers[] = { "rxe", "odp" };
+	uint8_t *memory = (uint8_t *)(1UL << 44);
+	uint64_t deadline;
+	struct peer peer;
+	int socket, status;
+	pid_t child, gone;
+	char byte;
+
+	must(mmap(memory, PAGE, PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == memory);
+	at("the fault");
+	peer = stall_read(&faults, mr->rkey);
+	at("the prefetch");
+	child = fork_child(&socket);
+	if (!child) {
+		int error;
+
+		say(socket, "p", 1);
+		error = advise((uint64_t)memory, PAGE, mr->lkey,
+			       IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
+		fail("a prefetch with no room for it: %s", strerror(-error));
+	}
+	hear(socket, &byte, 1);
+	wait_in_one_of(child, drivers, 2);
+	at("its end");
+	must(!kill(child, SIGKILL));
+	deadline = now_ms() + PATIENCE_MS;
+	while (!(gone = waitpid(child, &status, WNOHANG)) && now_ms() < deadline)
+		sched_yield();
+	end_faults(&faults);
+	if (!gone)
+		fail("who waits for room cannot be killed");
+	must(gone == child);
+	if (!WIFSIGNALED(status))
+		fail("it ended by itself");
+	if (completion(&peer.pair.a))
+		fail("the read does not come to its end after the fault");
+}
+
+/* When each of the two begins; the later the more the other is ahead. */
+static uint64_t dereg_at;
+
+static int timed_dereg(struct call *call)
+{
+	while (now_ns() < dereg_at)
+		;
+	return ibv_dereg_mr(call->mr);
+}
+
+#define BINDS 400
+
+/*
+ * A window is bound to an MR that is deregistered at the same time: one of the two fails. As much as
+ * the one was late the last time, it begins earlier the next time, so that they come to meet.
+ */
+static void bind_during_dereg(void)
+{
+	int64_t lead = 0, step = 100000;
+	int round, bound = 0, gone = 0;
+	struct peer peer = make_peer(0, IBV_MTU_1024);
+	uint8_t *memory = map(PAGE);
+	bool last = false;
+
+	for (round = 0; round < BINDS; round++) {
+		struct ibv_mr *mr = reg(memory, PAGE, REMOTE | IBV_ACCESS_MW_BIND);
+		struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+		struct call dereg = { .run = timed_dereg, .mr = mr };
+		uint64_t start;
+		bool is_bound;
+
+		must(mw);
+		at("round %d", round);
+		make_call(&dereg);
+		start = now_ns() + 500000;
+		dereg_at = start + lead;
+		start_call(&dereg);
+		while (now_ns() < start)
+			;
+		is_bound = bind_window(&peer.pair.b, mw, mr, (uint64_t)memory, PAGE, WINDOW);
+		if (!ended(&dereg, PATIENCE_MS)) {
+			/* What it waits for can still be ended. */
+			must(!ibv_dealloc_mw(mw));
+			fail("%s: %s, and the end of the MR waits%s", where,
+			     is_bound ? "it is bound" : "it is not bound",
+			     ended(&dereg, PATIENCE_MS) ? " for the window" : "");
+		}
+		if (is_bound == !dereg.result)
+			fail("%s: %s, and the end of the MR: %s", where,
+			     is_bound ? "it is bound" : "it is not bound",
+			     strerror(dereg.result));
+		must(!pthread_join(dereg.thread, NULL));
+		close(dereg.done);
+		must(!ibv_dealloc_mw(mw));
+		if (is_bound && ibv_dereg_mr(mr))
+			fail("%s: the MR stays when the window is gone", where);
+		/* The bind that fails stops its queue pair. */
+		if (!is_bound)
+			reconnect(&peer);
+		bound += is_bound;
+		gone += !is_bound;
+		/* Towards the moment from which on the other one is the first. */
+		step = is_bound == last ? step + step / 4 : step / 2;
+		step = step < 200 ? 200 : step > 1000000 ? 1000000 : step;
+		lead += is_bound ? -step : step;
+		last = is_bound;
+	}
+	printf("# %d times bound, %d times gone; in the end %ld us apart\n", bound, gone,
+	       lead / 1000);
+	if (bound < BINDS / 10 || gone < BINDS / 10)
+		broken("there was no race");
 }
 
 /* An MR ends while peers are busy with it; each operation succeeds or is denied. */
@@ -348,14 +507,36 @@ static int unload(const char *module)
 	return syscall(SYS_delete_module, module, O_NONBLOCK) ? errno : 0;
 }
 
-/* Neither the driver nor the library can go while there is an MR. */
+/* How many there are who keep the driver from being unloaded. */
+static long users(void)
+{
+	FILE *file = fopen("/sys/module/rdma_rxe/refcnt", "r");
+	long n;
+
+	must(file);
+	must(fscanf(file, "%ld", &n) == 1);
+	fclose(file);
+	return n;
+}
+
+/*
+ * Neither the driver nor the library can go while there is an MR. The driver's files and sockets
+ * keep it as well, so that only the count shows that the MR does.
+ */
 static void unload_under_traffic(void)
 {
 	static const char * const modules[] = { "rdma_rxe", "odp" };
-	struct peer peer = make_peer(implicit(REMOTE)->rkey, IBV_MTU_4096);
 	uint8_t *memory = map(PAGE);
+	long before = users(), with;
+	struct ibv_mr *mr;
+	struct peer peer;
 	size_t i;
 
+	mr = implicit(REMOTE);
+	with = users();
+	if (with != before + 1)
+		fail("%ld users of the driver, and %ld with an MR", before, with);
+	peer = make_peer(mr->rkey, IBV_MTU_4096);
 	for (i = 0; i < 40; i++) {
 		int got;
 
@@ -371,6 +552,11 @@ static void unload_under_traffic(void)
 		if (completion(&peer.pair.a))
 			fail("no traffic after an attempt to unload %s", modules[i % 2]);
 	}
+	at("the end of the MR");
+	with = users();
+	must(!ibv_dereg_mr(mr));
+	if (users() != with - 1)
+		fail("%ld users of the driver with an MR, and %ld without", with, users());
 }
 
 static const struct test tests[] = {
@@ -382,6 +568,9 @@ static const struct test tests[] = {
 	{ "fault_in_what_goes", fault_in_what_goes, 120 },
 	{ "dereg_under_traffic", dereg_under_traffic, 240 },
 	{ "unload_under_traffic", unload_under_traffic, 120 },
+	{ "bind_during_dereg", bind_during_dereg, 240 },
+	{ "fault_at_limit", fault_at_limit, 240 },
+	{ "killed_at_limit", killed_at_limit, 240 },
 };
 
 int main(int argc, char **argv)

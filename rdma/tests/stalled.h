@@ -67,25 +67,36 @@ static inline int dereg_call(struct call *call)
 	return ibv_dereg_mr(call->mr);
 }
 
-/* Waits until the kernel function that a thread sleeps in has a name with FUNCTION in it. */
-static inline void wait_in(pid_t tid, const char *function)
+/*
+ * Waits until the kernel function that a thread, of any process, sleeps in has a name with one of
+ * FUNCTIONS in it.
+ */
+static inline void wait_in_one_of(pid_t tid, const char * const functions[], size_t n)
 {
 	uint64_t deadline = now_ms() + PATIENCE_MS;
-	char path[64], name[64] = "";
+	char path[64], name[128];
 	ssize_t got;
+	size_t i;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/wchan", tid);
-	while (!strstr(name, function)) {
-		if (now_ms() > deadline)
-			broken("in %s, not in %s", name, function);
+	snprintf(path, sizeof(path), "/proc/%d/wchan", tid);
+	do {
 		fd = open(path, O_RDONLY);
 		must(fd >= 0);
 		got = read(fd, name, sizeof(name) - 1);
 		must(got >= 0);
 		name[got] = '\0';
 		close(fd);
-	}
+		for (i = 0; i < n; i++)
+			if (strstr(name, functions[i]))
+				return;
+	} while (now_ms() < deadline);
+	broken("in %s, not in %s", name, functions[0]);
+}
+
+static inline void wait_in(pid_t tid, const char *function)
+{
+	wait_in_one_of(tid, &function, 1);
 }
 
 /* Invalidations of these addresses stand still from now on; see modules.h for the file. */
