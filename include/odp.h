@@ -510,9 +510,9 @@ struct odp_mirror_ops {
 			 const struct odp_span *pieces, size_t n);
 
 	/**
-	 * @released: a range is gone, with its callbacks, its lookups and its holds (optional).
-	 * Called once for every range that was inserted, and for every one that took the place of
-	 * part of one.
+	 * @released: a range is gone, with its callbacks, its lookups and its holds, and does not
+	 * count for &odp_mirror_config.max_ranges any more (optional). Called once for every range
+	 * that was inserted, and for every one that took the place of part of one.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker.
 	 */
@@ -611,7 +611,8 @@ void odp_mirror_shutdown(struct odp_mirror *mirror);
  *   odp_range_punch() or odp_range_resize() has been asked to let go of does until smaller ranges
  *   are in the range's place, for which odp_mirror_flush() waits
  * * -EBUSY - somebody else is inserting a range that overlaps
- * * -ENOSPC - there are as many ranges as there may be; odp_mirror_drain() may help
+ * * -ENOSPC - there are as many ranges as there may be. odp_mirror_drain() may help, or to wait for
+ *   &odp_mirror_ops.released; but ranges that are held are not released
  * * -ENOMEM
  */
 struct odp_range *odp_range_insert(struct odp_mirror *mirror, unsigned long start,
@@ -728,8 +729,9 @@ int odp_range_punch(struct odp_range *range, unsigned long start, unsigned long 
  * odp_range_punch_unmapped() - have what is not mapped taken out of a range
  * @range: a range that the caller holds
  *
- * Looks whether the process has all of the range mapped. If not, this is odp_range_punch() of all of it,
- * and the worker takes out what is not mapped by then.
+ * Looks whether the process has all of the range mapped, but for what &odp_mirror_config.grain would
+ * keep. If not, this is odp_range_punch() of all of it, and the worker takes out what is not mapped
+ * by then.
  *
  * &odp_mirror_ops.zap tells of what is unmapped while the range is in service, and nobody of what
  * was unmapped before. So whoever inserts a range because of a fault calls this once after that, or

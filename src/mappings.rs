@@ -50,16 +50,4 @@ impl<'a> Mappings<'a> {
             (mapping.start() < span.end()).then_some(mapping)
         })
     }
-
-    /// Whether all of `span` is mapped.
-    pub fn cover(&self, span: Span) -> bool {
-        let mut end = span.start();
-        for mapping in self.within(span) {
-            if mapping.start() > end {
-                return false;
-            }
-            end = mapping.end();
-        }
-        end >= span.end()
-    }
 }

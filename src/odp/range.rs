@@ -46,7 +46,10 @@ use super::{
         State, //
     },
     swap::Swap,
-    wish::Wish,
+    wish::{
+        Verdict,
+        Wish, //
+    },
     worker::Worker, //
 };
 use crate::{
@@ -215,7 +218,7 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     /// A range is gone: no callback, no access and no hold is left of it.
     ///
     /// Called once for every range that was in service, also for one that smaller ones are in the place of, and
-    /// before the range's share of `self` is dropped.
+    /// before the range's share of `self` is dropped. It does not count for `max_ranges` any more.
     ///
     /// Context: the worker; may sleep, but not wait for a worker. How long it takes delays later
     /// removals of the same mirror. `self` must not own the mirror.
@@ -529,10 +532,15 @@ impl<T: Mirrored> Range<T> {
         let mm = self.space.mm.mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here: it calls the driver.
         let mm = MmWithUser::into_mmput_async(mm);
-        if Mappings::lock(&mm).cover(span) {
-            return Ok(());
+        let planned = {
+            let mappings = Mappings::lock(&mm);
+            Wish::unmapped(span).plan(span, self.space.grain, mappings.within(span), |_| Err(()))
+        };
+        match planned {
+            Ok(Verdict::Unchanged) => Ok(()),
+            // None of it is mapped, or it would be cut.
+            _ => self.punch(span, span)?.accepted(),
         }
-        self.punch(span, span)?.accepted()
     }
 
     /// Runs `f` with what has been asked for. The request is locked.
@@ -745,7 +753,9 @@ unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     if interval.data().disowned.load(Relaxed) {
         return;
     }
-    let data = &interval.data().shared.data;
+    let (span, shared) = (interval.span(), interval.data().shared.clone());
+    // First, so that there is room for another range when the driver hears of it.
+    drop(interval);
     // SAFETY: This is a function of a `RequestOps`.
-    unsafe { WorkerContext::enter(|ctx| data.released(interval.span(), ctx)) };
+    unsafe { WorkerContext::enter(|ctx| shared.data.released(span, ctx)) };
 }
