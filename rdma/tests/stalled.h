@@ -125,15 +125,18 @@ struct faults {
 	size_t length;
 };
 
+/* Far from all else: a range is of 64 KiB at least, and stays while anything is mapped there. */
 static inline struct faults stall_faults(size_t length)
 {
-	struct faults faults = { .memory = map(length), .length = length };
+	struct faults faults = { .memory = (void *)(1UL << 45), .length = length };
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register range = {
 		.range = { (uint64_t)faults.memory, length },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
 
+	must(mmap(faults.memory, length, PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == faults.memory);
 	faults.fd = syscall(SYS_userfaultfd, O_CLOEXEC);
 	must(faults.fd >= 0);
 	must(!ioctl(faults.fd, UFFDIO_API, &api));
