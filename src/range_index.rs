@@ -242,16 +242,19 @@ impl<T> RangeIndex<T> {
     ) -> Result {
         let writers = self.writers.lock();
 
-        for (other, piece) in self.pieces(span.start(), span.last()) {
-            // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
-            in_the_way(unsafe { other.as_ref() }, piece)?;
+        // Mostly there is nothing, and no need to look twice.
+        if self.find_entry(span.start(), span.last()).is_some() {
+            for (other, piece) in self.pieces(span.start(), span.last()) {
+                // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
+                in_the_way(unsafe { other.as_ref() }, piece)?;
+            }
+            self.make_room(
+                span,
+                ptr::null_mut(),
+                bindings::GFP_KERNEL_ACCOUNT,
+                &writers,
+            )?;
         }
-        self.make_room(
-            span,
-            ptr::null_mut(),
-            bindings::GFP_KERNEL_ACCOUNT,
-            &writers,
-        )?;
         self.store(
             span.start(),
             span.last(),
