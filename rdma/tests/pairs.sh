@@ -3,10 +3,12 @@
 # For programs that come in pairs, a server and a client. Sourced, never run.
 
 number=0 bad=0
+# Seconds that each of the two may take.
+patience=120
 
 # listening PORT: waits until somebody listens there.
 listening() {
-	local deadline=$((SECONDS + 60))
+	local deadline=$((SECONDS + patience))
 	until [[ -n $(ss -Hltn "sport = :$1") ]]; do
 		((SECONDS < deadline)) || { echo "# nobody listens on port $1"; return 1; }
 	done
@@ -18,9 +20,9 @@ wrong='invalid data|rror|ailed'
 pair() {
 	local name=$1 port=$2 log=/tmp/pair server status=0
 	shift 2
-	timeout 120 "$@" >"$log.server" 2>&1 &
+	timeout "$patience" "$@" >"$log.server" 2>&1 &
 	server=$!
-	listening "$port" && timeout 120 "$@" 127.0.0.1 >"$log.client" 2>&1 || status=$?
+	listening "$port" && timeout "$patience" "$@" 127.0.0.1 >"$log.client" 2>&1 || status=$?
 	((status == 0)) || kill "$server" 2>/dev/null
 	wait "$server" || status=$?
 	! grep -qE "$wrong" "$log.server" "$log.client" || status=1
