@@ -4,6 +4,8 @@
 #ifndef _MEMORY_H
 #define _MEMORY_H
 
+#include <sched.h>
+
 #include "verbs.h"
 
 #ifndef MADV_PAGEOUT
@@ -22,13 +24,28 @@ static inline bool is_present(void *address)
 	return entry >> 63;
 }
 
+/*
+ * Has a page leave memory, by advice on one CPU after the other.
+ *
+ * A page that was faulted in lately may be in a batch of the CPU where that was, which only advice on
+ * that CPU empties; until then it stays. If a peer's access faulted it in, that may be any CPU.
+ */
 static inline void page_out(void *address)
 {
-	int tries;
+	cpu_set_t all, one;
+	int tries, cpu = 0;
 
-	/* It is advice: a page that is busy, in a batch of another CPU say, stays. */
-	for (tries = 0; tries < 1000 && is_present(address); tries++)
+	must(!sched_getaffinity(0, sizeof(all), &all));
+	for (tries = 0; tries < 1000 && is_present(address); tries++) {
+		do
+			cpu = (cpu + 1) % CPU_SETSIZE;
+		while (!CPU_ISSET(cpu, &all));
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		must(!sched_setaffinity(0, sizeof(one), &one));
 		must(!madvise(address, PAGE, MADV_PAGEOUT));
+	}
+	must(!sched_setaffinity(0, sizeof(all), &all));
 	if (is_present(address))
 		broken("the page does not leave memory");
 }
