@@ -124,7 +124,7 @@ int main(int argc, char **argv)
 {
 	bool before = argc > 1 && !strcmp(argv[1], "--before");
 	struct test test = { "compare", compare, 0 };
-	char *arguments[2] = { argv[0], argv[1] };
+	char *arguments[3] = { argv[0], before ? argv[1] : NULL };
 	uint64_t seed;
 
 	argc -= 1 + before;

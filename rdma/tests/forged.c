@@ -379,15 +379,9 @@ static const struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-	int skip = argc > 1 && !strcmp(argv[1], "--before") ? 2 : 1;
-
 	device_name = "rxe1";
-	if (argc > skip + 1 && !strcmp(argv[skip], "--seed")) {
-		/* The generator has no use for 0. */
-		seed = strtoul(argv[skip + 1], NULL, 0) | 1ULL << 32;
-		for (; skip + 2 <= argc; skip++)
-			argv[skip] = argv[skip + 2];
-		argc -= 2;
-	}
+	take_option(&argc, argv, "--seed", &seed);
+	/* The generator has no use for 0. */
+	seed |= 1ULL << 32;
 	return RUN_TESTS(tests, argc, argv);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Runs tests, each in a process and against a clock, and prints KTAP. What the kernel reports
- * during a test fails it. With --before, it is the other way round: each has to fail.
+ * during a test fails it. With --before, it is the other way round: each has to fail. Named tests
+ * are run alone, and after names that begin with a dash, all but those.
  */
 
 #ifndef _HARNESS_H
@@ -140,14 +141,54 @@ static bool run_test(const struct test *test, int number, bool before, int kmsg)
 	return ok;
 }
 
-/* main() of a test program: TESTS, or those of them that are named. */
+/* Takes NAME, and the number after it, out of the arguments of a test program, if they are there. */
+static inline void take_option(int *argc, char **argv, const char *name, uint64_t *value)
+{
+	int i;
+
+	for (i = 1; i + 1 < *argc && strcmp(argv[i], name); i++)
+		;
+	if (i + 1 >= *argc)
+		return;
+	*value = strtoull(argv[i + 1], NULL, 0);
+	for (; i + 2 <= *argc; i++)
+		argv[i] = argv[i + 2];
+	*argc -= 2;
+}
+
+/* Whether the test of that name is to be run, for NAMES. */
+static bool is_chosen(const char *test, char **names)
+{
+	bool chosen = !*names || **names == '-';
+
+	for (; *names; names++) {
+		bool left_out = **names == '-';
+
+		if (!strcmp(*names + left_out, test))
+			chosen = !left_out;
+	}
+	return chosen;
+}
+
+/* main() of a test program: TESTS, or those of them that are chosen. */
 static inline int run_tests(const struct test *tests, size_t n, int argc, char **argv)
 {
-	bool before = argc > 1 && !strcmp(argv[1], "--before"), all;
-	int first = before ? 2 : 1, number = 0, i, kmsg;
+	bool before = argc > 1 && !strcmp(argv[1], "--before"), ok = true;
+	char **names = argv + 1 + before, **name;
+	int number = 0, chosen = 0, kmsg;
 	sigset_t signals;
-	bool ok = true;
 	size_t t;
+
+	for (name = names; *name; name++) {
+		for (t = 0; t < n && strcmp(*name + (**name == '-'), tests[t].name); t++)
+			;
+		if (t == n) {
+			fprintf(stderr, "no test is called %s\n", *name);
+			return 2;
+		}
+	}
+	for (t = 0; t < n; t++)
+		chosen += is_chosen(tests[t].name, names);
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	where = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -159,16 +200,10 @@ static inline int run_tests(const struct test *tests, size_t n, int argc, char *
 	sigaddset(&signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 
-	all = first == argc;
-	printf("KTAP version 1\n1..%zu\n", all ? n : (size_t)(argc - first));
-	for (t = 0; t < n; t++) {
-		bool wanted = all;
-
-		for (i = first; i < argc; i++)
-			wanted |= !strcmp(argv[i], tests[t].name);
-		if (wanted)
+	printf("KTAP version 1\n1..%d\n", chosen);
+	for (t = 0; t < n; t++)
+		if (is_chosen(tests[t].name, names))
 			ok &= run_test(&tests[t], ++number, before, kmsg);
-	}
 	return ok ? 0 : 1;
 }
 

@@ -18,7 +18,7 @@
 #define MIB (1UL << 20)
 
 /* Of churn; races last as long, up to a point. */
-static unsigned long rounds = 500;
+static uint64_t rounds = 500;
 
 static unsigned long races(void)
 {
@@ -689,15 +689,9 @@ static struct test tests[] = {
 
 int main(int argc, char **argv)
 {
-	int skip = argc > 1 && !strcmp(argv[1], "--before") ? 2 : 1;
 	size_t i;
 
-	if (argc > skip + 1 && !strcmp(argv[skip], "--rounds")) {
-		rounds = strtoul(argv[skip + 1], NULL, 0);
-		for (; skip + 2 <= argc; skip++)
-			argv[skip] = argv[skip + 2];
-		argc -= 2;
-	}
+	take_option(&argc, argv, "--rounds", &rounds);
 	for (i = 0; i < sizeof(tests) / sizeof(*tests); i++)
 		if (!tests[i].seconds)
 			tests[i].seconds = 120 + rounds / 4;
