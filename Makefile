@@ -7,7 +7,7 @@
 #   make test       the fast tests
 #   make check      the long ones
 #   make soak       the oracle for SECONDS (600)
-#   make test-rdma  those of rxe: with both series, and that those of the repairs fail without
+#   make test-rdma  those of rxe: each patch, with both series, and that those of the repairs fail without
 #   make bench      the tables that say most
 #   make bench-full all of them, for an hour or more, and a report with plots
 #   make bench-rdma rxe: pinned memory, explicit and implicit on-demand paging
@@ -33,7 +33,7 @@ soak:
 	@tests/oracle/soak $(SECONDS)
 
 test-rdma:
-	@tests/run rdma rdma-before
+	@tests/run rdma-series rdma rdma-before
 
 bench:
 	@bench/bench
