@@ -79,3 +79,23 @@ step() {
 	job=
 	took=$(clock $((SECONDS - start)))
 }
+
+# watch_guest COMMAND...: runs a guest whose results are used even if it does not come to its end, because
+# it dies or somebody interrupts this; sets status to 0 only if it did.
+watch_guest() {
+	local guest interrupted=''
+	"$@" &
+	guest=$!
+	# A job in the background does not hear of an interruption itself.
+	trap 'interrupted=1; kill -TERM "$guest" 2>/dev/null || :' HUP INT TERM
+	status=0
+	wait "$guest" || status=$?
+	# The first wait ends with the signal.
+	[[ -z $interrupted ]] || wait "$guest" || status=$?
+	trap - HUP INT TERM
+	if [[ -n $interrupted ]]; then
+		say "interrupted; what follows is of what was measured by then."
+	elif ((status)); then
+		say "the guest did not come to its end (status $status); what follows is of what was measured by then."
+	fi
+}

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What has been measured so far, a line for each repetition, so that a run that was interrupted can
-//! go on.
+//! What has been measured so far, a line for each repetition: a run that was interrupted can go on,
+//! and there are tables of what it has come to.
 //!
-//! The first line says what the run is; a journal of another run is not continued.
+//! The first line says what the run is; a journal of another run is not continued. What the library has
+//! counted is the last line of a run that came to its end.
 
-use crate::{plan::Cell, subject::Answer};
+use crate::{
+    plan::{self, Cell},
+    report::Conditions,
+    subject::Answer,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -26,54 +31,122 @@ pub struct Run {
     pub cells: Vec<Cell>,
 }
 
-/// One repetition of a row.
+/// The first line.
 #[derive(Debug, Deserialize, Serialize)]
-struct Entry {
-    row: usize,
-    round: usize,
-    answer: Answer,
+pub struct Head {
+    pub run: Run,
+    pub conditions: Conditions,
+}
+
+/// Any other line.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+enum Line {
+    /// One repetition of a row.
+    Repetition {
+        row: usize,
+        round: usize,
+        answer: Answer,
+    },
+    Counters {
+        counters: Counters,
+    },
+}
+
+/// What the library has counted.
+pub type Counters = BTreeMap<String, u64>;
+
+/// By row and round.
+type Answers = BTreeMap<(usize, usize), Answer>;
+
+/// What there is in a journal.
+#[derive(Debug)]
+pub struct Recorded {
+    pub head: Head,
+    answers: Answers,
+    pub counters: Counters,
+}
+
+impl Recorded {
+    /// The samples of each row, by what they are of, in the order of the rounds.
+    pub fn samples(&self) -> BTreeMap<(usize, String), Vec<u64>> {
+        let mut samples = BTreeMap::<_, Vec<u64>>::new();
+        for (&(row, _), answer) in &self.answers {
+            for (what, values) in answer {
+                let key = (row, what.clone());
+                samples.entry(key).or_default().extend(values);
+            }
+        }
+        samples
+    }
+
+    /// How many rounds came to their end.
+    pub fn rounds(&self) -> usize {
+        let rows = || self.head.run.cells.iter().enumerate();
+        let is_done = |&round: &usize| {
+            rows().all(|(row, cell)| {
+                !plan::is_due(cell, round) || self.answers.contains_key(&(row, round))
+            })
+        };
+        // A round in which nothing is due is none.
+        let last = self.answers.keys().map(|&(_, round)| round + 1).max();
+        (0..last.unwrap_or(0)).take_while(is_done).count()
+    }
+}
+
+/// Reads a journal, up to where it was cut off, if it was.
+pub fn read(file: impl BufRead) -> io::Result<Recorded> {
+    let mut lines = file.lines();
+    let head = lines.next().transpose()?.unwrap_or_default();
+    let mut recorded = Recorded {
+        head: serde_json::from_str(&head)?,
+        answers: BTreeMap::new(),
+        counters: BTreeMap::new(),
+    };
+    for line in lines {
+        // The last one may have been cut off.
+        match serde_json::from_str(&line?) {
+            Ok(Line::Repetition { row, round, answer }) => {
+                recorded.answers.insert((row, round), answer);
+            }
+            Ok(Line::Counters { counters }) => recorded.counters = counters,
+            Err(_) => break,
+        }
+    }
+    Ok(recorded)
 }
 
 /// The journal of a run.
 pub struct Journal<W: Write> {
     file: W,
-    /// By row and round.
-    done: BTreeMap<(usize, usize), Answer>,
+    head: Head,
+    done: Answers,
 }
 
 impl<W: Write> Journal<W> {
     /// Begins a journal in `file`, with what there is in `before` if that is of the same run but for the
     /// seed, which is taken over.
-    pub fn begin(mut file: W, run: &mut Run, before: Option<impl BufRead>) -> io::Result<Self> {
+    pub fn begin(mut file: W, mut head: Head, before: Option<impl BufRead>) -> io::Result<Self> {
         let mut done = BTreeMap::new();
-        if let Some(before) = before {
-            let mut lines = before.lines();
-            let head = lines.next().transpose()?.unwrap_or_default();
-            let head = serde_json::from_str::<Run>(&head);
-            if let Ok(head) = head {
-                let seed = head.seed;
-                if (Run {
-                    seed,
-                    ..run.clone()
-                }) == head
-                {
-                    run.seed = seed;
-                    for line in lines {
-                        // The last one may have been cut off.
-                        let Ok(entry) = serde_json::from_str::<Entry>(&line?) else {
-                            break;
-                        };
-                        done.insert((entry.row, entry.round), entry.answer);
-                    }
-                }
+        if let Some(Ok(before)) = before.map(read) {
+            let seed = before.head.run.seed;
+            let run = head.run.clone();
+            if (Run { seed, ..run }) == before.head.run {
+                head.run.seed = seed;
+                head.conditions.seed = seed;
+                done = before.answers;
             }
         }
-        writeln!(file, "{}", serde_json::to_string(run)?)?;
+        writeln!(file, "{}", serde_json::to_string(&head)?)?;
         for (&(row, round), answer) in &done {
             let answer = answer.clone();
-            write_entry(&mut file, Entry { row, round, answer })?;
+            write_line(&mut file, &Line::Repetition { row, round, answer })?;
         }
-        Ok(Self { file, done })
+        Ok(Self { file, head, done })
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     /// What is known of a repetition.
@@ -88,21 +161,18 @@ impl<W: Write> Journal<W> {
 
     /// Notes a repetition.
     pub fn note(&mut self, row: usize, round: usize, answer: Answer) -> io::Result<()> {
-        write_entry(
-            &mut self.file,
-            Entry {
-                row,
-                round,
-                answer: answer.clone(),
-            },
-        )?;
-        self.done.insert((row, round), answer);
-        Ok(())
+        self.done.insert((row, round), answer.clone());
+        write_line(&mut self.file, &Line::Repetition { row, round, answer })
+    }
+
+    /// Notes what the library has counted, at the end of the run.
+    pub fn note_counters(&mut self, counters: Counters) -> io::Result<()> {
+        write_line(&mut self.file, &Line::Counters { counters })
     }
 }
 
-fn write_entry(file: &mut impl Write, entry: Entry) -> io::Result<()> {
-    let mut line = serde_json::to_string(&entry)?;
+fn write_line(file: &mut impl Write, line: &Line) -> io::Result<()> {
+    let mut line = serde_json::to_string(line)?;
     line.push('\n');
     // In one go, so that an interruption leaves no more than one line unfinished.
     file.write_all(line.as_bytes())
@@ -125,8 +195,8 @@ mod tests {
     use super::*;
     use crate::plan::{self, Extent};
 
-    fn run(seed: u64) -> Run {
-        Run {
+    fn head(seed: u64) -> Head {
+        let run = Run {
             kernel_release: "7.3.4".into(),
             kernel_config: "plain".into(),
             accelerator: "tcg".into(),
@@ -134,17 +204,23 @@ mod tests {
             icount: false,
             seed,
             cells: plan::cells(Extent::Short, false, |_| true),
-        }
+        };
+        let conditions = Conditions {
+            seed,
+            ..Conditions::of_tests()
+        };
+        Head { run, conditions }
     }
 
     fn answer(value: u64) -> Answer {
         Answer::from([("munmap".to_string(), vec![value])])
     }
 
+    const NOTHING: Option<&[u8]> = None;
+
     fn interrupted() -> Vec<u8> {
         let mut file = Vec::new();
-        let none = None::<&[u8]>;
-        let mut journal = Journal::begin(&mut file, &mut run(7), none).unwrap();
+        let mut journal = Journal::begin(&mut file, head(7), NOTHING).unwrap();
         journal.note(0, 0, answer(1)).unwrap();
         journal.note(1, 0, answer(2)).unwrap();
         file
@@ -154,16 +230,15 @@ mod tests {
     fn a_run_goes_on_where_it_was_interrupted() {
         let before = interrupted();
         let mut after = Vec::new();
-        let mut again = run(8);
-        let mut journal = Journal::begin(&mut after, &mut again, Some(&*before)).unwrap();
-        assert_eq!(again.seed, 7);
+        let mut journal = Journal::begin(&mut after, head(8), Some(&*before)).unwrap();
+        assert_eq!(journal.head().run.seed, 7);
         assert_eq!(journal.get(1, 0), Some(&answer(2)));
         assert_eq!(journal.get(2, 0), None);
         journal.note(2, 0, answer(3)).unwrap();
         assert_eq!(journal.len(), 3);
 
         let mut last = Vec::new();
-        let journal = Journal::begin(&mut last, &mut run(9), Some(&*after)).unwrap();
+        let journal = Journal::begin(&mut last, head(9), Some(&*after)).unwrap();
         assert_eq!(journal.len(), 3);
         assert_eq!(last, after);
     }
@@ -172,8 +247,12 @@ mod tests {
     fn a_line_that_was_cut_off_is_measured_again() {
         let mut before = interrupted();
         before.truncate(before.len() - 5);
+        assert_eq!(
+            read(&*before).unwrap().samples()[&(0, "munmap".into())],
+            [1]
+        );
         let mut after = Vec::new();
-        let journal = Journal::begin(&mut after, &mut run(7), Some(&*before)).unwrap();
+        let journal = Journal::begin(&mut after, head(7), Some(&*before)).unwrap();
         assert_eq!(journal.len(), 1);
         assert!(after.ends_with(b"\n"));
     }
@@ -181,17 +260,35 @@ mod tests {
     #[test]
     fn another_run_is_not_continued() {
         let before = interrupted();
-        let mut other = run(8);
-        other.accelerator = "kvm".into();
+        let mut other = head(8);
+        other.run.accelerator = "kvm".into();
         let mut after = Vec::new();
-        let journal = Journal::begin(&mut after, &mut other, Some(&*before)).unwrap();
+        let journal = Journal::begin(&mut after, other, Some(&*before)).unwrap();
         assert_eq!(journal.len(), 0);
-        assert_eq!(other.seed, 8);
+        assert_eq!(journal.head().run.seed, 8);
         for nonsense in [&b""[..], b"\n", b"{}\n", b"\xff\xfe"] {
             let mut after = Vec::new();
-            let before = Some(nonsense);
-            let journal = Journal::begin(&mut after, &mut run(8), before);
-            assert!(journal.map_or(true, |journal| journal.len() == 0));
+            let journal = Journal::begin(&mut after, head(8), Some(nonsense)).unwrap();
+            assert_eq!(journal.len(), 0);
         }
+    }
+
+    #[test]
+    fn what_was_recorded_is_read() {
+        let rows = head(1).run.cells.len();
+        let mut file = Vec::new();
+        let mut journal = Journal::begin(&mut file, head(1), NOTHING).unwrap();
+        for row in 0..rows {
+            journal.note(row, 0, answer(row as u64)).unwrap();
+        }
+        journal.note(0, 1, answer(100)).unwrap();
+        let counters = Counters::from([("queued".to_string(), 3)]);
+        journal.note_counters(counters.clone()).unwrap();
+        let recorded = read(&*file).unwrap();
+        // The second round was not ended.
+        assert_eq!(recorded.rounds(), 1);
+        assert_eq!(recorded.samples()[&(0, "munmap".into())], [0, 100]);
+        assert_eq!(recorded.counters, counters);
+        assert_eq!(read(&*interrupted()).unwrap().rounds(), 0);
     }
 }

@@ -16,7 +16,7 @@ mod subject;
 mod uapi;
 
 use clap::Parser;
-use journal::{Journal, Run};
+use journal::{Counters, Head, Journal, Run};
 use plan::{Extent, Measure};
 use report::{Conditions, Report};
 use stats::Summary;
@@ -40,7 +40,7 @@ struct Options {
     #[arg(long, value_enum, default_value_t)]
     extent: Extent,
 
-    /// How often each row of the tables is measured.
+    /// How often each row of the tables is measured, at most.
     #[arg(long, default_value_t = 100)]
     rounds: usize,
 
@@ -48,9 +48,9 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     warm_up: usize,
 
-    /// Begin no round after so many seconds; then there are fewer, of all rows alike.
-    #[arg(long, default_value_t = 600)]
-    seconds: u64,
+    /// End after so many seconds, with what is measured by then; without it, when all rounds are done.
+    #[arg(long)]
+    seconds: Option<u64>,
 
     /// Of the order within the rounds, and of the confidence intervals; by the clock if not given.
     #[arg(long)]
@@ -64,21 +64,21 @@ struct Options {
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Measure>,
 
-    /// Where to write the results for programs.
-    #[arg(long)]
-    json: Option<PathBuf>,
-
-    /// Where to note every repetition as it comes.
-    #[arg(long)]
+    /// Where every repetition is noted as it comes.
+    #[arg(long, required_unless_present_any = ["report", "tsc_khz", "subject"])]
     journal: Option<PathBuf>,
 
     /// The journal of a run that was interrupted, to go on with.
     #[arg(long, requires = "journal")]
     resume: Option<PathBuf>,
 
-    /// Measure nothing, but see whether there is all in this file that should be.
-    #[arg(long, conflicts_with = "json")]
-    check: Option<PathBuf>,
+    /// Measure nothing, but print the tables of what is in this journal.
+    #[arg(long, conflicts_with = "journal")]
+    report: Option<PathBuf>,
+
+    /// Where the report also writes the results for programs.
+    #[arg(long, requires = "report")]
+    json: Option<PathBuf>,
 
     /// Measure nothing, but print how many thousand times a second the TSC ticks.
     #[arg(long, hide = true)]
@@ -107,11 +107,15 @@ fn run(options: &Options) -> Result<()> {
         println!("{}", device::tsc_khz());
         return Ok(());
     }
-    if let Some(path) = &options.check {
-        let report: Report = serde_json::from_slice(&fs::read(path)?)?;
-        return Ok(report.check()?);
+    if let Some(path) = &options.report {
+        return report(path, options.json.as_deref());
     }
+    measure(options)
+}
 
+/// Measures, and notes it in the journal.
+fn measure(options: &Options) -> Result<()> {
+    let mut budget = Budget::new(options);
     let mut subjects = BTreeMap::new();
     let mut absent = Vec::new();
     let others = [plan::FLOOR, plan::NORMAL, plan::EXPEDITED];
@@ -127,8 +131,8 @@ fn run(options: &Options) -> Result<()> {
         cells.retain(|cell| options.only.contains(&cell.measure));
     }
 
-    let mut conditions = conditions(options, absent)?;
-    let mut run = Run {
+    let conditions = conditions(options, absent)?;
+    let run = Run {
         kernel_release: conditions.kernel_release.clone(),
         kernel_config: conditions.kernel_config.clone(),
         accelerator: conditions.accelerator.clone(),
@@ -137,107 +141,119 @@ fn run(options: &Options) -> Result<()> {
         seed: conditions.seed,
         cells,
     };
-    let file: Box<dyn std::io::Write> = match &options.journal {
-        Some(path) => Box::new(File::create(path)?),
-        None => Box::new(std::io::sink()),
-    };
+    let path = options.journal.as_ref().ok_or("there is no journal")?;
     let before = match &options.resume {
         Some(path) => journal::open(path)?,
         None => None,
     };
-    let mut journal = Journal::begin(file, &mut run, before)?;
+    let mut journal = Journal::begin(File::create(path)?, Head { run, conditions }, before)?;
     if journal.len() > 0 {
         eprintln!("odp-bench: {} repetitions are known", journal.len());
     }
-    conditions.seed = run.seed;
-    let cells = run.cells;
+    let Run { seed, cells, .. } = journal.head().run.clone();
 
-    let mut samples = BTreeMap::<(usize, String), Vec<u64>>::new();
-    let mut progress = Progress::new(options);
-    for number in 0..options.warm_up + options.rounds {
-        if !progress.round(number) {
-            break;
-        }
+    let mut number = 0;
+    'rounds: while number < options.warm_up + options.rounds {
+        budget.say(number);
         // Warming up again is part of going on.
         let counted = number.checked_sub(options.warm_up);
-        for row in plan::round(cells.len(), run.seed, number) {
+        for row in plan::round(cells.len(), seed, number) {
             let cell = &cells[row];
             if !plan::is_due(cell, counted.unwrap_or(0))
                 || (counted.is_none() && !plan::warms_up(cell))
+                || counted.is_some_and(|round| journal.get(row, round).is_some())
             {
                 continue;
             }
-            let known = counted.and_then(|round| journal.get(row, round));
-            let answer = match known {
-                Some(answer) => answer.clone(),
-                None => {
-                    let subject = subjects
-                        .get_mut(&*cell.arm)
-                        .ok_or("an arm without a process")?;
-                    let answer = subject.ask(cell).map_err(|e| format!("{cell}: {e}"))?;
-                    if let Some(round) = counted {
-                        journal.note(row, round, answer.clone())?;
-                    }
-                    answer
-                }
-            };
-            if counted.is_some() {
-                for (what, values) in answer {
-                    samples.entry((row, what)).or_default().extend(values);
-                }
+            if counted.is_none() && budget.is_warm() {
+                number = options.warm_up;
+                continue 'rounds;
+            }
+            if budget.is_over() {
+                break 'rounds;
+            }
+            let subject = subjects
+                .get_mut(&*cell.arm)
+                .ok_or("an arm without a process")?;
+            let answer = subject.ask(cell).map_err(|e| format!("{cell}: {e}"))?;
+            if let Some(round) = counted {
+                journal.note(row, round, answer)?;
             }
         }
-        conditions.rounds = counted.map_or(0, |round| round + 1);
+        number += 1;
     }
     // The counters are gone with the last of those who are counted.
-    let counters = counters(Path::new("/sys/kernel/debug/odp"))?;
-    for subject in subjects.into_values() {
-        subject.end()?;
-    }
+    journal.note_counters(counters(Path::new("/sys/kernel/debug/odp"))?)?;
+    subjects.into_values().try_for_each(Subject::end)?;
+    Ok(())
+}
 
-    let mut rng = fastrand::Rng::with_seed(conditions.seed);
-    let report = Report::new(conditions, samples, &cells, counters, &mut rng);
+/// Makes the tables of what is in a journal, whether or not that was ended.
+fn report(path: &Path, json: Option<&Path>) -> Result<()> {
+    let file = journal::open(path)?.ok_or("nothing was measured: there is no journal")?;
+    let report = Report::of(journal::read(file)?);
     print!("{report}");
-    if let Some(path) = &options.json {
+    if let Some(path) = json {
         fs::write(path, serde_json::to_string(&report)? + "\n")?;
     }
     Ok(report.check()?)
 }
 
-/// Says on standard error how far it is, and for how long it will take.
-struct Progress {
-    begin: Instant,
-    said: Instant,
+/// How much time there is, and for how much of what it is enough.
+struct Budget {
+    began: Instant,
+    limit: Option<Duration>,
     rounds: usize,
-    limit: Duration,
+    said: Instant,
+    last: Instant,
+    longest: Duration,
 }
 
-impl Progress {
-    const EVERY: Duration = Duration::from_secs(10);
+impl Budget {
+    /// What is not counted takes one part in so many, at most.
+    const WARM_UP: u32 = 4;
+    const SAY_EVERY: Duration = Duration::from_secs(10);
 
     fn new(options: &Options) -> Self {
+        let began = Instant::now();
         Self {
-            begin: Instant::now(),
-            said: Instant::now(),
+            began,
+            limit: options.seconds.map(Duration::from_secs),
             rounds: options.warm_up + options.rounds,
-            limit: Duration::from_secs(options.seconds),
+            said: began,
+            last: began,
+            longest: Duration::ZERO,
         }
     }
 
-    /// Before each round; whether there is time for it.
-    fn round(&mut self, number: usize) -> bool {
-        let spent = self.begin.elapsed();
-        if number > 0 && self.said.elapsed() >= Self::EVERY {
-            self.said = Instant::now();
-            let left = spent.mul_f64((self.rounds - number) as f64 / number as f64);
-            let left = left.min(self.limit.saturating_sub(spent));
-            eprintln!(
-                "odp-bench: round {number} of {}, {} s left",
-                self.rounds,
-                left.as_secs()
-            );
+    /// Says on standard error, now and then, how far it is and for how long it will take.
+    fn say(&mut self, done: usize) {
+        if done == 0 || self.said.elapsed() < Self::SAY_EVERY {
+            return;
         }
-        spent < self.limit
+        self.said = Instant::now();
+        let spent = self.began.elapsed();
+        let mut left = spent.mul_f64(self.rounds.saturating_sub(done) as f64 / done as f64);
+        if let Some(limit) = self.limit {
+            left = left.min(limit.saturating_sub(spent));
+        }
+        let (rounds, left) = (self.rounds, left.as_secs());
+        eprintln!("odp-bench: {done} of at most {rounds} rounds done, {left} s left");
+    }
+
+    /// Whether enough time was spent on what is not counted.
+    fn is_warm(&self) -> bool {
+        self.limit
+            .is_some_and(|limit| self.began.elapsed() >= limit / Self::WARM_UP)
+    }
+
+    /// Whether there is no time for another repetition. To be asked before each: the next may take as long as
+    /// the longest so far.
+    fn is_over(&mut self) -> bool {
+        self.longest = self.longest.max(self.last.elapsed());
+        self.last = Instant::now();
+        self.limit
+            .is_some_and(|limit| self.began.elapsed() + self.longest > limit)
     }
 }
 
@@ -288,7 +304,7 @@ fn conditions(options: &Options, absent: Vec<String>) -> Result<Conditions> {
 }
 
 /// Adds up what the library has counted, in all mirrors there are.
-fn counters(directory: &Path) -> Result<BTreeMap<String, u64>> {
+fn counters(directory: &Path) -> Result<Counters> {
     let mut sums = BTreeMap::new();
     for entry in fs::read_dir(directory).map_err(|e| format!("{}: {e}", directory.display()))? {
         for line in fs::read_to_string(entry?.path())?.lines() {

@@ -344,7 +344,9 @@ int main(int argc, char **argv)
 	};
 	size_t i;
 
-	where = map(PAGE);
+	progress = map(PAGE);
+	/* Each sample at once: what there is when a run is interrupted counts. */
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (argv++; argc > 2 && !strncmp(*argv, "--", 2); argc -= 2, argv += 2) {
 		if (!strcmp(*argv, "--rounds"))
 			rounds = strtoul(argv[1], NULL, 0);
