@@ -123,7 +123,7 @@ static void compare(void)
 int main(int argc, char **argv)
 {
 	bool before = argc > 1 && !strcmp(argv[1], "--before");
-	struct test test = { "compare", compare, 0 };
+	struct test test = { "compare", compare };
 	char *arguments[3] = { argv[0], before ? argv[1] : NULL };
 	uint64_t seed;
 
@@ -137,6 +137,5 @@ int main(int argc, char **argv)
 	seed = argc > 1 ? strtoull(argv[1], NULL, 0) : now_ns();
 	printf("# seed %lu\n", seed);
 	random_state = seed | 1;
-	test.seconds = 120 + cases / 2;
 	return run_tests(&test, 1, 1 + before, arguments);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Runs tests, each in a process and against a clock, and prints KTAP. What the kernel reports
- * during a test fails it. With --before, it is the other way round: each has to fail. Named tests
+ * Runs tests, each in a process, and prints KTAP. A test hangs if it says no more where it is (at())
+ * for as long as ODP_LIMIT says, in seconds. What the kernel reports during a test fails it. With --before, it is the other way round: each has to fail. Named tests
  * are run alone, and after names that begin with a dash, all but those.
  */
 
@@ -17,7 +17,6 @@
 struct test {
 	const char *name;
 	void (*run)(void);
-	int seconds;
 };
 
 /* As the log's lines begin, or go on, when the kernel has something to complain about. */
@@ -72,22 +71,30 @@ static void print_threads(pid_t pid)
 	globfree(&stacks);
 }
 
-/* Whether CHILD ended in time, and how. */
+/*
+ * Whether CHILD ended, and how; not if it has said nothing for SECONDS. Prints now and then where it is,
+ * for those who wait for all of this.
+ */
 static bool wait_status(pid_t child, int seconds, int *status)
 {
-	uint64_t deadline = now_ms() + seconds * 1000ULL;
+	uint64_t moved = now_ms(), said = moved;
+	unsigned long steps = progress->steps;
 	sigset_t signals;
-	struct timespec left;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGCHLD);
 	while (waitpid(child, status, WNOHANG) == 0) {
-		int64_t ms = deadline - now_ms();
-
-		if (ms <= 0)
+		sigtimedwait(&signals, NULL, &(struct timespec) { .tv_sec = 1 });
+		if (steps != progress->steps) {
+			steps = progress->steps;
+			moved = now_ms();
+		} else if (now_ms() - moved >= seconds * 1000ULL) {
 			return false;
-		left = (struct timespec) { ms / 1000, ms % 1000 * 1000000 };
-		sigtimedwait(&signals, NULL, &left);
+		}
+		if (moved > said && now_ms() - said >= 20000) {
+			said = now_ms();
+			printf("# at %s\n", where);
+		}
 	}
 	return true;
 }
@@ -110,11 +117,11 @@ static bool run_test(const struct test *test, int number, bool before, int kmsg)
 		test->run();
 		_exit(0);
 	}
-	hung = !wait_status(child, test->seconds, &status);
+	hung = !wait_status(child, limit_seconds(), &status);
 	if (hung) {
 		print_threads(child);
 		kill(child, SIGKILL);
-		if (!wait_status(child, 30, &status)) {
+		if (!wait_status(child, limit_seconds(), &status)) {
 			printf("# it cannot be killed either\n");
 			print_threads(child);
 		}
@@ -122,9 +129,10 @@ static bool run_test(const struct test *test, int number, bool before, int kmsg)
 	kernel_report(kmsg, report, sizeof(report));
 
 	if (hung)
-		snprintf(why, sizeof(why), "no end after %d s, at: %s", test->seconds, where);
+		snprintf(why, sizeof(why), "hangs, after %d s at: %.256s", limit_seconds(),
+			 where);
 	else if (WIFSIGNALED(status))
-		snprintf(why, sizeof(why), "%s at: %s", strsignal(WTERMSIG(status)), where);
+		snprintf(why, sizeof(why), "%s at: %.256s", strsignal(WTERMSIG(status)), where);
 	else if (*report)
 		snprintf(why, sizeof(why), "kernel: %s", report);
 	else
@@ -191,8 +199,8 @@ static inline int run_tests(const struct test *tests, size_t n, int argc, char *
 		chosen += is_chosen(tests[t].name, names);
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	where = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	must(where != MAP_FAILED);
+	progress = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	must(progress != MAP_FAILED);
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	must(kmsg >= 0);
 	must(lseek(kmsg, 0, SEEK_END) >= 0);

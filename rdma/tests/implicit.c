@@ -82,8 +82,11 @@ static void constant_time(void)
 	much = registrations_ms(n);
 	printf("# %d registrations: %lu ms with little memory, %lu ms with 512 MiB more\n", n,
 	       little, much);
-	/* A walk of the page tables takes more than a hundred times as long. */
-	if (much > 2 * little)
+	/*
+	 * A walk of the page tables takes more than a hundred times as long. What other things the
+	 * machine does make no factor of ten, the least of five times.
+	 */
+	if (much > 10 * little)
 		fail("%d registrations take %lu ms with little memory, %lu ms with 512 MiB more",
 		     n, little, much);
 }
@@ -619,24 +622,24 @@ static void many(void)
 }
 
 static const struct test tests[] = {
-	{ "odp_caps", odp_caps, 60 },
-	{ "registration", registration, 120 },
-	{ "constant_time", constant_time, 240 },
-	{ "bad_registrations", bad_registrations, 60 },
-	{ "across_mappings", across_mappings, 240 },
-	{ "send_and_receive", send_and_receive, 120 },
-	{ "atomics", atomics, 120 },
-	{ "access_rights", access_rights, 120 },
-	{ "memory_window", memory_window, 120 },
-	{ "bounds", bounds, 240 },
-	{ "guesses", guesses, 480 },
-	{ "secret_memory", secret_memory, 120 },
-	{ "device_memory", device_memory, 120 },
-	{ "prefetch_memory", prefetch_memory, 240 },
-	{ "many", many, 120 },
-	{ "persistent_window", persistent_window, 120 },
+	{ "odp_caps", odp_caps },
+	{ "registration", registration },
+	{ "constant_time", constant_time },
+	{ "bad_registrations", bad_registrations },
+	{ "across_mappings", across_mappings },
+	{ "send_and_receive", send_and_receive },
+	{ "atomics", atomics },
+	{ "access_rights", access_rights },
+	{ "memory_window", memory_window },
+	{ "bounds", bounds },
+	{ "guesses", guesses },
+	{ "secret_memory", secret_memory },
+	{ "device_memory", device_memory },
+	{ "prefetch_memory", prefetch_memory },
+	{ "many", many },
+	{ "persistent_window", persistent_window },
 	/* If it hangs, what it has made is there for good, so it is the last. */
-	{ "window_outlives_queue_pair", window_outlives_queue_pair, 60 },
+	{ "window_outlives_queue_pair", window_outlives_queue_pair },
 };
 
 int main(int argc, char **argv)

@@ -560,17 +560,17 @@ static void unload_under_traffic(void)
 }
 
 static const struct test tests[] = {
-	{ "owner_exits", owner_exits, 120 },
-	{ "owner_becomes_another", owner_becomes_another, 120 },
-	{ "killed_with_mr", killed_with_mr, 240 },
-	{ "killed_without_mr", killed_without_mr, 240 },
-	{ "fault_stands_still", fault_stands_still, 240 },
-	{ "fault_in_what_goes", fault_in_what_goes, 120 },
-	{ "dereg_under_traffic", dereg_under_traffic, 240 },
-	{ "unload_under_traffic", unload_under_traffic, 120 },
-	{ "bind_during_dereg", bind_during_dereg, 240 },
-	{ "fault_at_limit", fault_at_limit, 240 },
-	{ "killed_at_limit", killed_at_limit, 240 },
+	{ "owner_exits", owner_exits },
+	{ "owner_becomes_another", owner_becomes_another },
+	{ "killed_with_mr", killed_with_mr },
+	{ "killed_without_mr", killed_without_mr },
+	{ "fault_stands_still", fault_stands_still },
+	{ "fault_in_what_goes", fault_in_what_goes },
+	{ "dereg_under_traffic", dereg_under_traffic },
+	{ "unload_under_traffic", unload_under_traffic },
+	{ "bind_during_dereg", bind_during_dereg },
+	{ "fault_at_limit", fault_at_limit },
+	{ "killed_at_limit", killed_at_limit },
 };
 
 int main(int argc, char **argv)

@@ -670,30 +670,25 @@ static void forked_device(void)
 }
 
 static struct test tests[] = {
-	{ "churn", churn, 0 },
-	{ "reuse", reuse, 0 },
-	{ "limit", limit, 240 },
-	{ "large_parts", large_parts, 240 },
-	{ "small_parts", small_parts, 240 },
-	{ "moved", moved, 120 },
-	{ "discarded", discarded, 120 },
-	{ "protection", protection, 120 },
-	{ "copied_on_write", copied_on_write, 120 },
-	{ "pressure", pressure, 0 },
-	{ "replaced_under_traffic", replaced_under_traffic, 0 },
-	{ "unmapped_under_traffic", unmapped_under_traffic, 0 },
-	{ "huge_pages", huge_pages, 120 },
-	{ "forked_memory", forked_memory, 120 },
-	{ "forked_device", forked_device, 120 },
+	{ "churn", churn },
+	{ "reuse", reuse },
+	{ "limit", limit },
+	{ "large_parts", large_parts },
+	{ "small_parts", small_parts },
+	{ "moved", moved },
+	{ "discarded", discarded },
+	{ "protection", protection },
+	{ "copied_on_write", copied_on_write },
+	{ "pressure", pressure },
+	{ "replaced_under_traffic", replaced_under_traffic },
+	{ "unmapped_under_traffic", unmapped_under_traffic },
+	{ "huge_pages", huge_pages },
+	{ "forked_memory", forked_memory },
+	{ "forked_device", forked_device },
 };
 
 int main(int argc, char **argv)
 {
-	size_t i;
-
 	take_option(&argc, argv, "--rounds", &rounds);
-	for (i = 0; i < sizeof(tests) / sizeof(*tests); i++)
-		if (!tests[i].seconds)
-			tests[i].seconds = 120 + rounds / 4;
 	return RUN_TESTS(tests, argc, argv);
 }

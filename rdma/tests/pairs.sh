@@ -4,7 +4,7 @@
 
 number=0 bad=0
 # Seconds that each of the two may take.
-patience=120
+patience=${ODP_LIMIT:-300}
 
 # listening PORT: waits until somebody listens there.
 listening() {

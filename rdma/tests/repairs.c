@@ -490,21 +490,21 @@ static void dereg_in_use(void)
 }
 
 static const struct test tests[] = {
-	{ "write_at_offset", write_at_offset, 120 },
-	{ "write_in_packets", write_in_packets, 120 },
-	{ "write_across_pages", write_across_pages, 120 },
-	{ "read_at_offset", read_at_offset, 120 },
-	{ "receive_at_offset", receive_at_offset, 120 },
-	{ "iova", iova, 120 },
-	{ "large", large, 240 },
-	{ "prefetch_pinned", prefetch_pinned, 120 },
-	{ "flush_large", flush_large, 240 },
-	{ "dirty_shmem", dirty_shmem, 120 },
-	{ "dirty_swapped", dirty_swapped, 120 },
-	{ "stale_page", stale_page, 120 },
-	{ "implicit_root", implicit_root, 120 },
+	{ "write_at_offset", write_at_offset },
+	{ "write_in_packets", write_in_packets },
+	{ "write_across_pages", write_across_pages },
+	{ "read_at_offset", read_at_offset },
+	{ "receive_at_offset", receive_at_offset },
+	{ "iova", iova },
+	{ "large", large },
+	{ "prefetch_pinned", prefetch_pinned },
+	{ "flush_large", flush_large },
+	{ "dirty_shmem", dirty_shmem },
+	{ "dirty_swapped", dirty_swapped },
+	{ "stale_page", stale_page },
+	{ "implicit_root", implicit_root },
 	/* Without the repair the MR is freed under its user, so it is the last. */
-	{ "dereg_in_use", dereg_in_use, 240 },
+	{ "dereg_in_use", dereg_in_use },
 };
 
 int main(int argc, char **argv)

@@ -29,15 +29,30 @@
 #include "advise.h"
 
 #define PAGE 4096UL
-/* Longer than any operation takes in an emulated debug kernel that is busy. */
-#define PATIENCE_MS 60000
+/* Longer than any operation takes on a machine however busy, and shorter than a test may say nothing. */
+#define PATIENCE_MS (limit_seconds() * 500)
 
 enum { FAILED = 1, BROKEN = 2 };
 
-/* Shared with the parent, which prints it when a test hangs or crashes. */
-static char *where;
+/* After how many seconds something hangs: see vm/limits.sh. */
+static inline int limit_seconds(void)
+{
+	const char *limit = getenv("ODP_LIMIT");
 
-#define at(...) snprintf(where, PAGE, __VA_ARGS__)
+	return limit ? atoi(limit) : 300;
+}
+
+/* Shared with the parent, which sees whether a test moves, and prints where it hangs or crashes. */
+static struct {
+	unsigned long steps;
+	char where[PAGE - sizeof(unsigned long)];
+} *progress;
+
+#define where (progress->where)
+#define at(...) do {									\
+	snprintf(where, sizeof(where), __VA_ARGS__);					\
+	__atomic_add_fetch(&progress->steps, 1, __ATOMIC_RELAXED);			\
+} while (0)
 
 static _Noreturn void finish(int status, const char *fmt, ...)
 {

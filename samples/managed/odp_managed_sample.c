@@ -63,13 +63,16 @@ struct context {
 	wait_queue_head_t go;
 };
 
+/* Longer than any test takes to go on, on whatever machine. */
+#define STALL_LIMIT (600 * HZ)
+
 /* Where a test may want to do something meanwhile. */
 static void stall(struct context *ctx, u64 place)
 {
 	if (!(READ_ONCE(ctx->stall) & place))
 		return;
 	atomic_inc(&ctx->stalled);
-	wait_event_timeout(ctx->go, !(READ_ONCE(ctx->stall) & place), 20 * HZ);
+	wait_event_timeout(ctx->go, !(READ_ONCE(ctx->stall) & place), STALL_LIMIT);
 	atomic_dec(&ctx->stalled);
 }
 

@@ -20,7 +20,7 @@ use kernel::{
 };
 
 /// Nobody waits longer, so that no user can block anything for good.
-const LONGEST_MS: u32 = 20_000;
+pub(crate) const LONGEST_MS: u32 = 600_000;
 
 /// Lets tasks pass, unless it is closed.
 #[pin_data]

@@ -187,11 +187,14 @@ struct odp_mirror_park {
 	__u64 place;
 };
 
+/* The longest that a task waits, whoever it waits for. */
+#define ODP_MIRROR_LONGEST_MS 600000
+
 /**
  * struct odp_mirror_wait - wait until tasks wait
  * @place: one of &enum odp_mirror_place
  * @tasks: how many tasks there must be at least
- * @timeout_ms: when to give up; at most a minute
+ * @timeout_ms: when to give up; at most %ODP_MIRROR_LONGEST_MS
  */
 struct odp_mirror_wait {
 	__u64 place;

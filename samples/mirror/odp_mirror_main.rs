@@ -358,7 +358,7 @@ impl OpenFile {
             _ => return Err(EINVAL),
         };
         let timeout_ms = u32::try_from(wait.timeout_ms).map_err(|_| EINVAL)?;
-        if timeout_ms > 60_000 {
+        if timeout_ms > gate::LONGEST_MS {
             return Err(EINVAL);
         }
         gate.wait_for(wait.tasks, timeout_ms)

@@ -569,8 +569,7 @@ static void *keep_storing(void *arg)
 
 TEST_F(mirror, no_store_goes_astray)
 {
-	const long deadline = now_ms() + 5000;
-	const int others = 4;
+	const int rounds = 300, others = 4;
 	struct storer storer = { .fd = self->fd };
 	uint64_t seen = 0;
 
@@ -578,7 +577,8 @@ TEST_F(mirror, no_store_goes_astray)
 	ASSERT_NE(NULL, storer.mem);
 	ASSERT_EQ(0, mirror_insert(self->fd, storer.mem, self->page));
 	ASSERT_EQ(0, pthread_create(&storer.thread, NULL, keep_storing, &storer));
-	for (int i = 0; now_ms() < deadline; i++) {
+	for (int i = 0; i < rounds; i++) {
+		const long deadline = now_ms() + PATIENCE_MS;
 		uint64_t stored;
 		char *mem;
 

@@ -110,7 +110,7 @@ TEST_F(mirror, values)
 	EXPECT_EQ(-EINVAL, mirror_park(self->fd, mem, ODP_MIRROR_IN_CALLBACK));
 	EXPECT_EQ(-EINVAL, mirror_unpark(self->fd, ODP_MIRROR_IN_CALLBACK));
 	EXPECT_EQ(-EINVAL, mirror_ioctl(self->fd, ODP_MIRROR_WAIT, &wait));
-	wait = (struct odp_mirror_wait){ .tasks = 1, .timeout_ms = 60001 };
+	wait = (struct odp_mirror_wait){ .tasks = 1, .timeout_ms = ODP_MIRROR_LONGEST_MS + 1 };
 	EXPECT_EQ(-EINVAL, mirror_ioctl(self->fd, ODP_MIRROR_WAIT, &wait));
 	wait.timeout_ms = 1;
 	EXPECT_EQ(-ETIMEDOUT, mirror_ioctl(self->fd, ODP_MIRROR_WAIT, &wait));

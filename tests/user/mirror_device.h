@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -29,8 +30,31 @@
 
 #define MIRROR_DEVICE "/dev/odp_mirror"
 
-/* Longer than anything should take that is waited for, shorter than a test's timeout. */
-#define PATIENCE_MS 15000
+/* After how many seconds a test hangs: see vm/limits.sh. */
+static inline int limit_seconds(void)
+{
+	const char *limit = getenv("ODP_LIMIT");
+
+	return limit ? atoi(limit) : 300;
+}
+
+/* How long something is waited for: half of that, and no longer than the device does. */
+static inline long patience_ms(void)
+{
+	long patience = limit_seconds() * 500L;
+
+	return patience < ODP_MIRROR_LONGEST_MS ? patience : ODP_MIRROR_LONGEST_MS;
+}
+
+#define PATIENCE_MS patience_ms()
+
+/* The harness would have the same limit on any machine. Runs after the tests have been registered. */
+static void __attribute__((constructor)) mirror_limit_tests(void)
+{
+	for (struct __fixture_metadata *f = __fixture_list; f; f = f->next)
+		for (struct __test_metadata *t = f->tests; t; t = t->next)
+			t->timeout = limit_seconds();
+}
 
 static inline int mirror_ioctl(int fd, unsigned long cmd, void *arg)
 {

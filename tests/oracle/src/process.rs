@@ -15,7 +15,7 @@ pub struct Process {
 }
 
 /// How long it may take a process to stop.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the thread that has the device touch the memory is called (samples/preload).
 const TOUCHING: &str = "odp-preload";
