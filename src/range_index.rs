@@ -52,6 +52,15 @@ const RUN: usize = 32;
 /// How many entries a walk looks at before others may change the index.
 const STEPS: usize = 1024;
 
+/// Makes the lock of the writers of an index.
+///
+/// Not generic and not inlined: what is compiled into a user's module gives a lock a name in that
+/// module's text, and lockdep a class with as many names as there are users.
+#[inline(never)]
+fn new_writers() -> impl PinInit<Mutex<()>> {
+    new_mutex!((), "RangeIndex::writers")
+}
+
 /// An entry of the tree, and the bytes that it is at, inclusive.
 #[derive(Clone, Copy)]
 struct Entry {
@@ -203,7 +212,7 @@ impl<T> RangeIndex<T> {
             tree <- Opaque::ffi_init(|slot| unsafe {
                 bindings::mt_init_flags(slot, bindings::MT_FLAGS_USE_RCU)
             }),
-            writers <- new_mutex!((), "RangeIndex::writers"),
+            writers <- new_writers(),
             _entries: PhantomData,
         })
     }

@@ -54,6 +54,15 @@ pub struct odp_request {
 
 pub use odp_request as Request;
 
+/// Makes the lock of a request.
+///
+/// Not inlined: an initialiser is compiled into the module that uses it, and would give the lock a name
+/// in that module's text, and lockdep a class with as many names as there are users.
+#[inline(never)]
+fn new_lock() -> impl PinInit<SpinLock<()>> {
+    new_spinlock!((), "odp::Request")
+}
+
 /// A value that its owner's invariants give to one task at a time.
 pub(super) struct Guarded<V>(UnsafeCell<V>);
 
@@ -114,7 +123,7 @@ impl Request {
     /// Makes a request in the given state, on no list.
     pub(super) fn in_state(state: State) -> impl PinInit<Self> {
         pin_init!(Self {
-            lock <- new_spinlock!((), "odp::Request"),
+            lock <- new_lock(),
             word: Atomic::new(state.pack()),
             link: UnsafeCell::new(Link {
                 next: core::ptr::null_mut(),
