@@ -20,7 +20,10 @@ use super::{
         InvalidateScope,
         MayBlock, //
     },
-    module_ref::ModuleRef,
+    module_ref::{
+        ModuleRef,
+        Owner, //
+    },
     span::Span, //
 };
 use core::{
@@ -51,8 +54,7 @@ use kernel::{
         },
         Arc, //
     },
-    types::Opaque,
-    ModuleMetadata, //
+    types::Opaque, //
 };
 
 #[cfg(not(CONFIG_MMU_NOTIFIER))]
@@ -97,11 +99,68 @@ impl Event {
     }
 }
 
+/// What core mm calls for intervals with data of type `T`, and the module whose text that is, which is kept
+/// loaded while one is registered.
+///
+/// Made by [`invalidate_ops!`](crate::invalidate_ops), as a static item of the module.
+pub struct InvalidateOps<T> {
+    ops: bindings::mmu_interval_notifier_ops,
+    owner: Owner,
+    _data: PhantomData<fn(&T)>,
+}
+
+impl<T: Invalidate> InvalidateOps<T> {
+    /// Makes the table for `T`. Not to be called but by the macros that make static items.
+    ///
+    /// # Safety
+    ///
+    /// For the initialiser of a static item, with `THIS_MODULE` of the crate that has the item.
+    #[doc(hidden)]
+    pub const unsafe fn new(module: &ThisModule) -> Self {
+        Self {
+            ops: bindings::mmu_interval_notifier_ops {
+                invalidate: Some(Interval::<T>::invalidate_callback),
+                ..pin_init::zeroed()
+            },
+            // SAFETY: As required here.
+            owner: unsafe { Owner::new(module) },
+            _data: PhantomData,
+        }
+    }
+}
+
+/// The table for [`Invalidate::OPS`] of a type, in the module that this is written in.
+///
+/// The type has no parameters that are those of the implementation around it: one table for all types
+/// would be in one module, while the code for each type is in the module that uses it.
+///
+/// # Examples
+///
+/// ```ignore
+/// const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watcher);
+/// ```
+#[macro_export]
+#[allow(
+    clippy::crate_in_macro_def,
+    reason = "it is the module of the crate that uses this"
+)]
+macro_rules! invalidate_ops {
+    ($type:ty) => {{
+        static OPS: $crate::mmu_interval::InvalidateOps<$type> =
+            // SAFETY: It is the initialiser of a static item, and the module is that of its crate.
+            unsafe {
+                $crate::mmu_interval::InvalidateOps::new(
+                    &<crate::LocalModule as ::kernel::ModuleMetadata>::THIS_MODULE,
+                )
+            };
+        &OPS
+    }};
+}
+
 /// What an interval notifier calls.
 pub trait Invalidate: Send + Sync + Sized + 'static {
-    /// The module that this implementation is text of: the crate's own `LocalModule`. It is kept
-    /// loaded while an interval is registered.
-    type Module: ModuleMetadata;
+    /// The functions that are registered for it: [`invalidate_ops!`](crate::invalidate_ops) of the type.
+    const OPS: &'static InvalidateOps<Self>;
 
     /// Stops every access to what `inv` names.
     ///
@@ -274,11 +333,6 @@ impl<T> Interval<T> {
 }
 
 impl<T: Invalidate> Interval<T> {
-    const OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
-        invalidate: Some(Self::invalidate_callback),
-        ..pin_init::zeroed()
-    };
-
     /// Makes an interval that watches nothing yet.
     ///
     /// It pins the `mm_struct`, not the address space.
@@ -312,7 +366,7 @@ impl<T: Invalidate> Interval<T> {
         let mm = this.mm.mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here.
         let mm = MmWithUser::into_mmput_async(mm);
-        let module = ModuleRef::of::<T::Module>()?;
+        let module = ModuleRef::of(&T::OPS.owner)?;
 
         this.phase
             .cmpxchg(Phase::NEW, Phase::INSERTING, Full)
@@ -327,7 +381,7 @@ impl<T: Invalidate> Interval<T> {
                 mm.as_raw(),
                 this.span.start(),
                 this.span.size(),
-                &Self::OPS,
+                &T::OPS.ops,
             )
         });
 
@@ -385,7 +439,7 @@ impl<T: Invalidate> Interval<T> {
 
     /// # Safety
     ///
-    /// Called by core mm, for a notifier that was inserted with [`Self::OPS`].
+    /// Called by core mm, for a notifier that was inserted with [`Invalidate::OPS`].
     unsafe extern "C" fn invalidate_callback(
         notifier: *mut bindings::mmu_interval_notifier,
         range: *const bindings::mmu_notifier_range,
@@ -418,7 +472,7 @@ impl<T: Invalidate> Interval<T> {
 ///
 /// # Invariants
 ///
-/// The interval is inserted, and one reference of its Arc and one of `T::Module` belong to this.
+/// The interval is inserted, and one reference of its Arc and one of the module of `T::OPS` belong to this.
 pub struct Registration<T: Invalidate>(NonNull<Interval<T>>);
 
 // SAFETY: An insertion may be undone from any task.
@@ -454,7 +508,7 @@ impl<T: Invalidate> Registration<T> {
         // SAFETY: By the type invariants the reference is ours to give away.
         let interval = unsafe { Arc::from_raw(self.0.as_ptr()) };
         // SAFETY: By the type invariants a reference was leaked, and this is the end of it.
-        drop(unsafe { ModuleRef::reclaim::<T::Module>() });
+        drop(unsafe { ModuleRef::reclaim(&T::OPS.owner) });
         interval
     }
 

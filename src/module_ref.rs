@@ -4,9 +4,33 @@
 
 use kernel::{
     bindings,
-    prelude::*,
-    ModuleMetadata, //
+    prelude::*, //
 };
+
+/// The module that a table of functions belongs to, as part of the table.
+///
+/// Generic functions are compiled into whichever module uses them, and so is a table of them, unless it is a
+/// static item: that is compiled once, into the module of the crate that it is written in. What it points to is
+/// text of that module, or of one whose symbols that module uses, which keeps it loaded.
+///
+/// # Invariants
+///
+/// This is part of a static item, and points to the module that the item is compiled into; null stands for
+/// code that cannot be unloaded.
+pub(crate) struct Owner(*mut bindings::module);
+
+// SAFETY: It is an address; what can be done with it can be done in any task.
+unsafe impl Sync for Owner {}
+
+impl Owner {
+    /// # Safety
+    ///
+    /// For the initialiser of a static item, with `THIS_MODULE` of the crate that has the item.
+    pub(crate) const unsafe fn new(module: &ThisModule) -> Self {
+        // INVARIANT: By the safety requirements.
+        Self(module.as_ptr())
+    }
+}
 
 /// Keeps a module from being unloaded (`try_module_get()`, `module_put()`).
 ///
@@ -46,14 +70,18 @@ impl ModuleRef {
 }
 
 impl ModuleRef {
-    /// Takes a reference on the module that `M` is the metadata of.
+    /// Takes a reference on the module of a table.
+    ///
+    /// Not inlined, like [`ModuleRef::reclaim`]: each module calls itself `__this_module`, and in the text of
+    /// another one the address would be that of another one if the compiler worked out what the table says.
     ///
     /// # Errors
     ///
     /// As for [`ModuleRef::get`].
-    pub(crate) fn of<M: ModuleMetadata>() -> Result<Self> {
-        // SAFETY: Whoever names it here has code of it running.
-        unsafe { Self::get(M::THIS_MODULE.as_ptr()) }
+    #[inline(never)]
+    pub(crate) fn of(owner: &'static Owner) -> Result<Self> {
+        // SAFETY: By the type invariants of `Owner` the table is gone when the module is.
+        unsafe { Self::get(owner.0) }
     }
 
     /// Gives up the value but not the reference.
@@ -65,10 +93,11 @@ impl ModuleRef {
     ///
     /// # Safety
     ///
-    /// [`ModuleRef::leak`] was called for a reference on the same module, and this is called once for it.
-    pub(crate) unsafe fn reclaim<M: ModuleMetadata>() -> Self {
+    /// [`ModuleRef::leak`] was called for a reference of the same owner's, and this is called once for it.
+    #[inline(never)]
+    pub(crate) unsafe fn reclaim(owner: &'static Owner) -> Self {
         // INVARIANT: By the safety requirements.
-        Self(M::THIS_MODULE.as_ptr())
+        Self(owner.0)
     }
 }
 

@@ -10,8 +10,7 @@ use super::{
     region::Region,
     slots::Slots,
     spent,
-    user_lock::UserLock,
-    BenchModule, //
+    user_lock::UserLock, //
 };
 use core::convert::Infallible;
 use kernel::{
@@ -45,6 +44,7 @@ use odp::{
         Handled,
         Interval,
         Invalidate,
+        InvalidateOps,
         Invalidation,
         Registration, //
     },
@@ -57,6 +57,9 @@ use odp::{
 pub(crate) trait Design: Send + Sync + Sized + 'static {
     /// What each object has for it.
     type Own: Send + Sync;
+
+    /// What core mm calls for it. A static item has no parameters, so each design brings its own.
+    const OPS: &'static InvalidateOps<Watched<Self>>;
 
     /// Makes that.
     fn own() -> impl PinInit<Self::Own>;
@@ -126,7 +129,7 @@ pub(crate) struct Watched<D: Design> {
 }
 
 impl<D: Design> Invalidate for Watched<D> {
-    type Module = BenchModule;
+    const OPS: &'static InvalidateOps<Self> = D::OPS;
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
         let _spent = spent::callback();

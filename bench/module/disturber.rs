@@ -5,10 +5,7 @@
 //! A notifier of its own, whose callback sleeps: what a device does that has to be waited for. It
 //! keeps a phase of the address space open from within it, as any slow driver would.
 
-use super::{
-    user_lock::UserLock,
-    BenchModule, //
-};
+use super::user_lock::UserLock;
 use core::convert::Infallible;
 use kernel::{
     bindings,
@@ -34,6 +31,7 @@ use odp::{
         Handled,
         Interval,
         Invalidate,
+        InvalidateOps,
         Invalidation,
         Registration, //
     },
@@ -65,7 +63,7 @@ impl Slow {
 }
 
 impl Invalidate for Slow {
-    type Module = BenchModule;
+    const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Slow);
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
         let Slow { lock, phase, .. } = this.data();

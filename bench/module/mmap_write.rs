@@ -15,8 +15,7 @@ use super::{
     queue::queue,
     region::Region,
     spent,
-    user_lock::UserLock,
-    BenchModule, //
+    user_lock::UserLock, //
 };
 use core::{
     convert::Infallible,
@@ -58,6 +57,7 @@ use odp::{
         Handled,
         Interval,
         Invalidate,
+        InvalidateOps,
         Invalidation,
         Registration, //
     },
@@ -126,7 +126,7 @@ impl_has_work! {
 }
 
 impl Invalidate for Watched {
-    type Module = BenchModule;
+    const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watched);
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
         let _spent = spent::callback();

@@ -29,6 +29,7 @@ use odp::{
         Handled,
         Interval,
         Invalidate,
+        InvalidateOps,
         Invalidation,
         Registration, //
     },
@@ -60,7 +61,7 @@ impl Watcher {
 }
 
 impl Invalidate for Watcher {
-    type Module = crate::LocalModule;
+    const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watcher);
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
         let _spent = spent::callback();

@@ -15,7 +15,8 @@ use super::{
         Child,
         Children,
         Design,
-        Family, //
+        Family,
+        Watched, //
     },
     pending::Pending,
     queue::queue,
@@ -43,7 +44,10 @@ use kernel::{
         WorkItem, //
     }, //
 };
-use odp::MayBlock;
+use odp::{
+    mmu_interval::InvalidateOps,
+    MayBlock, //
+};
 
 type Object = Child<Rcu>;
 
@@ -116,6 +120,8 @@ unsafe fn put(child: NonNull<Object>) {
 
 impl Design for Rcu {
     type Own = References;
+
+    const OPS: &'static InvalidateOps<Watched<Self>> = odp::invalidate_ops!(Watched<Rcu>);
 
     fn own() -> impl PinInit<References> {
         References(Atomic::new(1))

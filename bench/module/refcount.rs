@@ -11,7 +11,8 @@ use super::{
         Child,
         Children,
         Design,
-        Family, //
+        Family,
+        Watched, //
     },
     region::Region, //
 };
@@ -25,7 +26,10 @@ use kernel::{
         Refcount, //
     }, //
 };
-use odp::MayBlock;
+use odp::{
+    mmu_interval::InvalidateOps,
+    MayBlock, //
+};
 
 pub(crate) struct Counted;
 
@@ -47,6 +51,8 @@ impl Users {
 
 impl Design for Counted {
     type Own = Users;
+
+    const OPS: &'static InvalidateOps<Watched<Self>> = odp::invalidate_ops!(Watched<Counted>);
 
     fn own() -> impl PinInit<Users> {
         pin_init!(Users {

@@ -11,8 +11,7 @@ use super::{
         Cost, //
     },
     region::Region,
-    spent,
-    BenchModule, //
+    spent, //
 };
 use core::convert::Infallible;
 use kernel::{
@@ -33,6 +32,7 @@ use odp::{
     MayBlock,
     Mirror,
     Mirrored,
+    MirroredOps,
     Shared,
     Span,
     Until,
@@ -45,7 +45,7 @@ struct Object {
 }
 
 impl Mirrored for Object {
-    type Module = BenchModule;
+    const OPS: &'static MirroredOps<Self> = odp::mirrored_ops!(Object);
     type Table = ();
     type Lock = Mutex<()>;
 

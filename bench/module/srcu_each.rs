@@ -14,7 +14,8 @@ use super::{
         Child,
         Children,
         Design,
-        Family, //
+        Family,
+        Watched, //
     },
     region::Region, //
 };
@@ -31,7 +32,10 @@ use kernel::{
     },
     types::Opaque, //
 };
-use odp::MayBlock;
+use odp::{
+    mmu_interval::InvalidateOps,
+    MayBlock, //
+};
 
 #[allow(
     improper_ctypes,
@@ -85,6 +89,8 @@ unsafe extern "C" fn expired(head: *mut bindings::callback_head) {
 
 impl Design for SrcuEach {
     type Own = Head;
+
+    const OPS: &'static InvalidateOps<Watched<Self>> = odp::invalidate_ops!(Watched<SrcuEach>);
 
     fn own() -> impl PinInit<Head> {
         pin_init!(Head {

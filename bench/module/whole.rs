@@ -9,8 +9,7 @@
 use super::{
     arm::Arm,
     region::Region,
-    spent,
-    BenchModule, //
+    spent, //
 };
 use core::convert::Infallible;
 use kernel::{
@@ -33,6 +32,7 @@ use odp::{
         Handled,
         Interval,
         Invalidate,
+        InvalidateOps,
         Invalidation,
         Registration, //
     },
@@ -76,7 +76,7 @@ impl Table {
 }
 
 impl Invalidate for Watcher {
-    type Module = BenchModule;
+    const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watcher);
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
         let _spent = spent::callback();

@@ -29,6 +29,7 @@ use odp::{
     Handled,
     Invalidation,
     Mirrored,
+    MirroredOps,
     Span,
     WorkerContext, //
 };
@@ -118,7 +119,7 @@ fn index(event: Event) -> usize {
 // What keeps the page table's invariant: `invalidate` clears what it is told, whatever the event, and
 // `zap` what a range leaves behind.
 impl Mirrored for Device {
-    type Module = crate::LocalModule;
+    const OPS: &'static MirroredOps<Self> = odp::mirrored_ops!(Device);
     type Table = PageTable;
     type Lock = Mutex<PageTable>;
 

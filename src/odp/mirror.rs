@@ -148,8 +148,8 @@ impl<T: Mirrored> Mirror<T> {
         let mm: &Mm = mm;
         let worker = OwnedWorker::new(
             &name,
-            &Range::<T>::OPS,
-            Some(&Range::<T>::MIRROR_OPS),
+            &T::OPS.request,
+            Some(&T::OPS.mirror),
             Pace {
                 linger: config.linger,
                 expedited: config.expedited,

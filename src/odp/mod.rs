@@ -47,6 +47,7 @@ pub use self::{
     },
     range::{
         Mirrored,
+        MirroredOps,
         Range,
         Shared,
         UserLock, //
@@ -65,6 +66,7 @@ pub use self::{
         Held,
         ReadGuard,
         Retirable,
+        RetirableOps,
         Retirer, //
     },
     stats::Snapshot,

@@ -64,6 +64,7 @@ use crate::{
         Handled,
         Interval,
         Invalidate,
+        InvalidateOps,
         Registration, //
     },
     range_index::RangeIndex,
@@ -93,8 +94,7 @@ use kernel::{
         Arc,
         ArcBorrow, //
     },
-    types::ScopeGuard,
-    ModuleMetadata, //
+    types::ScopeGuard, //
 };
 
 /// The lock under which invalidations, accesses and installations exclude each other.
@@ -153,9 +153,8 @@ impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> UserLock for lock::L
 ///
 /// [`Hold::commit`]: super::Hold::commit
 pub trait Mirrored: Send + Sync + Sized + 'static {
-    /// The module that this implementation is text of: the crate's own `LocalModule`. That the
-    /// module is not unloaded under its callbacks rests on it.
-    type Module: ModuleMetadata;
+    /// What the library calls for ranges of this type: [`mirrored_ops!`](crate::mirrored_ops) of the type.
+    const OPS: &'static MirroredOps<Self>;
 
     /// What the device may reach, by absolute address: its page table, or what stands for it.
     type Table;
@@ -223,6 +222,72 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     /// Context: the worker; may sleep, but not wait for a worker. How long it takes delays later
     /// removals of the same mirror. `self` must not own the mirror.
     fn released(&self, span: Span, ctx: &WorkerContext<'_>);
+}
+
+/// What the library and core mm call for ranges of a driver's, and the module whose text that is, which a
+/// mirror keeps loaded.
+///
+/// Made by [`mirrored_ops!`](crate::mirrored_ops), as a static item of the module.
+pub struct MirroredOps<T: Mirrored> {
+    /// What a worker calls for a range.
+    pub(super) request: RequestOps,
+    /// What a mirror's worker calls besides.
+    pub(super) mirror: MirrorOps,
+    notifier: InvalidateOps<Range<T>>,
+}
+
+impl<T: Mirrored> MirroredOps<T> {
+    /// Makes the tables for `T`. Not to be called but by the macro.
+    ///
+    /// # Safety
+    ///
+    /// For the initialiser of a static item, with `THIS_MODULE` of the crate that has the item.
+    #[doc(hidden)]
+    pub const unsafe fn new(module: &ThisModule) -> Self {
+        Self {
+            request: RequestOps {
+                owner: module.as_ptr(),
+                unpublish: None,
+                remove: Some(remove::<T>),
+                release: Some(release::<T>),
+            },
+            mirror: MirrorOps {
+                unpublish: unpublish::<T>,
+                change: Range::<T>::CHANGE_OPS,
+            },
+            // SAFETY: As required here.
+            notifier: unsafe { InvalidateOps::new(module) },
+        }
+    }
+}
+
+/// The tables for [`Mirrored::OPS`] of a type, in the module that this is written in.
+///
+/// The type has no parameters that are those of the implementation around it: one table for all types
+/// would be in one module, while the code for each type is in the module that uses it. So where a crate
+/// implements [`Mirrored`] for a type with parameters, those have to bring the tables.
+///
+/// # Examples
+///
+/// ```ignore
+/// const OPS: &'static MirroredOps<Self> = odp::mirrored_ops!(Device);
+/// ```
+#[macro_export]
+#[allow(
+    clippy::crate_in_macro_def,
+    reason = "it is the module of the crate that uses this"
+)]
+macro_rules! mirrored_ops {
+    ($type:ty) => {{
+        static OPS: $crate::MirroredOps<$type> =
+            // SAFETY: It is the initialiser of a static item, and the module is that of its crate.
+            unsafe {
+                $crate::MirroredOps::new(
+                    &<crate::LocalModule as ::kernel::ModuleMetadata>::THIS_MODULE,
+                )
+            };
+        &OPS
+    }};
 }
 
 /// A driver's object with its user lock.
@@ -384,20 +449,6 @@ pub struct Range<T: Mirrored> {
 }
 
 impl<T: Mirrored> Range<T> {
-    /// What a worker calls for a range.
-    pub(super) const OPS: RequestOps = RequestOps {
-        owner: <T::Module as ModuleMetadata>::THIS_MODULE.as_ptr(),
-        unpublish: None,
-        remove: Some(remove::<T>),
-        release: Some(release::<T>),
-    };
-
-    /// What a mirror's worker calls besides.
-    pub(super) const MIRROR_OPS: MirrorOps = MirrorOps {
-        unpublish: unpublish::<T>,
-        change: Self::CHANGE_OPS,
-    };
-
     /// Makes a range that is about to be inserted, and held `holds` times by whoever does that.
     ///
     /// # Errors
@@ -683,7 +734,7 @@ impl<T: Mirrored> PinnedDrop for Range<T> {
 }
 
 impl<T: Mirrored> Invalidate for Range<T> {
-    type Module = T::Module;
+    const OPS: &'static InvalidateOps<Self> = &T::OPS.notifier;
 
     fn invalidate<'cb>(
         this: &'cb Interval<Self>,
@@ -704,8 +755,8 @@ impl<T: Mirrored> Invalidate for Range<T> {
 ///
 /// # Safety
 ///
-/// Called by the worker of a mirror, with [`Range::MIRROR_OPS`], for requests of the mirror's ranges, before it calls
-/// any function of [`Range::OPS`] for them.
+/// Called by the worker of a mirror, with [`MirroredOps::mirror`], for requests of the mirror's ranges, before it calls
+/// any function of [`MirroredOps::request`] for them.
 unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
     // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
     let interval = |request: NonNull<Request>| unsafe { Range::<T>::of_request(request.as_ptr()) };

@@ -34,8 +34,7 @@ use kernel::{
         srcu,
         Arc,
         ArcBorrow, //
-    },
-    ModuleMetadata, //
+    }, //
 };
 
 /// Says where in an object its [`Request`] is; see [`impl_has_request!`](crate::impl_has_request).
@@ -86,9 +85,8 @@ macro_rules! impl_has_request {
 
 /// An object that can be retired.
 pub trait Retirable: HasRequest + Send + Sync + Sized + 'static {
-    /// The module that this implementation is text of: the crate's own `LocalModule`. That the
-    /// module is not unloaded under its callbacks rests on it.
-    type Module: ModuleMetadata;
+    /// What the library calls for objects of this type: [`retirable_ops!`](crate::retirable_ops) of the type.
+    const OPS: &'static RetirableOps<Self>;
 
     /// Takes the object out of the driver's table, so that no new lookup finds it. If the
     /// callback has done that already, there is nothing to do.
@@ -109,6 +107,70 @@ pub trait Retirable: HasRequest + Send + Sync + Sized + 'static {
     fn release(this: Arc<Self>, ctx: &WorkerContext<'_>);
 }
 
+/// What the library calls for objects of a driver's, and the module whose text that is, which a retirer keeps
+/// loaded.
+///
+/// Made by [`retirable_ops!`](crate::retirable_ops), as a static item of the module.
+pub struct RetirableOps<R: Retirable> {
+    pinned: RequestOps,
+    /// The same, but the module is not kept loaded.
+    unpinned: RequestOps,
+    _objects: PhantomData<fn(Arc<R>)>,
+}
+
+impl<R: Retirable> RetirableOps<R> {
+    /// Makes the tables for `R`. Not to be called but by the macro.
+    ///
+    /// # Safety
+    ///
+    /// For the initialiser of a static item, with `THIS_MODULE` of the crate that has the item.
+    #[doc(hidden)]
+    pub const unsafe fn new(module: &ThisModule) -> Self {
+        Self {
+            pinned: Self::table(module.as_ptr()),
+            unpinned: Self::table(core::ptr::null_mut()),
+            _objects: PhantomData,
+        }
+    }
+
+    const fn table(owner: *mut bindings::module) -> RequestOps {
+        RequestOps {
+            owner,
+            unpublish: Some(unpublish::<R>),
+            remove: Some(remove::<R>),
+            release: Some(release::<R>),
+        }
+    }
+}
+
+/// The tables for [`Retirable::OPS`] of a type, in the module that this is written in.
+///
+/// The type has no parameters that are those of the implementation around it: one table for all types
+/// would be in one module, while the code for each type is in the module that uses it.
+///
+/// # Examples
+///
+/// ```ignore
+/// const OPS: &'static RetirableOps<Self> = odp::retirable_ops!(Child);
+/// ```
+#[macro_export]
+#[allow(
+    clippy::crate_in_macro_def,
+    reason = "it is the module of the crate that uses this"
+)]
+macro_rules! retirable_ops {
+    ($type:ty) => {{
+        static OPS: $crate::RetirableOps<$type> =
+            // SAFETY: It is the initialiser of a static item, and the module is that of its crate.
+            unsafe {
+                $crate::RetirableOps::new(
+                    &<crate::LocalModule as ::kernel::ModuleMetadata>::THIS_MODULE,
+                )
+            };
+        &OPS
+    }};
+}
+
 /// Retires objects of one kind, for one device context.
 ///
 /// Dropping it is [`Retirer::shutdown`].
@@ -118,18 +180,6 @@ pub struct Retirer<R: Retirable> {
 }
 
 impl<R: Retirable> Retirer<R> {
-    const fn ops(owner: *mut bindings::module) -> RequestOps {
-        RequestOps {
-            owner,
-            unpublish: Some(unpublish::<R>),
-            remove: Some(remove::<R>),
-            release: Some(release::<R>),
-        }
-    }
-
-    const OPS: RequestOps = Self::ops(<R::Module as ModuleMetadata>::THIS_MODULE.as_ptr());
-    const OPS_UNPINNED: RequestOps = Self::ops(core::ptr::null_mut());
-
     /// Makes a retirer; `name` is that of its counters in debugfs. May sleep.
     ///
     /// The driver's module cannot be unloaded before the retirer is shut down, so this is for what is made
@@ -141,7 +191,7 @@ impl<R: Retirable> Retirer<R> {
     /// `ENOMEM`, `ENODEV` if the driver's module is about to be unloaded.
     pub fn new(name: &CStr) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &Self::OPS, None, Pace::default())?,
+            worker: OwnedWorker::new(name, &R::OPS.pinned, None, Pace::default())?,
             _objects: PhantomData,
         })
     }
@@ -153,7 +203,7 @@ impl<R: Retirable> Retirer<R> {
     /// It is shut down or dropped before the module's exit returns.
     pub unsafe fn new_unpinned(name: &CStr) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &Self::OPS_UNPINNED, None, Pace::default())?,
+            worker: OwnedWorker::new(name, &R::OPS.unpinned, None, Pace::default())?,
             _objects: PhantomData,
         })
     }

@@ -34,6 +34,7 @@ mod tests {
             Handled,
             Interval,
             Invalidate,
+            InvalidateOps,
             Invalidation, //
         },
         Config,
@@ -178,7 +179,7 @@ mod tests {
     struct Watcher;
 
     impl Invalidate for Watcher {
-        type Module = crate::LocalModule;
+        const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watcher);
 
         fn invalidate<'cb>(_this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
             // There is no table, so there is no lock.

@@ -18,6 +18,7 @@ use odp::{
         Handled,
         Interval,
         Invalidate,
+        InvalidateOps,
         Invalidation,
         Registration, //
     },
@@ -31,7 +32,7 @@ struct Stall {
 }
 
 impl Invalidate for Stall {
-    type Module = crate::LocalModule;
+    const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Stall);
 
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
         let stall = this.data();

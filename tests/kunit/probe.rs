@@ -17,6 +17,7 @@ use odp::{
     Handled,
     Invalidation,
     Mirrored,
+    MirroredOps,
     Shared,
     Span,
     WorkerContext, //
@@ -110,7 +111,7 @@ impl Probe {
 }
 
 impl Mirrored for Probe {
-    type Module = crate::LocalModule;
+    const OPS: &'static MirroredOps<Self> = odp::mirrored_ops!(Probe);
     type Table = Pages;
     type Lock = Mutex<Pages>;
 

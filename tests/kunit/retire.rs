@@ -18,6 +18,7 @@ mod tests {
         MayBlock,
         Request,
         Retirable,
+        RetirableOps,
         Retire,
         Retirer,
         Until,
@@ -56,7 +57,7 @@ mod tests {
     }
 
     impl Retirable for Child {
-        type Module = crate::LocalModule;
+        const OPS: &'static RetirableOps<Self> = odp::retirable_ops!(Child);
 
         fn unpublish(&self, _ctx: &WorkerContext<'_>) {
             self.step(0);

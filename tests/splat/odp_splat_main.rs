@@ -29,6 +29,7 @@ use odp::{
     MayBlock,
     Mirror,
     Mirrored,
+    MirroredOps,
     Shared,
     Span,
     Until,
@@ -83,7 +84,7 @@ impl Blunder {
 }
 
 impl Mirrored for Blunder {
-    type Module = LocalModule;
+    const OPS: &'static MirroredOps<Self> = odp::mirrored_ops!(Blunder);
     type Table = ();
     type Lock = Mutex<()>;
 

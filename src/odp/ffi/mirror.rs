@@ -25,6 +25,7 @@ use super::{
         range::{
             sealed,
             Mirrored,
+            MirroredOps,
             Range,
             Shared,
             UserLock, //
@@ -45,8 +46,7 @@ use crate::{
         Sequence, //
     },
     module_ref::ModuleRef,
-    span::Span,
-    LocalModule, //
+    span::Span, //
 };
 use core::{
     arch::global_asm,
@@ -330,8 +330,8 @@ impl Drop for Guard<'_> {
 }
 
 impl Mirrored for Object {
-    /// The library's own: the driver's is kept by the mirror.
-    type Module = LocalModule;
+    /// The library's own: the driver's module is kept by the mirror.
+    const OPS: &'static MirroredOps<Self> = crate::mirrored_ops!(Object);
     type Table = ();
     type Lock = Lock;
 
