@@ -251,6 +251,7 @@ pub struct Sequence {
 /// - While `phase` is [`Phase::INSERTED`] or [`Phase::REMOVED`], `notifier` has been initialised by a
 ///   successful insertion into `mm`.
 /// - One reference of the Arc belongs to the [`Registration`] from insertion to removal.
+/// - Once an insertion has begun, the provenance of the allocation is exposed.
 #[pin_data]
 pub struct Interval<T> {
     #[pin]
@@ -319,14 +320,18 @@ impl<T> Interval<T> {
         }
     }
 
-    /// The interval that `data` is the data of.
+    /// The interval that `data` is the data of. The answer may be used for whatever
+    /// [`Registration::into_raw`] may be used for, even if `data` comes from a reference.
     ///
     /// # Safety
     ///
-    /// `data` must point to what [`Interval::data`] returned, in an interval that is still valid.
+    /// `data` must point to what [`Interval::data`] returned, in an interval that is still valid and whose
+    /// insertion has at least begun.
     pub unsafe fn from_data(data: NonNull<T>) -> NonNull<Self> {
         // SAFETY: By the safety requirements it is the field of an interval.
         let this = unsafe { container_of!(data.as_ptr(), Self, data) };
+        // What comes from a reference to the data may not free the interval; what `insert` exposed may.
+        let this = core::ptr::with_exposed_provenance_mut(this.addr());
         // SAFETY: A pointer to a valid object is not null.
         unsafe { NonNull::new_unchecked(this) }
     }
@@ -372,15 +377,23 @@ impl<T: Invalidate> Interval<T> {
             .cmpxchg(Phase::NEW, Phase::INSERTING, Full)
             .map_err(|_| EBUSY)?;
 
-        let this = ManuallyDrop::new(this);
+        let span = this.span;
+        // Not from a reference: the last reference of the Arc is dropped by way of this.
+        let raw = Arc::into_raw(this).cast_mut();
+        // INVARIANT: No other pointer to it is used before this.
+        let _ = raw.expose_provenance();
+        // SAFETY: The reference that was leaked just now keeps it valid.
+        let phase = unsafe { &(*raw).phase };
+        // SAFETY: As `raw` is valid, so is its field.
+        let notifier = unsafe { &raw const (*raw).notifier };
         // SAFETY: The notifier is pinned in the Arc, a reference of which has just been leaked; it
         // is valid until `Registration::remove` takes that back. `mm_users` is not zero.
         let inserted = to_result(unsafe {
             bindings::mmu_interval_notifier_insert(
-                this.notifier.get(),
+                Opaque::cast_into(notifier),
                 mm.as_raw(),
-                this.span.start(),
-                this.span.size(),
+                span.start(),
+                span.size(),
                 &T::OPS.ops,
             )
         });
@@ -388,14 +401,17 @@ impl<T: Invalidate> Interval<T> {
         match inserted {
             Ok(()) => {
                 // INVARIANT: The insertion was successful.
-                this.phase.store(Phase::INSERTED, Release);
+                phase.store(Phase::INSERTED, Release);
                 module.leak();
                 // INVARIANT: The references that were leaked belong to the registration.
-                Ok(Registration(NonNull::from(&**this)))
+                //
+                // SAFETY: A pointer to a valid object is not null.
+                Ok(Registration(unsafe { NonNull::new_unchecked(raw) }))
             }
             Err(error) => {
-                this.phase.store(Phase::NEW, Release);
-                drop(ManuallyDrop::into_inner(this));
+                phase.store(Phase::NEW, Release);
+                // SAFETY: `into_raw` leaked the reference above, and nobody else has taken it over.
+                drop(unsafe { Arc::from_raw(raw) });
                 Err(error)
             }
         }

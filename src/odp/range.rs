@@ -713,16 +713,26 @@ impl<T: Mirrored> Range<T> {
     ///
     /// # Safety
     ///
-    /// `request` is that of a range of this type, in an interval, and valid for `'a`.
+    /// `request` is that of a range of this type, in an interval that has been inserted, and valid for `'a`.
     pub(super) unsafe fn of_request<'a>(request: *mut Request) -> &'a Interval<Self> {
+        // SAFETY: As required here.
+        let interval = unsafe { Self::raw_of_request(request) };
+        // SAFETY: By the safety requirements; only shared references to it exist.
+        unsafe { interval.as_ref() }
+    }
+
+    /// As [`Range::of_request`], for who takes over the registration's reference.
+    ///
+    /// # Safety
+    ///
+    /// `request` is that of a range of this type, in an interval that has been inserted, and valid.
+    unsafe fn raw_of_request(request: *mut Request) -> NonNull<Interval<Self>> {
         // SAFETY: By the safety requirements.
         let range = unsafe { container_of!(request, Self, request) };
         // SAFETY: A field's container is not at address null.
         let range = unsafe { NonNull::new_unchecked(range) };
         // SAFETY: By the safety requirements.
-        let interval = unsafe { Interval::from_data(range) };
-        // SAFETY: By the safety requirements; only shared references to it exist.
-        unsafe { interval.as_ref() }
+        unsafe { Interval::from_data(range) }
     }
 }
 
@@ -781,12 +791,12 @@ unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
 ///
 /// # Safety
 ///
-/// Called by a worker with [`Range::OPS`], for the request of a range, in the order of the table.
+/// Called by a worker with [`MirroredOps::request`], for the request of a range, in the order of the table.
 unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
     // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
-    let interval = unsafe { Range::<T>::of_request(request) };
+    let interval = unsafe { Range::<T>::raw_of_request(request) };
     // SAFETY: Who put the range in service called `into_raw`, and the worker calls this once for a range.
-    let registration = unsafe { Registration::from_raw(NonNull::from(interval)) };
+    let registration = unsafe { Registration::from_raw(interval) };
     // The reference stays with whoever is going to call `release`.
     let _ = MayBlock::assume(|p| Arc::into_raw(registration.remove(p)));
 }
@@ -797,10 +807,10 @@ unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
 ///
 /// As for [`remove`].
 unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
-    // SAFETY: As above.
-    let interval = unsafe { Range::<T>::of_request(request) };
+    // SAFETY: The worker passes requests of ranges of its mirror, which are valid until this.
+    let interval = unsafe { Range::<T>::raw_of_request(request) };
     // SAFETY: `remove` left the reference that the registration had to us.
-    let interval = unsafe { Arc::from_raw(core::ptr::from_ref(interval)) };
+    let interval = unsafe { Arc::from_raw(interval.as_ptr()) };
     if interval.data().disowned.load(Relaxed) {
         return;
     }

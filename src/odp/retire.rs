@@ -231,8 +231,10 @@ impl<R: Retirable> Retirer<R> {
     /// Says that an object made with [`Request::building`] is in the driver's table now. If it was
     /// retired before that, it goes from here. Context: as for [`Retirer::retire`].
     pub fn publish(&self, object: ArcBorrow<'_, R>) {
+        // What is queued here is freed in the end, so this is not by way of the borrow.
+        let object = Arc::from(object);
         // SAFETY: It points to a valid object.
-        let request = unsafe { request_of::<R>(&*object) };
+        let request = unsafe { request_of::<R>(Arc::as_ptr(&object)) };
         // SAFETY: If it was retired, that has leaked a reference, which keeps it until `release`.
         unsafe { Worker::publish(self.worker.as_arc_borrow(), request) };
     }

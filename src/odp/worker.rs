@@ -311,6 +311,10 @@ impl Worker {
             }),
             GFP_KERNEL,
         )
+        // For `of_alarm`.
+        .inspect(|worker| {
+            let _ = Arc::as_ptr(worker).expose_provenance();
+        })
     }
 
     pub(super) fn queue() -> &'static Queue {
@@ -586,6 +590,9 @@ impl Worker {
     unsafe fn of_alarm<'a>(alarm: NonNull<Alarm>) -> ArcBorrow<'a, Self> {
         // SAFETY: By the safety requirements it is the field of a worker.
         let this = unsafe { kernel::container_of!(alarm.as_ptr(), Self, alarm) };
+        // An alarm says `self`, and what comes from a reference to it may not free the worker, as the
+        // end of a work item may; what `new` exposed may.
+        let this = core::ptr::with_exposed_provenance::<Self>(this.addr());
         // SAFETY: Workers live in an Arc; by the safety requirements it is valid.
         unsafe { ArcBorrow::from_raw(this) }
     }
