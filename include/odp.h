@@ -375,7 +375,8 @@ void odp_retirer_stats(struct odp_retirer *retirer, struct odp_stats *stats);
  * The first thing in an invalidate() of the driver's own. Core mm has a lockdep map for most
  * invalidations, but not for MMU_NOTIFY_RELEASE, and none that this library could touch when it
  * waits for them. With the map of ours, calls that would deadlock are reported. The driver's lock
- * is taken after this. A call that is not blockable is marked so for CONFIG_DEBUG_ATOMIC_SLEEP.
+ * is taken after this. A call that is not blockable is marked so for CONFIG_DEBUG_ATOMIC_SLEEP,
+ * except on PREEMPT_RT, where spinlocks would be reported.
  *
  * Context: invalidate(). Does nothing in kernels without lockdep and CONFIG_DEBUG_ATOMIC_SLEEP.
  */

@@ -54,17 +54,27 @@ void odp_may_wait_for_worker(void)
 }
 EXPORT_SYMBOL_GPL(odp_may_wait_for_worker);
 
+/*
+ * Whether a section in which nothing may sleep is marked so. Not on PREEMPT_RT: there each spinlock is
+ * one that sleeps, and is reported in such a section, though it may be taken in a call that is not
+ * blockable.
+ */
+static bool odp_marks_non_block(bool blockable)
+{
+	return !blockable && !IS_ENABLED(CONFIG_PREEMPT_RT);
+}
+
 void odp_invalidate_enter(bool blockable)
 {
 	lock_map_acquire(&odp_invalidate_map);
-	if (!blockable)
+	if (odp_marks_non_block(blockable))
 		non_block_start();
 }
 EXPORT_SYMBOL_GPL(odp_invalidate_enter);
 
 void odp_invalidate_exit(bool blockable)
 {
-	if (!blockable)
+	if (odp_marks_non_block(blockable))
 		non_block_end();
 	lock_map_release(&odp_invalidate_map);
 }

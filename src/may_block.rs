@@ -113,7 +113,7 @@ impl MayBlock<'_> {
 /// The time during which an `invalidate()` runs, as lockdep sees it.
 ///
 /// A non-blockable call is also marked so for `CONFIG_DEBUG_ATOMIC_SLEEP`, which core mm does for
-/// plain notifiers only.
+/// plain notifiers only; but not on `PREEMPT_RT`, where spinlocks would be reported.
 pub(crate) struct InvalidateScope {
     blockable: bool,
     _not_send: NotThreadSafe,
