@@ -449,8 +449,8 @@ struct odp_mirror_ops {
 	/**
 	 * @lock: take the user lock of @shared, a mutex or a spinlock. It is taken in invalidate(),
 	 * in reclaim, too: nothing may be allocated under it that could reclaim. The library takes
-	 * its own spinlocks inside, and nothing else. An insertion takes it once for nothing, to
-	 * tell lockdep that.
+	 * its own spinlocks inside, and nothing else. In kernels with lockdep an insertion takes it
+	 * once for nothing, to tell lockdep that.
 	 */
 	void (*lock)(void *shared);
 

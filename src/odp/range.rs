@@ -314,8 +314,10 @@ impl<T: Mirrored> Shared<T> {
             lock <- lock,
         }? E)
         .pin_chain(|shared| {
-            let _reclaim = ReclaimScope::enter();
-            drop(shared.lock.lock());
+            if cfg!(CONFIG_LOCKDEP) {
+                let _reclaim = ReclaimScope::enter();
+                drop(shared.lock.lock());
+            }
             Ok(())
         })
     }
