@@ -174,6 +174,19 @@ bool odp_page_is_secret(struct page *page)
 }
 EXPORT_SYMBOL_GPL(odp_page_is_secret);
 
+/* Without CONFIG_MODULES both are inline. */
+bool odp_try_module_get(struct module *module)
+{
+	return try_module_get(module);
+}
+EXPORT_SYMBOL_GPL(odp_try_module_get);
+
+void odp_module_put(struct module *module)
+{
+	module_put(module);
+}
+EXPORT_SYMBOL_GPL(odp_module_put);
+
 void odp_flush_dcache_page(struct page *page)
 {
 	flush_dcache_page(page);

@@ -6,6 +6,7 @@
 
 struct mm_struct;
 struct mmu_interval_notifier;
+struct module;
 struct page;
 struct srcu_struct;
 struct workqueue_struct;
@@ -39,6 +40,10 @@ struct page *odp_pfn_to_page(unsigned long pfn);
 /* Whether the kernel has no access to a page that a process has mapped. */
 bool odp_page_is_secret(struct page *page);
 void odp_flush_dcache_page(struct page *page);
+
+/* Take a reference on a module, unless it is about to be unloaded, and give one back. */
+bool odp_try_module_get(struct module *module);
+void odp_module_put(struct module *module);
 
 /* Says whether anybody has the mm's mmap_lock, or had it a moment ago. */
 bool odp_mmap_is_locked(struct mm_struct *mm);

@@ -7,6 +7,16 @@ use kernel::{
     prelude::*, //
 };
 
+// SAFETY: The prototypes are those of helpers.h.
+#[allow(
+    improper_ctypes,
+    reason = "some structs of the bindings have no fields in some kernels"
+)]
+unsafe extern "C" {
+    fn odp_try_module_get(module: *mut bindings::module) -> bool;
+    fn odp_module_put(module: *mut bindings::module);
+}
+
 /// The module that a table of functions belongs to, as part of the table.
 ///
 /// Generic functions are compiled into whichever module uses them, and so is a table of them, unless it is a
@@ -60,7 +70,7 @@ impl ModuleRef {
     /// `module` is null or a module that is there during the call.
     pub(crate) unsafe fn get(module: *mut bindings::module) -> Result<Self> {
         // SAFETY: By the safety requirements.
-        if unsafe { bindings::try_module_get(module) } {
+        if unsafe { odp_try_module_get(module) } {
             // INVARIANT: The reference was taken just now.
             Ok(Self(module))
         } else {
@@ -104,6 +114,6 @@ impl ModuleRef {
 impl Drop for ModuleRef {
     fn drop(&mut self) {
         // SAFETY: By the type invariants there is a reference, and it is given up here.
-        unsafe { bindings::module_put(self.0) };
+        unsafe { odp_module_put(self.0) };
     }
 }
