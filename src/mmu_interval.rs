@@ -13,6 +13,9 @@
 //! Neither insertion nor removal is possible without sleeping, and a removal from within
 //! `invalidate` waits for itself. Doing something about that is not this file's business.
 //!
+//! The bindings have this header by way of those of x86 and arm64 only; on other architectures
+//! `rust/bindings/bindings_helper.h` has to include it.
+//!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
 use super::{
