@@ -85,6 +85,11 @@ static void __used odp_layout(void)
 	ODP_MEMBER(odp_retirer_ops, remove);
 	ODP_MEMBER(odp_retirer_ops, release);
 
+	ODP_SIZE(odp_retirer_config);
+	ODP_MEMBER(odp_retirer_config, mm);
+	ODP_MEMBER(odp_retirer_config, linger_us);
+	ODP_MEMBER(odp_retirer_config, expedited);
+
 	ODP_SIZE(odp_mirror_ops);
 	ODP_MEMBER(odp_mirror_ops, owner);
 	ODP_MEMBER(odp_mirror_ops, lock);
@@ -101,6 +106,8 @@ static void __used odp_layout(void)
 	ODP_SIZE(odp_mirror_config);
 	ODP_MEMBER(odp_mirror_config, max_ranges);
 	ODP_MEMBER(odp_mirror_config, grain);
+	ODP_MEMBER(odp_mirror_config, linger_us);
+	ODP_MEMBER(odp_mirror_config, expedited);
 
 	ODP_SIZE(odp_span);
 	ODP_MEMBER(odp_span, start);

@@ -41,6 +41,14 @@ static unsigned long grain;
 module_param(grain, ulong, 0644);
 MODULE_PARM_DESC(grain, "What ranges are cut to in a file opened from now on, in bytes; 0: pages");
 
+static unsigned int linger_us;
+module_param(linger_us, uint, 0644);
+MODULE_PARM_DESC(linger_us, "How long the worker of a file opened from now on lingers; see odp.h");
+
+static bool expedited;
+module_param(expedited, bool, 0644);
+MODULE_PARM_DESC(expedited, "Whether grace periods of a file opened from now on are expedited");
+
 struct context {
 	struct odp_mirror *mirror;
 	/*
@@ -398,6 +406,8 @@ static int context_open(struct inode *inode, struct file *file)
 	const struct odp_mirror_config config = {
 		.max_ranges = READ_ONCE(max_ranges),
 		.grain = READ_ONCE(grain),
+		.linger_us = READ_ONCE(linger_us),
+		.expedited = READ_ONCE(expedited),
 	};
 	struct context *ctx;
 	int ret;

@@ -587,6 +587,20 @@ static void test_config(void)
 	close(fd);
 	unmap(at, 0, 4);
 	set_parameter("max_ranges", 0);
+
+	/* More than there may be; and nothing at all, where zero stands for the default. */
+	set_parameter("linger_us", 100001);
+	EXPECT(open(DEVICE, O_RDWR) == -1 && errno == EINVAL);
+	set_parameter("linger_us", -1U);
+	set_parameter("expedited", 1);
+	at = map(4);
+	fd = device_with(at, 4);
+	unmap(at, 0, 4);
+	flush(fd);
+	expect_gone(fd, at, 0);
+	close(fd);
+	set_parameter("linger_us", 0);
+	set_parameter("expedited", 0);
 }
 
 /* A process exits while the worker, which is to punch a hole into one of its ranges, is busy. */

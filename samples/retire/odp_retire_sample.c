@@ -33,6 +33,14 @@
 
 #define WINDOW_PAGES	(ODP_SAMPLE_WINDOW / PAGE_SIZE)
 
+static unsigned int linger_us;
+module_param(linger_us, uint, 0644);
+MODULE_PARM_DESC(linger_us, "How long the worker of a file opened from now on lingers; see odp.h");
+
+static bool expedited;
+module_param(expedited, bool, 0644);
+MODULE_PARM_DESC(expedited, "Whether grace periods of a file opened from now on are expedited");
+
 struct context {
 	struct mm_struct *mm;
 	struct odp_retirer *retirer;
@@ -310,6 +318,11 @@ static atomic_t contexts;
 
 static int context_open(struct inode *inode, struct file *file)
 {
+	const struct odp_retirer_config config = {
+		.mm = current->mm,
+		.linger_us = READ_ONCE(linger_us),
+		.expedited = READ_ONCE(expedited),
+	};
 	struct context *ctx;
 	char name[32];
 	int ret;
@@ -319,7 +332,7 @@ static int context_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 
 	scnprintf(name, sizeof(name), "retire-sample-%d", atomic_inc_return(&contexts));
-	ctx->retirer = odp_retirer_create(name, &window_ops);
+	ctx->retirer = odp_retirer_create(name, &window_ops, &config);
 	if (IS_ERR(ctx->retirer)) {
 		ret = PTR_ERR(ctx->retirer);
 		kfree(ctx);

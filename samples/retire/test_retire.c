@@ -368,6 +368,38 @@ static void load(const char *directory, const char *name)
 	close(fd);
 }
 
+static void set_parameter(const char *name, unsigned long value)
+{
+	char path[256];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/module/odp_retire_sample/parameters/%s", name);
+	file = fopen(path, "w");
+	REQUIRE(file);
+	EXPECT(fprintf(file, "%lu\n", value) > 0);
+	EXPECT(fclose(file) == 0);
+}
+
+static void test_config(void)
+{
+	uint64_t *at = map(NULL, 1);
+	int fd;
+
+	/* More than there may be; and nothing at all, where zero stands for the default. */
+	set_parameter("linger_us", 100001);
+	EXPECT(open(DEVICE, O_RDWR) == -1 && errno == EINVAL);
+	set_parameter("linger_us", -1U);
+	set_parameter("expedited", 1);
+	fd = device_open();
+	EXPECT(mirror(fd, at) == 0);
+	EXPECT(munmap(at, WINDOW) == 0);
+	flush(fd);
+	EXPECT(device_stats(fd).released == 1);
+	close(fd);
+	set_parameter("linger_us", 0);
+	set_parameter("expedited", 0);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -378,6 +410,7 @@ static const struct {
 	{ "close_while_mirrored", test_close_while_mirrored },
 	{ "exit_while_mirrored", test_exit_while_mirrored },
 	{ "storm", test_storm },
+	{ "config", test_config },
 	{ "unload", test_unload },
 };
 

@@ -24,7 +24,8 @@ use super::{
         OwnedWorker,
         Pace,
         Until,
-        Worker, //
+        Worker,
+        LINGER, //
     }, //
 };
 use crate::may_block::MayBlock;
@@ -40,11 +41,14 @@ use kernel::{
         c_int,
         c_uint, //
     },
+    mm::Mm,
     prelude::*,
     sync::{
+        aref::ARef,
         Arc,
         SpinLock, //
-    }, //
+    },
+    time::Delta, //
 };
 
 /// Defines symbols with the size of a struct and the offsets of its members in their names.
@@ -81,6 +85,11 @@ layout! {
     "odp_retirer_ops.remove" = offset_of!(RequestOps, remove),
     "odp_retirer_ops.release" = offset_of!(RequestOps, release),
 
+    "odp_retirer_config" = size_of::<RetirerConfig>(),
+    "odp_retirer_config.mm" = offset_of!(RetirerConfig, mm),
+    "odp_retirer_config.linger_us" = offset_of!(RetirerConfig, linger_us),
+    "odp_retirer_config.expedited" = offset_of!(RetirerConfig, expedited),
+
     "odp_stats" = size_of::<Snapshot>(),
     "odp_stats.inserted" = offset_of!(Snapshot, inserted),
     "odp_stats.insert_failed" = offset_of!(Snapshot, insert_failed),
@@ -105,6 +114,26 @@ layout! {
 }
 
 use layout;
+
+/// `struct odp_retirer_config`, in which 0 stands for the default.
+#[repr(C)]
+struct RetirerConfig {
+    mm: *mut bindings::mm_struct,
+    linger_us: c_uint,
+    expedited: bool,
+}
+
+/// `ODP_AT_ONCE`.
+const ODP_AT_ONCE: c_uint = c_uint::MAX;
+
+/// The time to linger that a configuration in C asks for.
+fn linger_from_raw(linger_us: c_uint) -> Delta {
+    match linger_us {
+        0 => LINGER,
+        ODP_AT_ONCE => Delta::ZERO,
+        us => Delta::from_micros(i64::from(us)),
+    }
+}
 
 /// `struct odp_retirer`: in a box from `odp_retirer_create` to `odp_retirer_shutdown`.
 struct Retirer {
@@ -151,11 +180,12 @@ fn until_from_raw(until: c_uint) -> Until {
 /// # Safety
 ///
 /// `name` is a string; `ops` stays valid and unchanged until the retirer has been shut down, as does
-/// the text of its functions.
+/// the text of its functions. `config` is null or valid during the call, as is the `mm` in it.
 #[no_mangle]
 unsafe extern "C" fn odp_retirer_create(
     name: *const c_char,
     ops: *const RequestOps,
+    config: *const RetirerConfig,
 ) -> *mut Retirer {
     // SAFETY: By the safety requirements it is a string, which outlives the call.
     let name = unsafe { CStr::from_char_ptr(name) };
@@ -163,7 +193,17 @@ unsafe extern "C" fn odp_retirer_create(
     // for ever: nothing but the worker gets this reference.
     let ops: &'static RequestOps = unsafe { &*ops };
 
-    let retirer = OwnedWorker::new(name, ops, None, Pace::default())
+    // SAFETY: By the safety requirements it is valid unless it is null.
+    let pace = unsafe { config.as_ref() }.map_or_else(Pace::default, |config| Pace {
+        linger: linger_from_raw(config.linger_us),
+        expedited: config.expedited,
+        mm: (!config.mm.is_null()).then(|| {
+            // SAFETY: By the safety requirements it is valid during the call.
+            ARef::from(unsafe { Mm::from_raw(config.mm) })
+        }),
+    });
+
+    let retirer = OwnedWorker::new(name, ops, None, pace)
         .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL)?));
     match retirer {
         Ok(retirer) => KBox::into_raw(retirer),

@@ -80,7 +80,7 @@ pub struct Config {
 
 impl Config {
     /// The longest time that a worker may linger.
-    pub const MAX_LINGER: Delta = Delta::from_millis(100);
+    pub const MAX_LINGER: Delta = Pace::MAX_LINGER;
 }
 
 impl Default for Config {
@@ -138,24 +138,18 @@ impl<T: Mirrored> Mirror<T> {
         if !config.grain.is_power_of_two() || config.grain < PAGE_SIZE {
             return Err(EINVAL);
         }
-        if config.linger.is_negative() || config.linger > Config::MAX_LINGER {
-            return Err(EINVAL);
-        }
+        let pace = Pace {
+            linger: config.linger,
+            expedited: config.expedited,
+            mm: Some(ARef::from(&**mm)),
+        };
+        pace.check()?;
         mmu_interval::prepare(mm, p)?;
 
         let id = MIRRORS.fetch_add(1, Relaxed);
         let name = CString::try_from_fmt(fmt!("mirror-{id}"))?;
         let mm: &Mm = mm;
-        let worker = OwnedWorker::new(
-            &name,
-            &T::OPS.request,
-            Some(&T::OPS.mirror),
-            Pace {
-                linger: config.linger,
-                expedited: config.expedited,
-                mm: Some(ARef::from(mm)),
-            },
-        )?;
+        let worker = OwnedWorker::new(&name, &T::OPS.request, Some(&T::OPS.mirror), pace)?;
         let space = Arc::pin_init(
             Space::new(
                 (*worker).clone(),

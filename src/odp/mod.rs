@@ -70,5 +70,8 @@ pub use self::{
         Retirer, //
     },
     stats::Snapshot,
-    worker::Until, //
+    worker::{
+        Pace,
+        Until, //
+    }, //
 };

@@ -190,20 +190,29 @@ impl<R: Retirable> Retirer<R> {
     ///
     /// `ENOMEM`, `ENODEV` if the driver's module is about to be unloaded.
     pub fn new(name: &CStr) -> Result<Self> {
+        Self::with_pace(name, Pace::default())
+    }
+
+    /// As [`Retirer::new`], with a choice of how soon objects are removed.
+    ///
+    /// # Errors
+    ///
+    /// Also `EINVAL` if the time to linger is negative or more than [`Pace::MAX_LINGER`].
+    pub fn with_pace(name: &CStr, pace: Pace) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &R::OPS.pinned, None, Pace::default())?,
+            worker: OwnedWorker::new(name, &R::OPS.pinned, None, pace)?,
             _objects: PhantomData,
         })
     }
 
-    /// As [`Retirer::new`], but does not keep the module loaded, for what lives as long as the module.
+    /// As [`Retirer::with_pace`], but does not keep the module loaded, for what lives as long as the module.
     ///
     /// # Safety
     ///
     /// It is shut down or dropped before the module's exit returns.
-    pub unsafe fn new_unpinned(name: &CStr) -> Result<Self> {
+    pub unsafe fn new_unpinned(name: &CStr, pace: Pace) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &R::OPS.unpinned, None, Pace::default())?,
+            worker: OwnedWorker::new(name, &R::OPS.unpinned, None, pace)?,
             _objects: PhantomData,
         })
     }

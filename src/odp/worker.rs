@@ -158,13 +158,32 @@ pub(crate) struct Worker {
 pub(super) const LINGER: Delta = Delta::from_micros(50);
 
 /// How soon a worker does what it is asked for.
-pub(crate) struct Pace {
-    /// How long after a request it is woken up.
-    pub(crate) linger: Delta,
-    /// Whether its grace periods are expedited.
-    pub(crate) expedited: bool,
-    /// The address space that requests come from, if it is one.
-    pub(crate) mm: Option<ARef<Mm>>,
+pub struct Pace {
+    /// About how long after a request it is woken up, see [`Config::linger`](super::Config::linger): zero for
+    /// at once, and at most [`Pace::MAX_LINGER`].
+    pub linger: Delta,
+    /// Whether its grace periods are expedited (`synchronize_srcu_expedited()`).
+    pub expedited: bool,
+    /// The address space that requests come from, if it is one: the worker is woken up a little later while
+    /// its `mmap_lock` is taken. It pins the `mm_struct`.
+    pub mm: Option<ARef<Mm>>,
+}
+
+impl Pace {
+    /// The longest time that a worker may linger.
+    pub const MAX_LINGER: Delta = Delta::from_millis(100);
+
+    /// Says whether a worker can keep to it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the time to linger is not what it has to be.
+    pub(super) fn check(&self) -> Result {
+        if self.linger.is_negative() || self.linger > Self::MAX_LINGER {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
 }
 
 impl Default for Pace {
@@ -1029,13 +1048,14 @@ impl OwnedWorker {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENODEV` if the module is about to go.
+    /// `ENOMEM`, `ENODEV` if the module is about to go, and those of [`Pace::check`].
     pub(crate) fn new(
         name: &CStr,
         ops: &'static RequestOps,
         mirror: Option<&'static MirrorOps>,
         pace: Pace,
     ) -> Result<Self> {
+        pace.check()?;
         let module = if ops.owner.is_null() {
             None
         } else {

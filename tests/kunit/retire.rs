@@ -12,10 +12,12 @@ mod tests {
     };
     use kernel::{
         prelude::*,
-        sync::Arc, //
+        sync::Arc,
+        time::Delta, //
     };
     use odp::{
         MayBlock,
+        Pace,
         Request,
         Retirable,
         RetirableOps,
@@ -180,6 +182,32 @@ mod tests {
             check_eq!(some.released.get(), LANES);
             check_eq!(others.released.get(), THEN);
             check_eq!(others.out_of_order.get(), 0);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_worker_lingers_as_long_as_was_chosen() -> Result {
+        let of = |linger| Pace {
+            linger,
+            ..Pace::default()
+        };
+        for linger in [
+            Delta::from_nanos(-1),
+            Pace::MAX_LINGER + Delta::from_nanos(1),
+        ] {
+            let refused = Retirer::<Child>::with_pace(c"kunit-pace", of(linger)).err();
+            check_eq!(refused, Some(EINVAL));
+        }
+        MayBlock::enter(|p| {
+            let retirer = Retirer::with_pace(c"kunit-pace", of(Delta::ZERO))?;
+            let parent = parent()?;
+            parent.let_remove.inc();
+            retirer.retire(child(&parent)?.as_arc_borrow());
+            // Nobody waits, and nothing has to come later.
+            check_eq!(retirer.stats().kicks, 1);
+            retirer.flush(Until::Released, p);
+            check_eq!(parent.released.get(), 1);
             Ok(())
         })
     }

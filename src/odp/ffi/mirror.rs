@@ -34,6 +34,7 @@ use super::{
         stats::Snapshot, //
     },
     layout,
+    linger_from_raw,
     retire_result,
     to_errno,
     until_from_raw, //
@@ -104,11 +105,17 @@ const _: () = assert!(align_of::<odp_span>() == align_of::<Span>());
 struct MirrorConfig {
     max_ranges: usize,
     grain: usize,
+    linger_us: c_uint,
+    expedited: bool,
 }
 
 impl From<&MirrorConfig> for Config {
     fn from(raw: &MirrorConfig) -> Self {
-        let mut config = Config::default();
+        let mut config = Config {
+            linger: linger_from_raw(raw.linger_us),
+            expedited: raw.expedited,
+            ..Config::default()
+        };
         if raw.max_ranges != 0 {
             config.max_ranges = raw.max_ranges;
         }
@@ -158,6 +165,8 @@ layout! {
     "odp_mirror_config" = size_of::<MirrorConfig>(),
     "odp_mirror_config.max_ranges" = offset_of!(MirrorConfig, max_ranges),
     "odp_mirror_config.grain" = offset_of!(MirrorConfig, grain),
+    "odp_mirror_config.linger_us" = offset_of!(MirrorConfig, linger_us),
+    "odp_mirror_config.expedited" = offset_of!(MirrorConfig, expedited),
 
     "odp_span" = size_of::<odp_span>(),
     "odp_span.start" = offset_of!(odp_span, start),
