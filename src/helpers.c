@@ -33,6 +33,8 @@ static struct lockdep_map odp_worker_map =
 /* Held around the last one. */
 static struct lockdep_map odp_release_map =
 	STATIC_LOCKDEP_MAP_INIT("odp_release", &odp_release_map);
+/* That of all workqueues of which there are many. */
+static struct lockdep_map odp_queue_map = STATIC_LOCKDEP_MAP_INIT("odp_queue", &odp_queue_map);
 #endif
 
 void odp_may_wait_for_invalidate(void)
@@ -199,8 +201,13 @@ bool odp_mmap_is_locked(struct mm_struct *mm)
 }
 EXPORT_SYMBOL_GPL(odp_mmap_is_locked);
 
-struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active)
+struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active,
+					     bool one_of_many)
 {
+#ifdef CONFIG_LOCKDEP
+	if (one_of_many)
+		return alloc_workqueue_lockdep_map("%s", flags, max_active, &odp_queue_map, name);
+#endif
 	return alloc_workqueue("%s", flags, max_active, name);
 }
 EXPORT_SYMBOL_GPL(odp_alloc_workqueue);

@@ -24,6 +24,7 @@ unsafe extern "C" {
         name: *const kernel::ffi::c_char,
         flags: kernel::ffi::c_uint,
         max_active: c_int,
+        one_of_many: bool,
     ) -> *mut bindings::workqueue_struct;
 }
 
@@ -31,6 +32,7 @@ unsafe extern "C" {
 pub struct Builder {
     flags: bindings::wq_flags,
     max_active: c_int,
+    one_of_many: bool,
 }
 
 impl Builder {
@@ -40,8 +42,18 @@ impl Builder {
         self
     }
 
+    /// Gives the queue the lockdep class that all queues built so have, instead of one of its own.
+    ///
+    /// For a queue of which there may be thousands, more than lockdep has classes. Work on such a
+    /// queue must not wait for work on another one.
+    pub fn one_of_many(mut self) -> Self {
+        self.one_of_many = true;
+        self
+    }
+
     /// Limits how many work items of the queue run at the same time; the kernel's default if this
-    /// is not called or `n` is zero.
+    /// is not called or `n` is zero. Where there are several NUMA nodes, each of them has a share,
+    /// by its number of CPUs, but no less than eight.
     pub fn max_active(mut self, n: u16) -> Self {
         self.max_active = c_int::from(n);
         self
@@ -54,7 +66,14 @@ impl Builder {
     /// `ENOMEM`.
     pub fn build(self, name: &CStr) -> Result<OwnedQueue> {
         // SAFETY: `name` is a NUL-terminated string, which the callee copies.
-        let queue = unsafe { odp_alloc_workqueue(name.as_char_ptr(), self.flags, self.max_active) };
+        let queue = unsafe {
+            odp_alloc_workqueue(
+                name.as_char_ptr(),
+                self.flags,
+                self.max_active,
+                self.one_of_many,
+            )
+        };
 
         // INVARIANT: The queue was allocated just now and belongs to nobody else.
         NonNull::new(queue)
@@ -86,7 +105,15 @@ impl OwnedQueue {
         Builder {
             flags: bindings::wq_flags_WQ_UNBOUND,
             max_active: 0,
+            one_of_many: false,
         }
+    }
+
+    /// Waits until everything that was queued before the call has run. May sleep; not in one of the
+    /// queue's own work items.
+    pub fn flush(&self) {
+        // SAFETY: By the type invariants the queue is valid.
+        unsafe { bindings::__flush_workqueue(self.queue.as_ptr()) };
     }
 }
 
