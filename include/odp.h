@@ -167,7 +167,8 @@ enum odp_until {
 /*
  * struct odp_retirer retires objects of one kind, and is opaque. One for each address space is
  * best: a removal waits for the invalidations of its address space, and what comes after it in the
- * same retirer does, too.
+ * same retirer does, too. Its work runs on a workqueue that it shares with what else the process
+ * that made it has of retirers and mirrors.
  */
 context_lock_struct(odp_retirer);
 

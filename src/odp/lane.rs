@@ -11,7 +11,10 @@ use kernel::{
     impl_has_work,
     new_work,
     prelude::*,
-    sync::Arc,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
     workqueue::{
         Work,
         WorkItem, //
@@ -32,17 +35,17 @@ impl_has_work! {
 
 impl Lane {
     /// Has one run for `worker`, which has counted it. Does not sleep.
-    pub(super) fn start(worker: Arc<Worker>) -> Result<(), AllocError> {
+    pub(super) fn start(worker: ArcBorrow<'_, Worker>) -> Result<(), AllocError> {
         // Not `Queue::try_spawn()`: the lock class of its work items is the kernel's, and its name would go with
         // this module.
         let lane = KBox::pin_init(
             pin_init!(Self {
                 work <- new_work!("odp::Lane::work"),
-                worker,
+                worker: worker.into(),
             }),
             GFP_NOWAIT | __GFP_NOWARN,
         );
-        Worker::queue().enqueue(lane.map_err(|_| AllocError)?);
+        worker.queue().enqueue(lane.map_err(|_| AllocError)?);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 //! What exists once, from the loading of the module to its unloading.
 
-use crate::owned_queue::OwnedQueue;
+use super::process_queue::ProcessQueues;
 use core::ptr;
 use kernel::{
     debugfs::Dir,
@@ -12,38 +12,32 @@ use kernel::{
         Atomic,
         Relaxed,
         Release, //
-    },
-    workqueue::Queue, //
+    }, //
 };
 
-/// The queue that all workers run on, and the directory their counters are in.
-///
-/// The order of the fields is that of their destruction: the queue is drained first.
+/// The queues that workers run on, and the directory their counters are in.
+#[pin_data]
 pub(crate) struct Library {
-    queue: OwnedQueue,
+    #[pin]
+    process_queues: ProcessQueues,
     debugfs: Dir,
 }
 
 /// The library while the module is loaded.
 static LIBRARY: Atomic<*mut Library> = Atomic::new(ptr::null_mut());
 
-/// How many work items of all mirrors run at the same time. A removal may sleep for long, and must
-/// not keep the mirrors of other processes from theirs.
-const MAX_ACTIVE: u16 = 2048;
-
 impl Library {
     /// Sets it up.
     pub(crate) fn init() -> Result<Handle> {
-        let library = KBox::new(
-            Self {
-                queue: OwnedQueue::new_unbound()
-                    .mem_reclaim()
-                    .max_active(MAX_ACTIVE)
-                    .build(c"odp")?,
+        let library = KBox::pin_init(
+            pin_init!(Self {
+                process_queues <- ProcessQueues::new(),
                 debugfs: Dir::new(c"odp"),
-            },
+            }),
             GFP_KERNEL,
         )?;
+        // SAFETY: It is not moved before it is dropped, as `Handle` does.
+        let library = unsafe { Pin::into_inner_unchecked(library) };
         LIBRARY.store(KBox::into_raw(library), Release);
         Ok(Handle(()))
     }
@@ -55,8 +49,8 @@ impl Library {
         unsafe { &*LIBRARY.load(Acquire) }
     }
 
-    pub(crate) fn queue(&self) -> &Queue {
-        &self.queue
+    pub(super) fn process_queues(&self) -> &ProcessQueues {
+        &self.process_queues
     }
 
     pub(crate) fn debugfs(&self) -> &Dir {

@@ -17,6 +17,7 @@ mod lane;
 pub(crate) mod library;
 mod lists;
 mod mirror;
+mod process_queue;
 mod range;
 mod read;
 mod request;

@@ -184,7 +184,8 @@ impl<R: Retirable> Retirer<R> {
     ///
     /// The driver's module cannot be unloaded before the retirer is shut down, so this is for what is made
     /// and ended while the module is in use: an open file, an object of user space's. One for each
-    /// address space is best: a removal waits for invalidations, and then all that come after it do.
+    /// address space is best: a removal waits for invalidations, and then all that come after it do. Its
+    /// work runs on a workqueue that it shares with what else the current process has of retirers and mirrors.
     ///
     /// # Errors
     ///

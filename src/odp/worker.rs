@@ -39,6 +39,10 @@ use super::{
     lane::Lane,
     library::Library,
     lists::Lists,
+    process_queue::{
+        ProcessQueue,
+        QueueUse, //
+    },
     request::{
         Request,
         Tickets, //
@@ -92,7 +96,6 @@ use kernel::{
         impl_has_work,
         new_work,
         HasWork,
-        Queue,
         Work,
         WorkItem, //
     }, //
@@ -127,6 +130,8 @@ pub(crate) struct Worker {
     alarm: Alarm,
     /// The address space that requests come from, where there is one.
     mm: Option<ARef<Mm>>,
+    /// Where its work runs.
+    queue: Arc<ProcessQueue>,
     #[pin]
     lists: SpinLock<Lists>,
     /// Notified when `lists` has changed for somebody who waits.
@@ -203,10 +208,9 @@ const CHANGE: u64 = 2;
 /// How many objects a lane takes at a time at most, where removals do not sleep.
 const MOST_AT_A_TIME: usize = 16;
 
-/// How many lanes a batch begins with, besides its own,
+/// How many lanes a batch begins with, besides its own. There are more where removals sleep, and then
+/// the process's queue says how many.
 const FEW_LANES: usize = 7;
-/// and how many there may be where removals sleep.
-const MOST_LANES: usize = 127;
 
 impl_has_work! {
     impl HasWork<Self, 0> for Worker { self.batch }
@@ -305,12 +309,14 @@ impl Worker {
         ops: &'static RequestOps,
         mirror: Option<&'static MirrorOps>,
         pace: Pace,
+        queue: Arc<ProcessQueue>,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             try_pin_init!(Self {
                 // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
                 alarm <- unsafe { Alarm::new(pace.linger, &Self::ALARM_OPS) },
                 mm: pace.mm,
+                queue,
                 lists <- new_spinlock!(Lists::new(), "odp::Worker::lists"),
                 progress <- new_condvar!("odp::Worker::progress"),
                 flush_removed <- new_mutex!((), "odp::Worker::flush_removed"),
@@ -336,8 +342,10 @@ impl Worker {
         })
     }
 
-    pub(super) fn queue() -> &'static Queue {
-        Library::get().queue()
+    /// Where its work runs. May be dropped in a work item, but with another reference behind it: see
+    /// [`QueueUse`].
+    pub(super) fn queue(&self) -> &ProcessQueue {
+        &self.queue
     }
 
     pub(crate) fn stats(&self) -> &Stats {
@@ -585,14 +593,14 @@ impl Worker {
         if kick {
             // The flag says that it is neither queued nor going to look again. Until it has run, the
             // object is outstanding, which keeps the worker from being shut down.
-            let _ = Self::queue().enqueue::<Arc<Self>, RELEASE>(this.into());
+            let _ = this.queue().enqueue::<Arc<Self>, RELEASE>(this.into());
         }
     }
 
     fn kick_batch(this: ArcBorrow<'_, Self>) {
         this.stats.kicks.inc();
         // The flag says that it is neither queued nor going to look again.
-        let _ = Self::queue().enqueue::<Arc<Self>, BATCH>(this.into());
+        let _ = this.queue().enqueue::<Arc<Self>, BATCH>(this.into());
     }
 
     const ALARM_OPS: AlarmOps = AlarmOps {
@@ -743,7 +751,7 @@ impl Worker {
         };
         if kick {
             // The flag says that it is neither queued nor going to look again.
-            let _ = Self::queue().enqueue::<Arc<Self>, CHANGE>(this.into());
+            let _ = this.queue().enqueue::<Arc<Self>, CHANGE>(this.into());
         }
     }
 
@@ -814,7 +822,7 @@ impl Worker {
             share = MOST_AT_A_TIME.min(2 * share);
             if sleeps() != slept {
                 share = 1;
-                Self::widen(this, 2, MOST_LANES);
+                Self::widen(this, 2, usize::MAX);
             }
             while let Some(request) = ours.pop() {
                 // SAFETY: It was ours to release.
@@ -824,7 +832,8 @@ impl Worker {
         }
     }
 
-    /// Has `n` more lanes run, as long as there is something to remove and there are fewer than `most`.
+    /// Has `n` more lanes run, as long as there is something to remove, there are fewer than `most`, and the
+    /// process has not as many as it may have.
     ///
     /// Where removals sleep, each lane removes one in the time of an invalidation. So a lane that has slept
     /// brings others along, and as many as there may be are there after a few invalidations; where nothing
@@ -833,13 +842,13 @@ impl Worker {
         for _ in 0..n {
             {
                 let mut lists = this.lists.lock();
-                if lists.removing.is_empty() || lists.lanes >= most {
+                if lists.removing.is_empty() || lists.lanes >= most || !this.queue.add_lane() {
                     return;
                 }
-                // OVERFLOW: Less than the limit.
+                // OVERFLOW: The queue's limit is far less.
                 lists.lanes += 1;
             }
-            if Lane::start(this.into()).is_err() {
+            if Lane::start(this).is_err() {
                 // The batch has its own, which is enough for it to end.
                 this.lane_has_ended();
                 return;
@@ -849,6 +858,7 @@ impl Worker {
 
     /// A lane that `widen` counted is not there any more.
     pub(super) fn lane_has_ended(&self) {
+        self.queue.lane_has_ended();
         // OVERFLOW: Incremented by `widen`.
         self.progress_made(|lists| lists.lanes -= 1);
     }
@@ -1035,8 +1045,12 @@ impl Worker {
 /// A worker with its owner: the one who shuts it down.
 ///
 /// May hold the module that the worker's callbacks are text of. Dropping it shuts the worker down.
+///
+/// The order of the fields is that of their destruction: the worker's last work item may end after this one's
+/// reference, but before the use of the queue does.
 pub(crate) struct OwnedWorker {
     worker: Arc<Worker>,
+    _queue: QueueUse,
     _module: Option<ModuleRef>,
 }
 
@@ -1048,7 +1062,8 @@ impl OwnedWorker {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENODEV` if the module is about to go, and those of [`Pace::check`].
+    /// `ENOMEM`, also if the current task is killed meanwhile; `ENODEV` if the module is about to go; and those of
+    /// [`Pace::check`].
     pub(crate) fn new(
         name: &CStr,
         ops: &'static RequestOps,
@@ -1062,8 +1077,10 @@ impl OwnedWorker {
             // SAFETY: A table of operations belongs to a module that is at least being initialised.
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
+        let queue = QueueUse::new(pace.mm.as_deref())?;
         Ok(Self {
-            worker: Worker::new(name, ops, mirror, pace)?,
+            worker: Worker::new(name, ops, mirror, pace, queue.queue().clone())?,
+            _queue: queue,
             _module: module,
         })
     }

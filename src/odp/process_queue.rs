@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The workqueue of a process: all work for its mirrors and retirers runs there, and nobody else's.
+//!
+//! A removal sleeps until no part of the address space is being invalidated. How long that takes is
+//! for the process's threads to say, and how many such sleeps there are at the same time is for it to
+//! say, too: it may have as many mirrors as it has files. A workqueue runs a limited number of work
+//! items, so on one that all processes shared, one of them could fill it with sleepers and keep the
+//! others from theirs. The same holds for the one rescuer that a workqueue has.
+
+use super::library::Library;
+use crate::owned_queue::OwnedQueue;
+use core::ops::Deref;
+use kernel::{
+    mm::Mm,
+    new_mutex,
+    prelude::*,
+    rbtree::{
+        self,
+        RBTree,
+        RBTreeNodeReservation, //
+    },
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+    workqueue::Queue, //
+};
+
+/// How many work items of a process run at the same time: its lanes, and with them the batches,
+/// changes and releases of a hundred mirrors. Kernel threads that sleep are all that more would be.
+const MAX_ACTIVE: u16 = 512;
+
+/// How many lanes all workers of a process have at most.
+const MOST_LANES: usize = 127;
+
+/// A workqueue, and the lanes on it.
+pub(super) struct ProcessQueue {
+    queue: OwnedQueue,
+    lanes: Atomic<usize>,
+}
+
+impl ProcessQueue {
+    fn new() -> Result<Arc<Self>> {
+        let queue = OwnedQueue::new_unbound()
+            .mem_reclaim()
+            .max_active(MAX_ACTIVE)
+            .one_of_many()
+            .build(c"odp")?;
+        Ok(Arc::new(
+            Self {
+                queue,
+                lanes: Atomic::new(0),
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    /// Counts another lane, unless there are as many as there may be. To be followed by
+    /// [`ProcessQueue::lane_has_ended`].
+    #[must_use]
+    pub(super) fn add_lane(&self) -> bool {
+        // OVERFLOW: Each task that has overshot takes its one back.
+        let room = self.lanes.fetch_add(1, Relaxed) < MOST_LANES;
+        if !room {
+            self.lane_has_ended();
+        }
+        room
+    }
+
+    /// One lane less.
+    pub(super) fn lane_has_ended(&self) {
+        // OVERFLOW: `add_lane` has counted it.
+        let _ = self.lanes.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Deref for ProcessQueue {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.queue
+    }
+}
+
+/// The queue of one process, and who uses it.
+struct Entry {
+    queue: Arc<ProcessQueue>,
+    /// How many [`QueueUse`]s there are.
+    users: usize,
+    /// Keeps the address, which is the key, from being another one's.
+    _mm: ARef<Mm>,
+}
+
+/// The queues of all processes that have one, by the address of their `mm_struct`.
+#[pin_data]
+pub(super) struct ProcessQueues {
+    #[pin]
+    by_mm: Mutex<RBTree<usize, Entry>>,
+}
+
+impl ProcessQueues {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            by_mm <- new_mutex!(RBTree::new(), "odp::ProcessQueues::by_mm"),
+        })
+    }
+}
+
+/// The use of a process's queue by one worker. With the last one the queue goes.
+///
+/// Dropping it may sleep: then it waits for what runs on the queue. So it is not dropped by work on the
+/// queue; a worker's owner has it, while the worker has a reference to the queue as such.
+pub(super) struct QueueUse {
+    queue: Arc<ProcessQueue>,
+    /// Null if the queue is nobody else's.
+    key: usize,
+}
+
+impl QueueUse {
+    /// Has the queue of `mm`, or of the current process if that is not known, used. May sleep.
+    ///
+    /// A kernel thread is no process: what it makes gets a queue of its own.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; also if the current task is killed meanwhile, since a queue has a kernel thread.
+    pub(super) fn new(mm: Option<&Mm>) -> Result<Self> {
+        let current = current!();
+        let mm = match (mm, current.mm()) {
+            (Some(mm), _) => mm,
+            (None, Some(mm)) => mm,
+            (None, None) => {
+                return Ok(Self {
+                    queue: ProcessQueue::new()?,
+                    key: 0,
+                })
+            }
+        };
+        let key = mm.as_raw().addr();
+        let by_mm = &Library::get().process_queues().by_mm;
+        if let Some(entry) = by_mm.lock().get_mut(&key) {
+            return Ok(entry.join(key));
+        }
+        // Without the lock, because it takes long. Somebody else may be faster.
+        let queue = ProcessQueue::new()?;
+        let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let mut by_mm = by_mm.lock();
+        let entry = match by_mm.entry(key) {
+            rbtree::Entry::Occupied(entry) => entry.into_mut(),
+            rbtree::Entry::Vacant(entry) => entry.insert(
+                Entry {
+                    queue: queue.clone(),
+                    users: 0,
+                    _mm: ARef::from(mm),
+                },
+                node,
+            ),
+        };
+        Ok(entry.join(key))
+    }
+
+    pub(super) fn queue(&self) -> &Arc<ProcessQueue> {
+        &self.queue
+    }
+
+    /// Counts one user less, and returns the entry if that was the last one.
+    fn leave(&self) -> Option<Entry> {
+        let mut by_mm = Library::get().process_queues().by_mm.lock();
+        let entry = by_mm.get_mut(&self.key)?;
+        // OVERFLOW: `join` has counted this one.
+        entry.users -= 1;
+        if entry.users > 0 {
+            return None;
+        }
+        by_mm.remove(&self.key)
+    }
+}
+
+impl Entry {
+    fn join(&mut self, key: usize) -> QueueUse {
+        // OVERFLOW: There cannot be as many workers as there are bytes.
+        self.users += 1;
+        QueueUse {
+            queue: self.queue.clone(),
+            key,
+        }
+    }
+}
+
+impl Drop for QueueUse {
+    fn drop(&mut self) {
+        if self.key == 0 || self.leave().is_some() {
+            // A lane has a reference to its worker, and so to the queue, until its very end. The queue must
+            // not be destroyed there: a work item would wait for itself.
+            self.queue.queue.flush();
+        }
+    }
+}
