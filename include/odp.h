@@ -57,6 +57,7 @@ struct odp_request {
 			u8 removed;
 			u8 released;
 		} tickets;
+		bool has_waited;
 	} link;
 	void *worker;
 };
@@ -90,8 +91,8 @@ struct odp_retirer_ops {
 	/**
 	 * @remove: end callbacks (optional). No lookup that found the object goes on. Zap once
 	 * more, under the user lock: a commit may have come between invalidate() and the request.
-	 * Then remove the notifier, with mmu_interval_notifier_remove(), which sleeps. Holds may
-	 * remain, so nothing that they use is freed here.
+	 * Then remove the notifier, with odp_remove_notifier(), which sleeps. Holds may remain, so
+	 * nothing that they use is freed here.
 	 */
 	void (*remove)(struct odp_request *req);
 
@@ -283,6 +284,21 @@ int odp_publish(struct odp_retirer *retirer, struct odp_request *req);
  * * -EXDEV - the object belongs to another retirer; it is as it was
  */
 int odp_retire(struct odp_retirer *retirer, struct odp_request *req);
+
+/**
+ * odp_remove_notifier() - remove the notifier of an object
+ * @req: the request in the object
+ * @notifier: the object's notifier, which has been inserted
+ *
+ * For &odp_retirer_ops.remove. Does what mmu_interval_notifier_remove() does, and lets the worker
+ * know if that had to wait for invalidations: then it has more objects removed at the same time.
+ * With mmu_interval_notifier_remove() itself, eight are at most: the worker does not know what a
+ * @remove that takes long waits for, and it may be a lock of the driver's.
+ *
+ * Context: sleeps until the invalidations of the address space that are going on have ended. Not
+ * under a lock that invalidate() takes.
+ */
+void odp_remove_notifier(struct odp_request *req, struct mmu_interval_notifier *notifier);
 
 /**
  * odp_request_live() - say whether an object is in service

@@ -17,6 +17,7 @@
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/pagemap.h>
+#include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/srcu.h>
 #include <linux/workqueue.h>
@@ -200,6 +201,20 @@ bool odp_mmap_is_locked(struct mm_struct *mm)
 	return rwsem_is_locked(&mm->mmap_lock);
 }
 EXPORT_SYMBOL_GPL(odp_mmap_is_locked);
+
+bool odp_interval_notifier_remove(struct mmu_interval_notifier *notifier)
+{
+	unsigned long sleeps = current->nvcsw;
+
+	/*
+	 * Sleeps if an invalidation of the address space is going on, and for nothing else; core mm
+	 * has no other way of telling. On PREEMPT_RT the lock that invalidations begin and end
+	 * under counts as one.
+	 */
+	mmu_interval_notifier_remove(notifier);
+	return current->nvcsw != sleeps;
+}
+EXPORT_SYMBOL_GPL(odp_interval_notifier_remove);
 
 struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active,
 					     bool one_of_many)

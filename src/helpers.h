@@ -48,6 +48,9 @@ void odp_module_put(struct module *module);
 /* Says whether anybody has the mm's mmap_lock, or had it a moment ago. */
 bool odp_mmap_is_locked(struct mm_struct *mm);
 
+/* Says whether the removal had to wait for invalidations of the address space to end. */
+bool odp_interval_notifier_remove(struct mmu_interval_notifier *notifier);
+
 /* With @one_of_many, lockdep takes all that are made so for one. */
 struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active,
 					     bool one_of_many);

@@ -18,6 +18,7 @@ ODP_EXPORT(odp_request_init);
 ODP_EXPORT(odp_request_init_building);
 ODP_EXPORT(odp_publish);
 ODP_EXPORT(odp_retire);
+ODP_EXPORT(odp_remove_notifier);
 ODP_EXPORT(odp_request_live);
 ODP_EXPORT(odp_hold);
 ODP_EXPORT(odp_put);
@@ -78,6 +79,7 @@ static void __used odp_layout(void)
 	ODP_MEMBER(odp_request, link.next);
 	ODP_MEMBER(odp_request, link.tickets.removed);
 	ODP_MEMBER(odp_request, link.tickets.released);
+	ODP_MEMBER(odp_request, link.has_waited);
 
 	ODP_SIZE(odp_retirer_ops);
 	ODP_MEMBER(odp_retirer_ops, owner);

@@ -60,6 +60,15 @@ use kernel::{
     types::Opaque, //
 };
 
+// SAFETY: The prototype is that of helpers.h.
+#[allow(
+    improper_ctypes,
+    reason = "some structs of the bindings have no fields in some kernels"
+)]
+unsafe extern "C" {
+    fn odp_interval_notifier_remove(notifier: *mut bindings::mmu_interval_notifier) -> bool;
+}
+
 #[cfg(not(CONFIG_MMU_NOTIFIER))]
 compile_error!(
     "interval notifiers need CONFIG_MMU_NOTIFIER; INFINIBAND_ON_DEMAND_PAGING selects it"
@@ -484,6 +493,22 @@ impl<T: Invalidate> Interval<T> {
     }
 }
 
+/// Removes a notifier that C has inserted; says whether that had to wait for invalidations.
+///
+/// Context: as for [`Registration::remove`].
+///
+/// # Safety
+///
+/// It is inserted, and nobody else removes it.
+pub(crate) unsafe fn remove_raw(
+    notifier: *mut bindings::mmu_interval_notifier,
+    p: &mut MayBlock<'_>,
+) -> bool {
+    p.for_invalidate();
+    // SAFETY: By the safety requirements.
+    unsafe { odp_interval_notifier_remove(notifier) }
+}
+
 /// A notifier that is being watched through.
 ///
 /// Dropping it removes it, which sleeps; a driver that may come to drop one in a callback wants
@@ -514,21 +539,26 @@ impl<T: Invalidate> Registration<T> {
     /// Context: may sleep; not in a callback, and not under a lock that a callback takes. The module may
     /// lose its last reference here, so its exit has to wait for the caller.
     pub fn remove(self, p: &mut MayBlock<'_>) -> Arc<Interval<T>> {
+        self.remove_observed(p).0
+    }
+
+    /// As [`Registration::remove`]; says also whether it had to wait for invalidations.
+    pub fn remove_observed(self, p: &mut MayBlock<'_>) -> (Arc<Interval<T>>, bool) {
         p.for_invalidate();
         ManuallyDrop::new(self).remove_inner()
     }
 
-    fn remove_inner(&self) -> Arc<Interval<T>> {
+    fn remove_inner(&self) -> (Arc<Interval<T>>, bool) {
         let interval = self.interval();
         interval.phase.store(Phase::REMOVED, Release);
         // SAFETY: By the type invariants it is inserted, and only the owner of the registration
         // removes it, which it can do once.
-        unsafe { bindings::mmu_interval_notifier_remove(interval.notifier.get()) };
+        let has_waited = unsafe { odp_interval_notifier_remove(interval.notifier.get()) };
         // SAFETY: By the type invariants the reference is ours to give away.
         let interval = unsafe { Arc::from_raw(self.0.as_ptr()) };
         // SAFETY: By the type invariants a reference was leaked, and this is the end of it.
         drop(unsafe { ModuleRef::reclaim(&T::OPS.owner) });
-        interval
+        (interval, has_waited)
     }
 
     /// Gives up the ability to remove it, for [`Registration::from_raw`] to restore.

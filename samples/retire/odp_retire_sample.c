@@ -132,7 +132,7 @@ static void window_remove(struct odp_request *req)
 	zap(window, 0, ULONG_MAX);
 	mutex_unlock(&window->ctx->lock);
 
-	mmu_interval_notifier_remove(&window->notifier);
+	odp_remove_notifier(req, &window->notifier);
 }
 
 static void window_release(struct odp_request *req)

@@ -6,12 +6,22 @@ use super::{
     fifo::Fifo,
     request::Request, //
 };
+use crate::{
+    may_block::MayBlock,
+    mmu_interval::{
+        Interval,
+        Invalidate,
+        Registration, //
+    }, //
+};
 use core::{
+    cell::Cell,
     marker::PhantomData,
     ptr::NonNull, //
 };
 use kernel::{
     bindings,
+    sync::Arc,
     types::NotThreadSafe, //
 };
 
@@ -58,11 +68,32 @@ pub(crate) struct ChangeOps {
 ///
 /// It cannot be made into [`MayBlock`](crate::MayBlock).
 pub struct WorkerContext<'w> {
+    /// Whether a removal had to wait for invalidations.
+    has_waited: Cell<bool>,
     _scope: PhantomData<*mut &'w mut ()>,
     _not_send: NotThreadSafe,
 }
 
 impl WorkerContext<'_> {
+    /// Removes a notifier, as [`Registration::remove`] does, and lets the worker know if that had to wait.
+    ///
+    /// Where removals wait for invalidations, the worker then has more of them do so at the same time.
+    /// That a driver's removal sleeps for something else is no reason for that.
+    ///
+    /// Context: [`Retirable::remove`](super::Retirable::remove); not under a lock that a callback takes.
+    pub fn remove<T: Invalidate>(&self, registration: Registration<T>) -> Arc<Interval<T>> {
+        let (interval, has_waited) = MayBlock::assume(|p| registration.remove_observed(p));
+        if has_waited {
+            self.has_waited.set(true);
+        }
+        interval
+    }
+
+    /// Whether a removal had to wait for invalidations so far.
+    pub(super) fn has_waited(&self) -> bool {
+        self.has_waited.get()
+    }
+
     /// Runs `f` with the evidence that a worker's callback is running.
     ///
     /// # Safety
@@ -70,6 +101,7 @@ impl WorkerContext<'_> {
     /// Called by functions of a [`RequestOps`] or a [`MirrorOps`] only.
     pub(super) unsafe fn enter<R>(f: impl for<'w> FnOnce(&WorkerContext<'w>) -> R) -> R {
         f(&WorkerContext {
+            has_waited: Cell::new(false),
             _scope: PhantomData,
             _not_send: NotThreadSafe,
         })

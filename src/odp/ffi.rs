@@ -28,7 +28,10 @@ use super::{
         LINGER, //
     }, //
 };
-use crate::may_block::MayBlock;
+use crate::{
+    may_block::MayBlock,
+    mmu_interval, //
+};
 use core::{
     arch::global_asm,
     mem::offset_of,
@@ -78,6 +81,7 @@ layout! {
     "odp_request.link.next" = LINK + offset_of!(Link, next),
     "odp_request.link.tickets.removed" = TICKETS + offset_of!(Tickets, removed),
     "odp_request.link.tickets.released" = TICKETS + offset_of!(Tickets, released),
+    "odp_request.link.has_waited" = LINK + offset_of!(Link, has_waited),
 
     "odp_retirer_ops" = size_of::<RequestOps>(),
     "odp_retirer_ops.owner" = offset_of!(RequestOps, owner),
@@ -277,6 +281,23 @@ unsafe extern "C" fn odp_retire(retirer: *const Retirer, request: NonNull<Reques
     // SAFETY: As required here.
     let retire = unsafe { Worker::retire(retirer.worker().as_arc_borrow(), request) };
     to_errno(retire_result(retire))
+}
+
+/// # Safety
+///
+/// `request` is that of an object whose `remove` the caller is in, and `notifier` is inserted and not
+/// removed by anybody else.
+#[no_mangle]
+unsafe extern "C" fn odp_remove_notifier(
+    request: *const Request,
+    notifier: *mut bindings::mmu_interval_notifier,
+) {
+    // SAFETY: As required here.
+    let has_waited = MayBlock::assume(|p| unsafe { mmu_interval::remove_raw(notifier, p) });
+    // SAFETY: As required here.
+    let request = unsafe { &*request };
+    // SAFETY: As required here.
+    unsafe { request.note_wait(has_waited) };
 }
 
 /// # Safety

@@ -799,8 +799,11 @@ unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
     let interval = unsafe { Range::<T>::raw_of_request(request) };
     // SAFETY: Who put the range in service called `into_raw`, and the worker calls this once for a range.
     let registration = unsafe { Registration::from_raw(interval) };
+    let (interval, has_waited) = MayBlock::assume(|p| registration.remove_observed(p));
+    // SAFETY: The worker has taken it, and removes it just now.
+    unsafe { interval.data().request.note_wait(has_waited) };
     // The reference stays with whoever is going to call `release`.
-    let _ = MayBlock::assume(|p| Arc::into_raw(registration.remove(p)));
+    let _ = Arc::into_raw(interval);
 }
 
 /// Last: the driver is told, and the memory is freed.

@@ -92,6 +92,8 @@ impl<V> Guarded<V> {
 pub(super) struct Link {
     pub(super) next: *mut Request,
     pub(super) tickets: Tickets,
+    /// Whether its removal, which has just taken place, had to wait for invalidations. Not looked at but then.
+    pub(super) has_waited: bool,
 }
 
 /// In which epoch of each kind a request was queued.
@@ -128,6 +130,7 @@ impl Request {
             link: UnsafeCell::new(Link {
                 next: core::ptr::null_mut(),
                 tickets: Tickets { removed: 0, released: 0 },
+                has_waited: false,
             }),
             worker: Atomic::new(core::ptr::null_mut()),
         })
@@ -152,6 +155,16 @@ impl Request {
             };
         }
         bound == worker
+    }
+
+    /// Lets the worker know whether the removal of the object's notifier had to wait for invalidations.
+    ///
+    /// # Safety
+    ///
+    /// Called in [`RequestOps::remove`](super::callbacks::RequestOps::remove) for this request.
+    pub(super) unsafe fn note_wait(&self, has_waited: bool) {
+        // SAFETY: The link is the worker's, which leaves it alone until the caller has returned.
+        unsafe { (*self.link.get()).has_waited = has_waited };
     }
 
     /// Applies `event`. The caller does what the effect asks for.

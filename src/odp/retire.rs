@@ -97,6 +97,9 @@ pub trait Retirable: HasRequest + Send + Sync + Sized + 'static {
     /// Ends callbacks: stops the device again, under the user lock, for what was installed since
     /// `invalidate()`; then the driver's own blocking removal.
     ///
+    /// The latter is best left to [`WorkerContext::remove`]: if that has to wait for invalidations, the
+    /// worker has more objects removed at the same time. Otherwise there are eight at most.
+    ///
     /// Context: may sleep and wait for invalidations. Several objects at the same time. Not called
     /// while a lookup in a read section that began before `unpublish` may see it; holds may remain.
     fn remove(&self, ctx: &WorkerContext<'_>);
@@ -385,8 +388,16 @@ unsafe extern "C" fn unpublish<R: Retirable>(request: *mut Request) {
 unsafe extern "C" fn remove<R: Retirable>(request: *mut Request) {
     // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
     let object = unsafe { &*R::request_container_of(request) };
+    let run = |ctx: &WorkerContext<'_>| {
+        object.remove(ctx);
+        ctx.has_waited()
+    };
     // SAFETY: This is a function of a `RequestOps`.
-    unsafe { WorkerContext::enter(|ctx| object.remove(ctx)) };
+    let has_waited = unsafe { WorkerContext::enter(run) };
+    // SAFETY: The worker passes a valid request.
+    let request = unsafe { &*request };
+    // SAFETY: This is `RequestOps::remove`, for this request.
+    unsafe { request.note_wait(has_waited) };
 }
 
 /// # Safety

@@ -71,7 +71,6 @@ use core::{
 use kernel::{
     bindings,
     debugfs::File,
-    ffi::c_ulong,
     mm::Mm,
     new_condvar,
     new_mutex,
@@ -205,11 +204,11 @@ const BATCH: u64 = 0;
 const RELEASE: u64 = 1;
 const CHANGE: u64 = 2;
 
-/// How many objects a lane takes at a time at most, where removals do not sleep.
+/// How many objects a lane takes at a time at most, where removals do not wait.
 const MOST_AT_A_TIME: usize = 16;
 
-/// How many lanes a batch begins with, besides its own. There are more where removals sleep, and then
-/// the process's queue says how many.
+/// How many lanes a batch begins with, besides its own. There are more only where removals wait for
+/// invalidations, and then the process's queue says how many.
 const FEW_LANES: usize = 7;
 
 impl_has_work! {
@@ -284,11 +283,12 @@ impl WorkItem<RELEASE> for Worker {
     }
 }
 
-/// How often this task has slept.
-fn sleeps() -> c_ulong {
-    let task = current!().as_ptr();
-    // SAFETY: It is this task's, and nobody else changes it.
-    unsafe { (*task).nvcsw }
+/// What became of an object that was to be removed.
+struct Removed {
+    /// Whether it is the caller's to release: nobody holds it.
+    is_ours: bool,
+    /// Whether its notifier had to wait for invalidations of the address space to end.
+    has_waited: bool,
 }
 
 fn flush_work<const ID: u64>(worker: &Worker)
@@ -786,33 +786,39 @@ impl Worker {
 
     /// Removes what there is to remove, until nothing is left.
     ///
-    /// Takes several objects at a time where removals do not sleep, and so takes the lock that all lanes want
-    /// twice for all of them. Where one sleeps, those that it has not begun with are given back: each might
-    /// sleep as well, and in as many lanes they do that at the same time.
+    /// Takes several objects at a time, and so takes the lock that all lanes want twice for all of them; but
+    /// no more than its part, because a removal may sleep for reasons of the driver's. Where one waits for
+    /// invalidations, those that it has not begun with are given back: each of them is likely to wait as well,
+    /// and in as many lanes they do that at the same time.
     ///
     /// None is released before all are removed, so that no removal waits for the driver's `release`.
     pub(super) fn lane(this: ArcBorrow<'_, Self>) {
         let (mut gone, mut share) = (Gone::default(), 1);
         loop {
-            let mut requests = this.settle_gone(&gone).removing.take_first(share);
+            let mut requests = {
+                let mut lists = this.settle_gone(&gone);
+                let part = lists.removing.len() / lists.lanes.max(1);
+                lists.removing.take_first(share.min(part.max(1)))
+            };
             if requests.is_empty() {
                 return;
             }
             gone = Gone::default();
-            let (mut ours, mut taken) = (Fifo::new(), 0);
-            let slept = sleeps();
+            let (mut ours, mut taken, mut waited) = (Fifo::new(), 0, false);
             while let Some(request) = requests.pop() {
                 // OVERFLOW: No more than were taken.
                 taken += 1;
                 // SAFETY: The grace period of what is on this list is over.
-                if unsafe { this.remove(request, &mut gone) } {
+                let removed = unsafe { this.remove(request, &mut gone) };
+                if removed.is_ours {
                     // SAFETY: By the answer it is ours to release, and so is its link.
                     unsafe { ours.push(request) };
                 } else {
                     // Whoever holds it may wait for the removal.
                     drop(this.settle_gone(&core::mem::take(&mut gone)));
                 }
-                if sleeps() != slept {
+                if removed.has_waited {
+                    waited = true;
                     break;
                 }
             }
@@ -820,7 +826,7 @@ impl Worker {
                 .removing
                 .append(requests);
             share = MOST_AT_A_TIME.min(2 * share);
-            if sleeps() != slept {
+            if waited {
                 share = 1;
                 Self::widen(this, 2, usize::MAX);
             }
@@ -835,9 +841,10 @@ impl Worker {
     /// Has `n` more lanes run, as long as there is something to remove, there are fewer than `most`, and the
     /// process has not as many as it may have.
     ///
-    /// Where removals sleep, each lane removes one in the time of an invalidation. So a lane that has slept
-    /// brings others along, and as many as there may be are there after a few invalidations; where nothing
-    /// sleeps, they would only be in each other's way.
+    /// Where removals wait for invalidations, each lane removes one in the time of an invalidation. So a lane
+    /// that has waited brings others along, and as many as there may be are there after a few invalidations.
+    /// Where nothing sleeps they would only be in each other's way, and so they would where a removal
+    /// sleeps for anything else, such as a lock of the driver's.
     fn widen(this: ArcBorrow<'_, Self>, n: usize, most: usize) {
         for _ in 0..n {
             {
@@ -863,14 +870,13 @@ impl Worker {
         self.progress_made(|lists| lists.lanes -= 1);
     }
 
-    /// Takes an object away for good, and says whether it is the caller's to release. To be followed by
-    /// [`Worker::settle_gone`].
+    /// Takes an object away for good. To be followed by [`Worker::settle_gone`].
     ///
     /// # Safety
     ///
     /// The caller has taken `request`, unpublished it, and waited for a grace period.
     #[must_use]
-    unsafe fn remove(&self, request: NonNull<Request>, gone: &mut Gone) -> bool {
+    unsafe fn remove(&self, request: NonNull<Request>, gone: &mut Gone) -> Removed {
         if let Some(remove) = self.ops.remove {
             let _scope = WorkerScope::enter();
             // SAFETY: It is a request of this worker's, and this is its turn.
@@ -878,18 +884,23 @@ impl Worker {
         }
         // SAFETY: The link is ours; we have taken it from a list. It must be looked at now,
         // because once the state has changed somebody else may release the object.
-        let Tickets { removed, .. } = unsafe { (*request.as_ref().link.get()).tickets };
+        let link = unsafe { &mut *request.as_ref().link.get() };
+        let removed = link.tickets.removed;
+        let has_waited = core::mem::take(&mut link.has_waited);
         // Before anybody can see that it is removed, and look at the counters.
         self.stats.removed.inc();
         gone.removed.add(removed);
         // SAFETY: It has not been released.
         let effect = unsafe { request.as_ref() }.apply(Event::Remove);
-        let ours = effect == Effect::Release;
-        if !ours {
+        let is_ours = effect == Effect::Release;
+        if !is_ours {
             kernel::warn_on!(effect != Effect::None);
             self.stats.held_back.inc();
         }
-        ours
+        Removed {
+            is_ours,
+            has_waited,
+        }
     }
 
     /// Gives an object back to the driver. To be followed by [`Worker::settle_gone`].
@@ -987,9 +998,9 @@ impl Worker {
         while let Some(request) = leaving.pop() {
             let mut gone = Gone::default();
             // SAFETY: It has been taken and unpublished, and a grace period has passed.
-            let ours = unsafe { this.remove(request, &mut gone) };
+            let removed = unsafe { this.remove(request, &mut gone) };
             drop(this.settle_gone(&gone));
-            if ours {
+            if removed.is_ours {
                 // SAFETY: By the answer it is ours to release.
                 unsafe { Self::release_later(this, request) };
             }

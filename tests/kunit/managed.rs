@@ -17,7 +17,12 @@ mod tests {
     };
     use kernel::{
         page::PAGE_SIZE,
-        prelude::*, //
+        prelude::*,
+        sync::atomic::Relaxed,
+        time::{
+            delay::fsleep,
+            Delta, //
+        }, //
     };
     use odp::{
         Config,
@@ -336,6 +341,46 @@ mod tests {
             check_eq!(s.record.released.get(), N);
             check_eq!(s.mirror.stats().grace_periods <= 2, true);
             Ok(())
+        })
+    }
+
+    #[test]
+    fn where_removals_wait_for_an_invalidation_more_of_them_go_on_at_the_same_time() -> Result {
+        const LANES: usize = 8;
+        // Each lane that has waited brings two along.
+        const THEN: usize = 3 * LANES;
+        // Nobody announces that a removal is asleep, so the invalidation may have ended too early.
+        const TRIES: usize = 20;
+        MayBlock::enter(|p| {
+            for attempt in 1..=TRIES {
+                let s = setup(None, p)?;
+                let span = s.space.map(THEN)?;
+                for page in 0..THEN {
+                    let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                    drop(s.mirror.insert(page, s.shared.clone(), p)?);
+                }
+                // What is removed stays in its lane.
+                s.record.hold_releases.store(true, Relaxed);
+                let frozen = Frozen::begin(&s.space, p)?;
+                s.mirror.retire_all();
+                s.record.zapped.wait_for(1)?;
+                fsleep(Delta::from_millis(attempt as i64));
+                frozen.thaw(p)?;
+                for _ in 0..100 * attempt {
+                    if s.record.releasing.get() == THEN {
+                        break;
+                    }
+                    fsleep(Delta::from_millis(1));
+                }
+                let at_once = s.record.releasing.get();
+                s.record.may_release.inc();
+                s.mirror.flush(Until::Released, p);
+                check_eq!(s.record.released.get(), THEN);
+                if at_once == THEN {
+                    return Ok(());
+                }
+            }
+            Err(ETIMEDOUT)
         })
     }
 

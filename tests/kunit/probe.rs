@@ -8,6 +8,10 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex, //
     }, //
@@ -35,6 +39,11 @@ pub(crate) struct Record {
     pub(crate) replaced: Arc<Tally>,
     pub(crate) pieces: Arc<Tally>,
     pub(crate) released: Arc<Tally>,
+    /// Releases that have begun.
+    pub(crate) releasing: Arc<Tally>,
+    /// Whether they wait for `may_release`.
+    pub(crate) hold_releases: Atomic<bool>,
+    pub(crate) may_release: Arc<Tally>,
     /// How often `released` ran where it must not: while an address space was being changed by the
     /// same task, or in atomic context.
     pub(crate) misplaced: Arc<Tally>,
@@ -91,6 +100,9 @@ impl Probe {
                 replaced: Tally::new("replaced")?,
                 pieces: Tally::new("pieces")?,
                 released: Tally::new("released")?,
+                releasing: Tally::new("releasing")?,
+                may_release: Tally::new("may release")?,
+                hold_releases: Atomic::new(false),
                 misplaced: Tally::new("misplaced")?,
                 dropped: Tally::new("dropped")?,
             },
@@ -163,6 +175,10 @@ impl Mirrored for Probe {
         }
         // A place that may sleep; the debug kernel reports if it is not.
         kernel::task::might_sleep();
+        self.record.releasing.inc();
+        if self.record.hold_releases.load(Relaxed) {
+            let _ = self.record.may_release.wait_for(1);
+        }
         self.record.released.inc();
     }
 }

@@ -12,7 +12,13 @@ mod tests {
     };
     use kernel::{
         prelude::*,
-        sync::Arc,
+        sync::{
+            atomic::{
+                Atomic,
+                Relaxed, //
+            },
+            Arc, //
+        },
         time::Delta, //
     };
     use odp::{
@@ -151,37 +157,98 @@ mod tests {
         })
     }
 
-    #[test]
-    fn where_removals_sleep_more_of_them_do_at_the_same_time() -> Result {
-        const LANES: usize = 8;
-        // Each lane that has slept brings two along.
-        const THEN: usize = 3 * LANES;
-        MayBlock::enter(|p| {
-            let retirer = Retirer::new(c"kunit-more-lanes")?;
-            // The worker is kept in the grace period of a first one, so that the others make one batch.
-            let (first, some, others) = (parent()?, parent()?, parent()?);
-            first.let_remove.inc();
-            let looking = retirer.read(p);
-            retirer.retire(child(&first)?.as_arc_borrow());
-            first.unpublished.wait_for(1)?;
-            for _ in 0..LANES {
-                retirer.retire(child(&some)?.as_arc_borrow());
+    /// A driver's removals, which wait for something of the driver's; how many do at the same time.
+    struct Lock {
+        unpublished: Arc<Tally>,
+        waiting: Arc<Tally>,
+        /// One that waits goes on for each of these, the first of them first.
+        let_go: Arc<Tally>,
+        inside: Atomic<usize>,
+        most: Atomic<usize>,
+    }
+
+    #[pin_data]
+    struct Locked {
+        lock: Arc<Lock>,
+        #[pin]
+        request: Request,
+    }
+
+    odp::impl_has_request! { Locked { self.request } }
+
+    impl Retirable for Locked {
+        const OPS: &'static RetirableOps<Self> = odp::retirable_ops!(Locked);
+
+        fn unpublish(&self, _ctx: &WorkerContext<'_>) {
+            self.lock.unpublished.inc();
+        }
+
+        fn remove(&self, _ctx: &WorkerContext<'_>) {
+            let lock = &self.lock;
+            let inside = lock.inside.fetch_add(1, Relaxed) + 1;
+            let mut most = lock.most.load(Relaxed);
+            while most < inside {
+                match lock.most.cmpxchg(most, inside, Relaxed) {
+                    Ok(_) => break,
+                    Err(now) => most = now,
+                }
             }
-            for _ in 0..THEN {
-                retirer.retire(child(&others)?.as_arc_borrow());
+            let turn = lock.waiting.next();
+            let _ = lock.let_go.wait_for(turn);
+            let _ = lock.inside.fetch_sub(1, Relaxed);
+        }
+
+        fn release(_this: Arc<Self>, _ctx: &WorkerContext<'_>) {}
+    }
+
+    fn lock() -> Result<Arc<Lock>> {
+        Ok(Arc::new(
+            Lock {
+                unpublished: Tally::new("unpublished")?,
+                waiting: Tally::new("waiting")?,
+                let_go: Tally::new("let go")?,
+                inside: Atomic::new(0),
+                most: Atomic::new(0),
+            },
+            GFP_KERNEL,
+        )?)
+    }
+
+    fn locked(lock: &Arc<Lock>) -> Result<Arc<Locked>> {
+        let lock = lock.clone();
+        Arc::pin_init(
+            pin_init!(Locked {
+                lock,
+                request <- Request::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    #[test]
+    fn removals_that_wait_for_the_driver_bring_no_lanes_along() -> Result {
+        const LANES: usize = 8;
+        const N: usize = 40 * LANES;
+        MayBlock::enter(|p| {
+            let retirer = Retirer::new(c"kunit-driver-lock")?;
+            // The worker is kept in the grace period of a first one, so that the others make one batch.
+            let (first, lock) = (lock()?, lock()?);
+            first.let_go.inc();
+            let looking = retirer.read(p);
+            retirer.retire(locked(&first)?.as_arc_borrow());
+            first.unpublished.wait_for(1)?;
+            for _ in 0..N {
+                let locked = locked(&lock)?;
+                check_eq!(retirer.retire(locked.as_arc_borrow()), Retire::Queued);
             }
             drop(looking);
-            some.removing.wait_for(LANES)?;
-            // Nobody has slept yet, so there are no more than that.
-            check_eq!(others.removing.get(), 0);
-            some.let_remove.inc();
-            others.removing.wait_for(THEN)?;
-            check_eq!(others.removed.get(), 0);
-            others.let_remove.inc();
+            lock.waiting.wait_for(LANES)?;
+            for turn in 1..=N {
+                lock.waiting.wait_for(turn)?;
+                lock.let_go.inc();
+            }
             retirer.flush(Until::Released, p);
-            check_eq!(some.released.get(), LANES);
-            check_eq!(others.released.get(), THEN);
-            check_eq!(others.out_of_order.get(), 0);
+            check_eq!(lock.most.load(Relaxed), LANES);
             Ok(())
         })
     }

@@ -45,8 +45,18 @@ impl Tally {
     }
 
     pub(crate) fn inc(&self) {
-        *self.count.lock() += 1;
+        let _ = self.next();
+    }
+
+    /// Counts one more, and returns how many that makes.
+    pub(crate) fn next(&self) -> usize {
+        let count = {
+            let mut count = self.count.lock();
+            *count += 1;
+            *count
+        };
         self.changed.notify_all();
+        count
     }
 
     /// Waits until the count is at least `n`; a test that hangs says here in what.
