@@ -408,12 +408,18 @@ impl<T: Mirrored> Space<T> {
         self.ranges.load(Relaxed)
     }
 
+    /// Counts one more. Where there is no room nothing is, not even for a moment: somebody else might find none
+    /// for that.
     fn count(&self, room: Room) -> Result {
-        if self.ranges.fetch_add(1, Full) >= self.limit && room == Room::Limited {
-            self.uncount();
-            return Err(ENOSPC);
+        let mut ranges = self.ranges.load(Relaxed);
+        while room == Room::Taken || ranges < self.limit {
+            // OVERFLOW: There cannot be as many ranges as there are bytes.
+            match self.ranges.cmpxchg(ranges, ranges + 1, Full) {
+                Ok(_) => return Ok(()),
+                Err(others) => ranges = others,
+            }
         }
-        Ok(())
+        Err(ENOSPC)
     }
 
     fn uncount(&self) {

@@ -10,12 +10,17 @@ mod tests {
         address_space::AddressSpace,
         check::check_eq,
         frozen::Frozen,
-        probe::Probe, //
+        probe::Probe,
+        tally::Tally, //
     };
     use kernel::{
         page::PAGE_SIZE,
         prelude::*,
-        sync::Arc, //
+        sync::Arc,
+        time::{
+            delay::fsleep,
+            Delta, //
+        }, //
     };
     use odp::{
         Config,
@@ -160,6 +165,55 @@ mod tests {
             mirror.remove(hold, p);
             mirror.flush(Until::Released, p);
             check_eq!(insert(&mirror, page(2)?, &shared, p), Ok(()));
+            Ok(())
+        })
+    }
+
+    /// How often it is tried, and how often it is looked in between, before others have a turn.
+    const ATTEMPTS: usize = 5_000;
+    const LOOKS: usize = 1_000;
+
+    /// Who else inserts would find no room either, though there may be by then.
+    #[test]
+    fn what_is_refused_was_never_counted() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let config = Config {
+                max_ranges: 1,
+                ..Config::default()
+            };
+            let mirror = Arc::new(
+                Mirror::<Probe>::new(&*space.user()?, config, p)?,
+                GFP_KERNEL,
+            )?;
+            let (shared, _) = Probe::new(None)?;
+            let span = space.map(2)?;
+            let page = |n| Span::new(span.start() + n * PAGE_SIZE, PAGE_SIZE);
+            let refused = Tally::new("refused")?;
+            let (full, other) = (page(0)?, page(1)?);
+            check_eq!(insert(&mirror, full, &shared, p), Ok(()));
+            let done = space.thread({
+                let (mirror, shared, refused) = (mirror.clone(), shared.clone(), refused.clone());
+                move || {
+                    MayBlock::enter(|p| {
+                        for _ in 0..ATTEMPTS {
+                            if insert(&mirror, other, &shared, p) == Err(ENOSPC) {
+                                refused.inc();
+                            }
+                        }
+                    })
+                }
+            })?;
+            let mut most = 0;
+            while done.get() == 0 {
+                for _ in 0..LOOKS {
+                    most = most.max(mirror.ranges());
+                }
+                // A machine with one CPU has somebody else to run.
+                fsleep(Delta::from_micros(50));
+            }
+            check_eq!(refused.get(), ATTEMPTS);
+            check_eq!(most, 1);
             Ok(())
         })
     }
