@@ -760,8 +760,8 @@ int odp_range_retire(struct odp_range *range);
  *
  * A range that cannot be replaced, for want of memory or because of &odp_mirror_config.max_ranges,
  * stays as it was, which is too large but loses nothing (&odp_stats.replace_failed). That is tried
- * again by the next request for it, by odp_mirror_drain() and by odp_mirror_flush(), which also
- * waits for it.
+ * again by the next request for it, by odp_mirror_drain(), which tries a few that could not be
+ * replaced, and by odp_mirror_flush(), which tries all, and waits for it.
  *
  * Context: may be called in invalidate(), under the user lock or not.
  *
@@ -954,7 +954,9 @@ void odp_access_end(struct odp_range *range);
  * @mirror: the mirror
  *
  * And replaces what it has not begun to replace. Never waits for the worker, and leaves releases to
- * it. A fault path that does this first makes those who create ranges pay for their removal.
+ * it. A fault path that does this first makes those who create ranges pay for their removal. If
+ * ranges have been released since, it has another try made for up to eight that could not be
+ * replaced; the next call goes on with others.
  *
  * Context: may sleep and wait for invalidations; without locks that &odp_mirror_ops.replaced or
  * &odp_mirror_ops.zapped take.

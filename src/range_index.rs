@@ -457,6 +457,14 @@ impl<T> RangeIndex<T> {
         }
     }
 
+    /// Locks the index: nobody changes it for as long as the answer lives. May sleep.
+    pub fn lock(&self) -> Locked<'_, T> {
+        Locked {
+            index: self,
+            writers: self.writers.lock(),
+        }
+    }
+
     /// Calls `f` for the objects of the index in order of address; for one with several pieces left,
     /// once a piece. May sleep, and so may `f`, which must not change the index.
     pub fn for_each(&self, mut f: impl FnMut(&T)) {
@@ -521,6 +529,40 @@ impl<T> RangeIndex<T> {
     fn store(&self, first: usize, last: usize, entry: *mut c_void, gfp: bindings::gfp_t) -> Result {
         // SAFETY: By the type invariants the tree is initialised; this takes its lock.
         to_result(unsafe { bindings::mtree_store_range(self.tree.get(), first, last, entry, gfp) })
+    }
+}
+
+/// An index that nobody changes.
+pub struct Locked<'a, T> {
+    index: &'a RangeIndex<T>,
+    writers: MutexGuard<'a, ()>,
+}
+
+impl<T> Locked<'_, T> {
+    /// Calls `f` for the objects from `from` on in order of address, once for each of their pieces, until `most`
+    /// entries have been looked at, some of which may be nothing, or `f` says that it is enough. Returns where
+    /// to go on, which is behind `from`, or `None` at the end.
+    ///
+    /// `f` must neither sleep nor change the index.
+    pub fn look_at(
+        &self,
+        mut from: usize,
+        most: usize,
+        mut f: impl FnMut(&T) -> bool,
+    ) -> Option<usize> {
+        let mut walk = self.index.walk(from, &self.writers);
+        for _ in 0..most {
+            let entry = walk.next()?;
+            from = entry.behind();
+            let Some(object) = as_object(entry.entry) else {
+                continue;
+            };
+            // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
+            if !f(unsafe { object.as_ref() }) {
+                break;
+            }
+        }
+        Some(from)
     }
 }
 

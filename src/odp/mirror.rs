@@ -360,12 +360,13 @@ impl<T: Mirrored> Mirror<T> {
     /// Removes and changes here what the worker has not begun to; returns how many ranges that was.
     ///
     /// Never waits for the worker, and leaves releases to it. A fault path does this first: it
-    /// bounds the number of ranges, because it makes who creates them pay.
+    /// bounds the number of ranges, because it makes who creates them pay. If ranges have been released since,
+    /// it has another try made for up to eight changes that could not be made; the next call goes on with others.
     ///
     /// Context: may sleep; not in a lookup, not in a callback, not under the user lock, nor `mmap_lock`.
     pub fn drain(&self, p: &mut MayBlock<'_>) -> usize {
         p.for_mmap_lock(self.mm());
-        self.space.retry_changes(false);
+        self.space.retry_some();
         Worker::drain(self.worker.as_arc_borrow(), p)
     }
 
@@ -376,7 +377,7 @@ impl<T: Mirrored> Mirror<T> {
     /// Context: as for [`Mirror::remove`]; for releases, without a hold on what is retired.
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
         p.for_mmap_lock(self.mm());
-        self.space.retry_changes(true);
+        self.space.retry_all();
         Worker::flush(self.worker.as_arc_borrow(), until, p);
     }
 

@@ -22,6 +22,7 @@ mod range;
 mod read;
 mod request;
 mod retire;
+mod stalled;
 mod state;
 mod stats;
 mod swap;

@@ -38,6 +38,7 @@ use super::{
         Guarded,
         Request, //
     },
+    stalled::Stalled,
     state::{
         Change,
         Effect,
@@ -363,11 +364,17 @@ pub(super) struct Space<T: Mirrored> {
     limit: usize,
     /// What the ends of pieces are rounded to, in bytes: a power of two, a page or more.
     pub(super) grain: usize,
-    /// Whether there may be ranges that could not be changed as they should.
-    stalled: Atomic<bool>,
-    /// How many had been released when the last one could not be.
-    released: Atomic<u64>,
+    /// The ranges that could not be changed as they should.
+    stalled: Stalled,
 }
+
+/// How many ranges a drain looks at, at most, for those that could not be changed, and how many of these it
+/// has changed: who inserts a range pays for no more.
+const LOOKS: usize = 64;
+const TRIES: usize = 8;
+
+/// How many a flush, which tries all of them, looks at before others may change the index.
+const LOOKS_AT_A_TIME: usize = 1024;
 
 impl<T: Mirrored> Space<T> {
     pub(super) fn new(
@@ -383,24 +390,44 @@ impl<T: Mirrored> Space<T> {
             ranges: Atomic::new(0),
             limit,
             grain,
-            stalled: Atomic::new(false),
-            released: Atomic::new(0),
+            stalled: Stalled::new(),
         })
     }
 
-    /// Has another try made for changes that could not be made; unless the caller insists, only if ranges
-    /// have been released since. May sleep.
-    pub(super) fn retry_changes(&self, insist: bool) {
-        if !self.stalled.load(Relaxed) {
+    /// Has another try made for a few of the changes that could not be made, if ranges have been released since;
+    /// the next call goes on with others. May sleep.
+    pub(super) fn retry_some(&self) {
+        if !self.stalled.is_due(self.worker.stats().released.get()) {
             return;
         }
-        let released = self.worker.stats().released.get();
-        if !insist && self.released.load(Relaxed) == released {
+        let index = self.index.lock();
+        let (from, mut left) = (self.stalled.step(), TRIES);
+        let next = index.look_at(from, LOOKS, |interval| {
+            // OVERFLOW: No more than there are left.
+            left -= usize::from(interval.data().retry(interval.span()));
+            left > 0
+        });
+        self.stalled.stop(next);
+    }
+
+    /// Has another try made for all changes that could not be made before the call. May sleep.
+    pub(super) fn retry_all(&self) {
+        if !self.stalled.any() {
             return;
         }
-        self.stalled.store(false, Relaxed);
-        self.index
-            .for_each(|interval| interval.data().retry(interval.span()));
+        self.stalled.pass(|| {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let index = self.index.lock();
+                if from == 0 {
+                    self.stalled.take_all();
+                }
+                next = index.look_at(from, LOOKS_AT_A_TIME, |interval| {
+                    let _ = interval.data().retry(interval.span());
+                    true
+                });
+            }
+        });
     }
 
     /// How many ranges there are that have not been released.
@@ -629,22 +656,22 @@ impl<T: Mirrored> Range<T> {
         self.remember(wish);
         let stats = self.worker().stats();
         stats.replace_failed.inc();
-        self.space.released.store(stats.released.get(), Relaxed);
-        self.space.stalled.store(true, Relaxed);
+        self.space.stalled.add(stats.released.get());
     }
 
-    /// Makes another try of a wish that could not be granted, if there is one and nobody is about to.
-    fn retry(&self, span: Span) {
+    /// Makes another try of a wish that could not be granted, if there is one and nobody is about to; says
+    /// whether it asked for that.
+    fn retry(&self, span: Span) -> bool {
         let wish = self.request.locked(|| self.with_wish(|wish| *wish));
         if !wish.concerns(span) {
-            return;
+            return false;
         }
-        if self.request.state().change == Change::None {
-            let _ = self.change(Wish::NONE);
-        } else {
+        if self.request.state().change != Change::None {
             // Somebody has it, and may just have found that there is no memory.
-            self.space.stalled.store(true, Relaxed);
+            self.space.stalled.again();
+            return false;
         }
+        self.change(Wish::NONE) == Changed::Queued
     }
 
     /// A wish that another range, of which this is a piece, was asked for.

@@ -87,6 +87,34 @@ mod tests {
         Ok(Span::new((first + 1) * PAGE_SIZE, count * PAGE_SIZE)?)
     }
 
+    #[test]
+    fn a_few_are_looked_at_at_a_time() -> Result {
+        const COUNT: usize = 100;
+        let numbers = Numbers::new(COUNT)?;
+        for most in [1, 7, COUNT] {
+            let (mut seen, mut next) = (0, Some(0));
+            while let Some(from) = next {
+                let before = seen;
+                next = numbers.index.lock().look_at(from, most, |number| {
+                    let in_order = *number == seen as u64;
+                    seen += usize::from(in_order);
+                    in_order
+                });
+                check_eq!(seen - before <= most, true);
+            }
+            check_eq!(seen, COUNT);
+        }
+        // It goes on behind the one that was enough.
+        let mut seen = 0;
+        let next = numbers.index.lock().look_at(0, COUNT, |_| {
+            seen += 1;
+            seen < 3
+        });
+        check_eq!(seen, 3);
+        check_eq!(next, Some(pages(3, 1)?.start()));
+        Ok(())
+    }
+
     /// Up, down, from the middle on, and all over.
     const ORDERS: [fn(usize, usize) -> usize; 4] = [
         |n, _| n,

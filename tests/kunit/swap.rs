@@ -506,6 +506,88 @@ mod tests {
         })
     }
 
+    /// How many ranges cannot be changed, and of how many of them a drain may make another try at most: more than
+    /// it does, and far fewer than there are.
+    const STALLED: usize = 200;
+    const FEW: u64 = 16;
+
+    /// Who drains, because it is about to insert a range, pays for a few of those that could not be changed and
+    /// not for all; and those after it for the others.
+    #[test]
+    fn a_drain_tries_a_few_again() -> Result {
+        MayBlock::enter(|p| {
+            let config = Config {
+                max_ranges: STALLED + 1,
+                ..Config::default()
+            };
+            let s = punching(config, p)?;
+            let mut spans = KVec::new();
+            for _ in 0..STALLED {
+                let span = s.space.map(3)?;
+                drop(s.mirror.insert(span, s.shared.clone(), p)?);
+                spans.push(span, GFP_KERNEL)?;
+            }
+            let last = s.space.map(1)?;
+            drop(s.mirror.insert(last, s.shared.clone(), p)?);
+            // There is no room for a piece more.
+            for span in &spans {
+                AddressSpace::unmap(page(*span, 1)?)?;
+            }
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(s.mirror.stats().replaced, 0);
+            let tried = || s.mirror.stats().changes;
+
+            // As at the limit: each time one goes and one comes.
+            for _ in 0..4 {
+                let released = s.mirror.stats().released;
+                let hold = s.mirror.get(last.start(), p).ok_or(ENOENT)?;
+                s.mirror.remove(hold, p);
+                eventually("there is room", || s.mirror.stats().released > released)?;
+                drop(s.mirror.insert(last, s.shared.clone(), p)?);
+                let before = tried();
+                s.mirror.drain(p);
+                check_eq!(tried() > before, true);
+                check_eq!(tried() - before <= FEW, true);
+            }
+
+            // A flush tries all. One that comes before it waits for what the worker is doing.
+            s.mirror.flush(Until::Removed, p);
+            let before = tried();
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(tried() - before, STALLED as u64);
+            check_eq!(s.mirror.stats().replaced, 0);
+
+            // With room for all, each has its turn.
+            const LEFT: usize = STALLED / 4;
+            for span in spans.iter().skip(LEFT) {
+                let hold = s.mirror.get(span.start(), p).ok_or(ENOENT)?;
+                s.mirror.remove(hold, p);
+            }
+            eventually("there is room", || s.mirror.ranges() == LEFT + 1)?;
+            for _ in 0..LEFT {
+                let before = tried();
+                s.mirror.drain(p);
+                check_eq!(tried() - before <= FEW, true);
+            }
+            // The worker may have been faster than the drain.
+            eventually("all are changed", || {
+                s.mirror.stats().replaced == LEFT as u64
+            })?;
+            for span in spans.iter().take(LEFT) {
+                check_eq!(
+                    range_at(&s.mirror, page(*span, 0)?, p),
+                    Some(page(*span, 0)?)
+                );
+                check_eq!(range_at(&s.mirror, page(*span, 1)?, p), None);
+                check_eq!(
+                    range_at(&s.mirror, page(*span, 2)?, p),
+                    Some(page(*span, 2)?)
+                );
+            }
+            Ok(())
+        })
+    }
+
     #[test]
     fn exit_takes_what_waits_to_be_changed() -> Result {
         MayBlock::enter(|p| {
