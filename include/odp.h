@@ -591,7 +591,8 @@ struct odp_section {
 /**
  * struct odp_mirror_config - what can be chosen when a mirror is made
  * @max_ranges: how many ranges there may be, counting those that are not released yet and those
- *	that take the place of others; 0 for any number
+ *	that take the place of others; 0 for 65536. Each takes 256 bytes, what the index has for it
+ *	(less than 90), and what the driver has for it.
  * @grain: what the ends of ranges that take the place of another are rounded outward to, in bytes,
  *	though never beyond that one: a power of two, and no less than PAGE_SIZE; 0 for that. A
  *	device with huge pages wants the size of those.

@@ -89,6 +89,11 @@ pub(crate) struct Retire {
 impl Retire {
     /// Makes the arm.
     pub(crate) fn new(mm: &MmWithUser, config: Config, p: &mut MayBlock<'_>) -> Result<Self> {
+        // There are a million of them in some tables.
+        let config = Config {
+            max_ranges: usize::MAX,
+            ..config
+        };
         Ok(Self {
             mirror: Mirror::new(mm, config, p)?,
         })

@@ -35,7 +35,7 @@
 
 static unsigned long max_ranges;
 module_param(max_ranges, ulong, 0644);
-MODULE_PARM_DESC(max_ranges, "How many ranges a file opened from now on may have; 0: any number");
+MODULE_PARM_DESC(max_ranges, "How many ranges a file opened from now on may have; 0: the library's default");
 
 static unsigned long grain;
 module_param(grain, ulong, 0644);

@@ -59,9 +59,12 @@ use kernel::{
 /// What can be chosen when a mirror is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How many ranges there may be, counting those that are retired but not released. One that would have to be
-    /// split beyond this stays as it is. Shrinking needs no room, so that there may be one more for each range
-    /// that is held though a smaller one is in its place.
+    /// How many ranges there may be, counting those that are retired but not released; [`Config::MAX_RANGES`]
+    /// by default. One that would have to be split beyond this stays as it is. Shrinking needs no room, so that
+    /// there may be one more for each range that is held though a smaller one is in its place.
+    ///
+    /// It bounds what a mirror costs. A range takes 256 bytes, and up to 90 of the index; with the default
+    /// that is 22 MiB, and what the driver has for them.
     pub max_ranges: usize,
     /// What the ends of pieces of a range are rounded to, in bytes: a power of two, and no less than a
     /// page. A device with huge pages wants the size of those. Pieces reach as far as this says, but
@@ -79,6 +82,10 @@ pub struct Config {
 }
 
 impl Config {
+    /// How many ranges there may be where nothing else is chosen: somewhat more than there can be mappings
+    /// (`vm.max_map_count`), unless the administrator wants it otherwise.
+    pub const MAX_RANGES: usize = 1 << 16;
+
     /// The longest time that a worker may linger.
     pub const MAX_LINGER: Delta = Pace::MAX_LINGER;
 }
@@ -86,7 +93,7 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_ranges: usize::MAX,
+            max_ranges: Self::MAX_RANGES,
             grain: PAGE_SIZE,
             linger: LINGER,
             expedited: false,
