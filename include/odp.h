@@ -203,7 +203,8 @@ struct odp_retirer_config {
  * @ops: what to call for an object
  * @config: what is chosen, copied; or NULL, for zeroes
  *
- * Context: may sleep and allocates with GFP_KERNEL. @ops->owner must be loaded, or being loaded.
+ * Context: may sleep and allocates with GFP_KERNEL_ACCOUNT. @ops->owner must be loaded, or being
+ * loaded.
  *
  * Return: the retirer, to be ended by odp_retirer_shutdown(); or an ERR_PTR: -ENOMEM, -ENODEV if
  * @ops->owner is about to be unloaded, or -EINVAL if the time to linger is not what it has to be.
@@ -616,7 +617,13 @@ struct odp_mirror_config {
  *
  * It keeps the mm_struct, not the address space: the process may exit first, or last.
  *
- * Context: may sleep, takes mmap_lock for writing and allocates with GFP_KERNEL.
+ * What the library allocates for the mirror, its ranges, and what takes their place later, is
+ * charged to the memory cgroup that is the caller's, or active, now; if the caller is a kernel
+ * thread, to that of the owner of @mm. At that cgroup's limit ranges are not replaced, and who
+ * inserts one has the cgroup reclaim, as with any allocation. The mirror itself takes about two
+ * KiB, and another one for each CPU.
+ *
+ * Context: may sleep, takes mmap_lock for writing and allocates with GFP_KERNEL_ACCOUNT.
  *
  * Return: the mirror, to be ended by odp_mirror_shutdown(); or an ERR_PTR: -ENOMEM, -EINTR if a
  * signal arrived, -ENODEV if @ops->owner is about to be unloaded, -EINVAL if a function is missing
@@ -648,8 +655,8 @@ void odp_mirror_shutdown(struct odp_mirror *mirror);
  * An object is used with one mirror only. The range may have been retired already, by an
  * invalidation that came before this returned.
  *
- * Context: may sleep and wait for invalidations; allocates with GFP_KERNEL_ACCOUNT, so that a
- * range is charged to the memory cgroup that is the caller's, or active, at the moment.
+ * Context: may sleep and wait for invalidations; allocates with GFP_KERNEL_ACCOUNT. Who is charged
+ * is said at odp_mirror_create().
  *
  * Return: the range, held by the caller, who ends that by odp_range_put() or odp_range_remove();
  * or an ERR_PTR:

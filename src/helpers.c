@@ -12,6 +12,7 @@
 #include <linux/kernel.h>
 #include <linux/lockdep.h>
 #include <linux/magic.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
 #include <linux/mmu_notifier.h>
@@ -195,6 +196,24 @@ void odp_flush_dcache_page(struct page *page)
 	flush_dcache_page(page);
 }
 EXPORT_SYMBOL_GPL(odp_flush_dcache_page);
+
+struct mem_cgroup *odp_memcg_get(struct mm_struct *mm)
+{
+	return get_mem_cgroup_from_mm(current->mm ? NULL : mm);
+}
+EXPORT_SYMBOL_GPL(odp_memcg_get);
+
+void odp_memcg_put(struct mem_cgroup *memcg)
+{
+	mem_cgroup_put(memcg);
+}
+EXPORT_SYMBOL_GPL(odp_memcg_put);
+
+struct mem_cgroup *odp_memcg_activate(struct mem_cgroup *memcg)
+{
+	return set_active_memcg(memcg);
+}
+EXPORT_SYMBOL_GPL(odp_memcg_activate);
 
 bool odp_mmap_is_locked(struct mm_struct *mm)
 {

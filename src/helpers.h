@@ -4,6 +4,7 @@
 
 #include <linux/types.h>
 
+struct mem_cgroup;
 struct mm_struct;
 struct mmu_interval_notifier;
 struct module;
@@ -44,6 +45,15 @@ void odp_flush_dcache_page(struct page *page);
 /* Take a reference on a module, unless it is about to be unloaded, and give one back. */
 bool odp_try_module_get(struct module *module);
 void odp_module_put(struct module *module);
+
+/*
+ * The memory cgroup that the caller charges, or, where the caller is a kernel thread without an
+ * address space, the one that the owner of @mm is in; with a reference. NULL if there is none.
+ */
+struct mem_cgroup *odp_memcg_get(struct mm_struct *mm);
+void odp_memcg_put(struct mem_cgroup *memcg);
+/* Has @memcg charged for what the caller allocates; returns which one was before that. */
+struct mem_cgroup *odp_memcg_activate(struct mem_cgroup *memcg);
 
 /* Says whether anybody has the mm's mmap_lock, or had it a moment ago. */
 bool odp_mmap_is_locked(struct mm_struct *mm);

@@ -15,6 +15,7 @@
 pub mod hmm;
 pub mod mappings;
 pub mod may_block;
+pub mod memcg;
 pub mod mmu_interval;
 mod module_ref;
 pub mod owned_queue;

@@ -336,7 +336,7 @@ impl<T> RangeIndex<T> {
             }
         }
         let object = object.as_ptr().cast();
-        let memory = bindings::GFP_NOWAIT;
+        let memory = bindings::GFP_NOWAIT | (bindings::GFP_KERNEL_ACCOUNT & !bindings::GFP_KERNEL);
         for (stored, (span, piece)) in pieces.clone().enumerate() {
             let (first, last) = (span.start(), span.last());
             let piece = piece.as_ptr().cast();
@@ -443,6 +443,7 @@ impl<T> RangeIndex<T> {
             return;
         };
         let nothing = ptr::null_mut();
+        // Charged to nobody: at a cgroup's limit this would leave markers behind, as many as its processes like.
         if self
             .store(first.start(), last.last(), nothing, bindings::GFP_NOWAIT)
             .is_ok()

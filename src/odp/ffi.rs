@@ -208,7 +208,7 @@ unsafe extern "C" fn odp_retirer_create(
     });
 
     let retirer = OwnedWorker::new(name, ops, None, pace)
-        .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL)?));
+        .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL_ACCOUNT)?));
     match retirer {
         Ok(retirer) => KBox::into_raw(retirer),
         Err(error) => error.to_ptr(),

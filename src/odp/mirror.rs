@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     may_block::MayBlock,
+    memcg::MemCgroup,
     mmu_interval::{
         self,
         Interval, //
@@ -156,15 +157,18 @@ impl<T: Mirrored> Mirror<T> {
         let id = MIRRORS.fetch_add(1, Relaxed);
         let name = CString::try_from_fmt(fmt!("mirror-{id}"))?;
         let mm: &Mm = mm;
-        let worker = OwnedWorker::new(&name, &T::OPS.request, Some(&T::OPS.mirror), pace)?;
+        let memcg = MemCgroup::of_caller(mm);
+        let worker = memcg
+            .charged(|| OwnedWorker::new(&name, &T::OPS.request, Some(&T::OPS.mirror), pace))?;
         let space = Arc::pin_init(
             Space::new(
                 (*worker).clone(),
                 ARef::from(mm),
+                memcg,
                 config.max_ranges,
                 config.grain,
             ),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         Ok(Self {
             worker,
@@ -183,8 +187,8 @@ impl<T: Mirrored> Mirror<T> {
     /// The caller gets a hold on the new range, which may have been retired already, by an
     /// invalidation that came before this returned.
     ///
-    /// Its memory is charged to the memory cgroup that is the caller's, or active, at the moment. That of
-    /// ranges that take its place later is not: the worker has none to charge. `max_ranges` bounds it.
+    /// Its memory is charged to the memory cgroup that the mirror was made in, whoever the caller is; so is
+    /// that of the ranges that take its place later.
     ///
     /// Context: may sleep; under neither the user lock nor `mmap_lock`.
     ///
@@ -209,7 +213,8 @@ impl<T: Mirrored> Mirror<T> {
         p.for_invalidate();
         self.worker.may_synchronize(p);
         let stats = self.worker.stats();
-        match self.try_insert(span, shared.clone(), p) {
+        let inserted = self.charged(|| self.try_insert(span, shared.clone(), p));
+        match inserted {
             Ok(hold) => {
                 stats.inserted.inc();
                 stats.holds.inc();
@@ -225,6 +230,12 @@ impl<T: Mirrored> Mirror<T> {
                 Err(InsertError { cause, shared })
             }
         }
+    }
+
+    /// Runs `f`, and has charged to the memory cgroup that the mirror was made in what it allocates with
+    /// [`GFP_KERNEL_ACCOUNT`]: for what a driver keeps for a mirror, and allocates in a kernel thread.
+    pub fn charged<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.space.memcg.charged(f)
     }
 
     fn try_insert(

@@ -59,6 +59,7 @@ use crate::{
         MayBlock,
         ReclaimScope, //
     },
+    memcg::MemCgroup,
     mmu_interval::{
         self,
         Event,
@@ -359,6 +360,8 @@ pub(super) struct Space<T: Mirrored> {
     #[pin]
     pub(super) index: RangeIndex<Interval<Range<T>>>,
     pub(super) mm: ARef<Mm>,
+    /// That in which the mirror was made: what it keeps is charged to it.
+    pub(super) memcg: MemCgroup,
     /// How many ranges there are, retired ones included.
     ranges: Atomic<usize>,
     limit: usize,
@@ -380,6 +383,7 @@ impl<T: Mirrored> Space<T> {
     pub(super) fn new(
         worker: Arc<Worker>,
         mm: ARef<Mm>,
+        memcg: MemCgroup,
         limit: usize,
         grain: usize,
     ) -> impl PinInit<Self> {
@@ -387,6 +391,7 @@ impl<T: Mirrored> Space<T> {
             worker,
             index <- RangeIndex::new(),
             mm,
+            memcg,
             ranges: Atomic::new(0),
             limit,
             grain,

@@ -28,7 +28,8 @@
 //! is tried again when somebody asks for a change of it, drains or flushes.
 //!
 //! Memory is asked for without waiting for it: the worker is what removals of all kinds depend on,
-//! and shares a rescuer with those of other mirrors.
+//! and shares a rescuer with those of other mirrors. It is charged to the memory cgroup that the mirror was
+//! made in, so that a cgroup at its limit is one more reason for the old range to stay.
 
 use super::{
     callbacks::{
@@ -123,7 +124,8 @@ impl From<AllocError> for Outcome {
 }
 
 fn memory() -> Flags {
-    GFP_NOWAIT | __GFP_NOWARN
+    let account = GFP_KERNEL_ACCOUNT & !GFP_KERNEL;
+    GFP_NOWAIT | __GFP_NOWARN | account
 }
 
 impl<T: Mirrored> Range<T> {
@@ -144,7 +146,8 @@ unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) {
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
     let range = interval.data();
     let wish = range.take_wish();
-    match Swap::build(interval, wish) {
+    let (space, _) = range.parts();
+    match space.memcg.charged(|| Swap::build(interval, wish)) {
         // SAFETY: By the safety requirements the range is the caller's to change.
         Ok(swap) => unsafe { range.set_swap(Some(swap)) },
         Err(Outcome::Unchanged) => {
@@ -168,9 +171,10 @@ unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) {
 unsafe fn replace<T: Mirrored>(request: NonNull<Request>) -> bool {
     // SAFETY: By the safety requirements it is that of a range, which is valid until it is released.
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
+    let (space, _) = interval.data().parts();
     // SAFETY: By the safety requirements the range is the caller's to change.
     match unsafe { interval.data().take_swap() } {
-        Some(swap) => swap.put(interval),
+        Some(swap) => space.memcg.charged(|| swap.put(interval)),
         None => false,
     }
 }

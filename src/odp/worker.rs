@@ -334,7 +334,7 @@ impl Worker {
                 mirror,
                 expedited: pace.expedited,
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
         // For `of_alarm`.
         .inspect(|worker| {

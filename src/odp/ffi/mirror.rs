@@ -468,7 +468,7 @@ unsafe extern "C" fn odp_mirror_create(
 }
 
 fn create(mm: &MmWithUser, ops: &MirrorOps, config: Config) -> Result<KBox<CMirror>> {
-    let calls = Arc::new(Calls::new(ops).ok_or(EINVAL)?, GFP_KERNEL)?;
+    let calls = Arc::new(Calls::new(ops).ok_or(EINVAL)?, GFP_KERNEL_ACCOUNT)?;
     // SAFETY: A driver is at least being initialised when it passes a table of its own.
     let module = unsafe { ModuleRef::get(ops.owner) }?;
     let mirror = MayBlock::assume(|p| Mirror::new(mm, config, p))?;
@@ -478,7 +478,7 @@ fn create(mm: &MmWithUser, ops: &MirrorOps, config: Config) -> Result<KBox<CMirr
             calls,
             _module: module,
         },
-        GFP_KERNEL,
+        GFP_KERNEL_ACCOUNT,
     )?)
 }
 
@@ -516,10 +516,10 @@ unsafe extern "C" fn odp_range_insert(
     // SAFETY: As required here.
     let object = unsafe { Object::new(driver()) };
     let inserted = Span::new(start, len).map_err(Error::from).and_then(|span| {
-        let shared = Arc::pin_init(
-            Shared::new::<Error>(Ok(object), Ok(Lock(driver()))),
-            GFP_KERNEL_ACCOUNT,
-        )?;
+        let shared = Shared::new::<Error>(Ok(object), Ok(Lock(driver())));
+        let shared = mirror
+            .mirror
+            .charged(|| Arc::pin_init(shared, GFP_KERNEL_ACCOUNT))?;
         let hold = MayBlock::assume(|p| mirror.mirror.insert(span, shared, p))?;
         Ok(hold)
     });
