@@ -215,6 +215,16 @@ struct mem_cgroup *odp_memcg_activate(struct mem_cgroup *memcg)
 }
 EXPORT_SYMBOL_GPL(odp_memcg_activate);
 
+size_t odp_srcu_size(void)
+{
+#ifdef CONFIG_TREE_SRCU
+	return sizeof(struct srcu_usage) + num_possible_cpus() * sizeof(struct srcu_data);
+#else
+	return 0;
+#endif
+}
+EXPORT_SYMBOL_GPL(odp_srcu_size);
+
 bool odp_mmap_is_locked(struct mm_struct *mm)
 {
 	return rwsem_is_locked(&mm->mmap_lock);

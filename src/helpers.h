@@ -55,6 +55,9 @@ void odp_memcg_put(struct mem_cgroup *memcg);
 /* Has @memcg charged for what the caller allocates; returns which one was before that. */
 struct mem_cgroup *odp_memcg_activate(struct mem_cgroup *memcg);
 
+/* How much memory init_srcu_struct() allocates. */
+size_t odp_srcu_size(void);
+
 /* Says whether anybody has the mm's mmap_lock, or had it a moment ago. */
 bool odp_mmap_is_locked(struct mm_struct *mm);
 

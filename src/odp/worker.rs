@@ -118,6 +118,7 @@ pub enum Until {
 )]
 unsafe extern "C" {
     fn odp_mmap_is_locked(mm: *mut bindings::mm_struct) -> bool;
+    safe fn odp_srcu_size() -> usize;
 }
 
 /// The work behind one mirror.
@@ -143,6 +144,9 @@ pub(crate) struct Worker {
     flush_released: Mutex<()>,
     #[pin]
     srcu: Srcu,
+    /// As much memory as `srcu` has for the machine's CPUs, which `init_srcu_struct()` charges to nobody: user
+    /// space decides how many of these there are.
+    _charge: KVVec<u8>,
     #[pin]
     batch: Work<Worker, BATCH>,
     #[pin]
@@ -322,6 +326,7 @@ impl Worker {
                 flush_removed <- new_mutex!((), "odp::Worker::flush_removed"),
                 flush_released <- new_mutex!((), "odp::Worker::flush_released"),
                 srcu <- new_srcu!("odp::Worker::srcu"),
+                _charge: KVVec::with_capacity(odp_srcu_size(), GFP_KERNEL_ACCOUNT)?,
                 batch <- new_work!("odp::Worker::batch"),
                 change <- new_work!("odp::Worker::change"),
                 release <- new_work!("odp::Worker::release"),
