@@ -46,8 +46,8 @@ static void d1_remove_twice(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 1, mode_of(test)->ops), 0);
 	frozen_begin(frozen);
-	KUNIT_EXPECT_TRUE(test, mmu_interval_notifier_remove_deferred(&probe->notifier));
-	again = mmu_interval_notifier_remove_deferred(&probe->notifier);
+	KUNIT_EXPECT_TRUE(test, probe_remove_deferred(probe));
+	again = probe_remove_deferred(probe);
 	KUNIT_EXPECT_EQ(test, queued_twice(probe), mode_of(test)->as_posted);
 	KUNIT_EXPECT_EQ(test, again, mode_of(test)->as_posted);
 	frozen_end(frozen);
@@ -64,7 +64,7 @@ static void d1_update_removed(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 2, mode_of(test)->ops), 0);
 	frozen_begin(frozen);
-	KUNIT_EXPECT_TRUE(test, mmu_interval_notifier_remove_deferred(&probe->notifier));
+	KUNIT_EXPECT_TRUE(test, probe_remove_deferred(probe));
 	updated = probe_update(probe, 0, 1);
 	KUNIT_EXPECT_EQ(test, queued_twice(probe), mode_of(test)->as_posted);
 	KUNIT_EXPECT_EQ(test, updated, mode_of(test)->as_posted);
@@ -110,7 +110,7 @@ static void punch_piece(struct object *object, struct probe *probe)
 	if (!bounds(probe, &start, &end) || object->end <= start || end <= object->start)
 		return;
 	if (object->start <= start && end <= object->end) {
-		mmu_interval_notifier_remove_deferred(&probe->notifier);
+		probe_remove_deferred(probe);
 	} else if (object->start <= start) {
 		probe_update(probe, object->end, end - object->end);
 	} else {
@@ -288,7 +288,7 @@ static void d4_remove_both(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, remover);
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 1, &hardened), 0);
 	frozen_begin(frozen);
-	KUNIT_EXPECT_TRUE(test, mmu_interval_notifier_remove_deferred(&probe->notifier));
+	KUNIT_EXPECT_TRUE(test, probe_remove_deferred(probe));
 	job_start(test, remover, remove_blocking, &probe->notifier);
 	KUNIT_EXPECT_TRUE(test, job_waits(remover));
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->releases), 0);
@@ -306,7 +306,7 @@ static void d6_synchronize_srcu(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 1, mode_of(test)->ops), 0);
 	frozen_begin(frozen);
-	mmu_interval_notifier_remove_deferred(&probe->notifier);
+	probe_remove_deferred(probe);
 	mmu_notifier_synchronize();
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->releases), 0);
 	frozen_end(frozen);
@@ -353,7 +353,7 @@ static void wait_released(struct kunit *test, const struct mmu_interval_notifier
 	probe->gone = be_slow;
 	probe->data = barrier;
 	frozen_begin(frozen);
-	mmu_interval_notifier_remove_deferred(&probe->notifier);
+	probe_remove_deferred(probe);
 	if (!late)
 		complete(&barrier->go);
 	job_start(test, &barrier->job, synchronize, barrier);
@@ -384,7 +384,7 @@ static void d6_barrier_late(struct kunit *test)
 
 static void remove_deferred(void *data)
 {
-	mmu_interval_notifier_remove_deferred(data);
+	probe_remove_deferred(data);
 }
 
 /* The same where it is not the end of an invalidation that releases. */
@@ -404,7 +404,7 @@ static void d6_barrier_idle(struct kunit *test)
 	probe->gone = be_slow;
 	probe->data = barrier;
 	job_start(test, &barrier->job, synchronize, barrier);
-	job_start(test, remover, remove_deferred, &probe->notifier);
+	job_start(test, remover, remove_deferred, probe);
 	KUNIT_EXPECT_TRUE(test, job_ended(&barrier->job, LONG_WAIT));
 	KUNIT_EXPECT_TRUE(test, job_ended(remover, LONG_WAIT));
 	KUNIT_EXPECT_EQ(test, barrier->released, 1);
@@ -419,7 +419,7 @@ static void d7_overlap(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 2, mode_of(test)->ops), 0);
 	frozen_begin(one);
-	mmu_interval_notifier_remove_deferred(&probe->notifier);
+	probe_remove_deferred(probe);
 	frozen_begin(other);
 	frozen_end(one);
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->releases), 0);

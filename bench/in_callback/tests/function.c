@@ -5,7 +5,6 @@
  * differ.
  */
 
-#include <linux/kthread.h>
 #include <linux/sched/mm.h>
 
 #include "space.h"
@@ -40,7 +39,7 @@ static void remove_idle(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 2, ops_of(test)), 0);
 	KUNIT_EXPECT_EQ(test, told(space, 0), 1);
-	KUNIT_EXPECT_TRUE(test, mmu_interval_notifier_remove_deferred(&probe->notifier));
+	KUNIT_EXPECT_TRUE(test, probe_remove_deferred(probe));
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->releases), 1);
 	KUNIT_EXPECT_EQ(test, told(space, 1), 0);
 }
@@ -53,7 +52,7 @@ static void remove_frozen(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 2, ops_of(test)), 0);
 	frozen_begin(frozen);
-	KUNIT_EXPECT_TRUE(test, mmu_interval_notifier_remove_deferred(&probe->notifier));
+	KUNIT_EXPECT_TRUE(test, probe_remove_deferred(probe));
 	/* It is still told. */
 	KUNIT_EXPECT_EQ(test, told(space, 0), 1);
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->releases), 0);
@@ -67,7 +66,7 @@ static void remove_self(struct probe *probe, const struct mmu_notifier_range *ra
 {
 	if (range->event != MMU_NOTIFY_UNMAP)
 		return;
-	mmu_interval_notifier_remove_deferred(&probe->notifier);
+	probe_remove_deferred(probe);
 	KUNIT_EXPECT_EQ(probe->space->test, atomic_read(&probe->releases), 0);
 }
 
@@ -97,8 +96,7 @@ static void remove_in_exit(struct kunit *test)
 
 	probe->told = remove_self;
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, PAGES, ops_of(test)), 0);
-	kthread_unuse_mm(space->mm);
-	mmput(space->mm);
+	space_end(space);
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->callbacks), 2);
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->releases), 1);
 }
@@ -151,7 +149,7 @@ static void update_then_remove(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 3, ops_of(test)), 0);
 	frozen_begin(frozen);
 	KUNIT_EXPECT_TRUE(test, probe_update(probe, 0, 2));
-	KUNIT_EXPECT_TRUE(test, mmu_interval_notifier_remove_deferred(&probe->notifier));
+	KUNIT_EXPECT_TRUE(test, probe_remove_deferred(probe));
 	frozen_end(frozen);
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->releases), 1);
 	KUNIT_EXPECT_EQ(test, told(space, 0), 0);
@@ -198,7 +196,7 @@ static void insert_and_remove(void *data)
 	struct kunit *test = probe->space->test;
 
 	KUNIT_EXPECT_EQ(test, probe_insert_from_callback(probe, 0, 2, ops_of(test)), 0);
-	KUNIT_EXPECT_TRUE(test, mmu_interval_notifier_remove_deferred(&probe->notifier));
+	KUNIT_EXPECT_TRUE(test, probe_remove_deferred(probe));
 	/* Nobody knows of it yet. */
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->releases), 1);
 }
@@ -258,8 +256,7 @@ static void insert_dead(struct kunit *test)
 	probe->told = insert_dead_self;
 	probe->data = probe_new(space);
 	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, PAGES, ops_of(test)), 0);
-	kthread_unuse_mm(space->mm);
-	mmput(space->mm);
+	space_end(space);
 	KUNIT_EXPECT_EQ(test, atomic_read(&probe->callbacks), 2);
 	probe->told = NULL;
 }
@@ -314,7 +311,7 @@ static void wake_order(struct kunit *test)
 	frozen_begin(frozen);
 	job_start(test, &wake->waiter, wait_for_end, &frozen->interval);
 	KUNIT_EXPECT_TRUE(test, job_waits(&wake->waiter));
-	mmu_interval_notifier_remove_deferred(&probe->notifier);
+	probe_remove_deferred(probe);
 	frozen_end(frozen);
 	KUNIT_EXPECT_EQ(test, wake->awake, first);
 	KUNIT_EXPECT_TRUE(test, job_ended(&wake->waiter, LONG_WAIT));

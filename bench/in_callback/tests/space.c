@@ -39,6 +39,7 @@ static void probe_release(struct mmu_interval_notifier *notifier)
 	if (probe->gone)
 		probe->gone(probe);
 	atomic_inc(&probe->released);
+	complete_all(&probe->unused);
 }
 
 const struct mmu_interval_notifier_ops hardened = {
@@ -99,6 +100,7 @@ int space_init(struct kunit *test)
 	mutex_init(&space->lock);
 	INIT_LIST_HEAD(&space->probes);
 	INIT_LIST_HEAD(&space->frozen);
+	INIT_LIST_HEAD(&space->jobs);
 	space->start = map(PAGES * PAGE_SIZE);
 	if (IS_ERR_VALUE(space->start))
 		return space->start;
@@ -110,39 +112,72 @@ int space_init(struct kunit *test)
 	ret = mmu_notifier_register(NULL, space->mm);
 	if (ret)
 		return ret;
+	/* From here on space_exit() gives them back. */
+	mmget(space->mm);
 	mmgrab(space->mm);
 	test->priv = space;
 	return 0;
 }
 
-static void frozen_remove(struct frozen *frozen)
+static void frozen_thaw(struct frozen *frozen)
 {
 	WRITE_ONCE(frozen->thawed, true);
-	frozen->order_run = NULL;
+	WRITE_ONCE(frozen->order_run, NULL);
 	complete_all(&frozen->order);
-	if (frozen->writer.run)
-		wait_for_completion(&frozen->writer.ended);
+}
+
+static void frozen_remove(struct frozen *frozen)
+{
 	if (frozen->partial)
 		mmu_notifier_unregister(&frozen->notifier, frozen->space->mm);
 	else
 		mmu_interval_notifier_remove(&frozen->interval);
 }
 
-/* Removes what a test has left, in a thread without that address space. */
+/*
+ * Somebody may be invalidating something of the address space: whoever else has been
+ * using it, or core mm by way of the reverse mapping. Then the notifier is in use until
+ * that has ended and the release has been called.
+ */
+static void probe_remove(struct probe *probe)
+{
+	if (!probe->inserted)
+		return;
+	if (!probe->removed)
+		probe_remove_deferred(probe);
+	wait_for_completion(&probe->unused);
+}
+
 void space_exit(struct kunit *test)
 {
 	struct space *space = test->priv;
 	struct frozen *frozen;
 	struct probe *probe;
+	struct job *job;
 
 	if (!space)
 		return;
+	/* First what others wait for, then the others. */
+	list_for_each_entry(frozen, &space->frozen, link)
+		frozen_thaw(frozen);
+	list_for_each_entry(job, &space->jobs, link)
+		job_join(job);
 	list_for_each_entry(frozen, &space->frozen, link)
 		frozen_remove(frozen);
 	list_for_each_entry(probe, &space->probes, link)
-		if (probe->inserted && !atomic_read(&probe->releases))
-			mmu_interval_notifier_remove_deferred(&probe->notifier);
+		probe_remove(probe);
+	if (!space->ended)
+		mmput(space->mm);
 	mmdrop(space->mm);
+}
+
+void space_end(struct space *space)
+{
+	kthread_unuse_mm(space->mm);
+	/* What kunit_attach_mm() has given to the thread, and what the space has. */
+	mmput(space->mm);
+	space->ended = true;
+	mmput(space->mm);
 }
 
 unsigned long space_page(struct space *space, unsigned int page)
@@ -167,6 +202,7 @@ struct probe *probe_new(struct space *space)
 
 	KUNIT_ASSERT_NOT_NULL(space->test, probe);
 	probe->space = space;
+	init_completion(&probe->unused);
 	list_add(&probe->link, &space->probes);
 	return probe;
 }
@@ -200,8 +236,18 @@ bool probe_update(struct probe *probe, unsigned int page, unsigned int pages)
 {
 	unsigned long start = space_page(probe->space, page);
 
-	return mmu_interval_notifier_update(&probe->notifier, start,
-					    start + pages * PAGE_SIZE - 1);
+	if (!mmu_interval_notifier_update(&probe->notifier, start,
+					  start + pages * PAGE_SIZE - 1))
+		return false;
+	/* As posted, one that was to be removed stays after all. */
+	probe->removed = false;
+	return true;
+}
+
+bool probe_remove_deferred(struct probe *probe)
+{
+	probe->removed = true;
+	return mmu_interval_notifier_remove_deferred(&probe->notifier);
 }
 
 static int job_main(void *data)
@@ -216,30 +262,35 @@ static int job_main(void *data)
 	return 0;
 }
 
-static void job_join(void *data)
+void job_join(struct job *job)
 {
-	struct job *job = data;
-
+	/* A thread that is told to stop before it has begun never does. */
 	wait_for_completion(&job->ended);
-	put_task_struct(job->task);
+	kthread_stop_put(job->task);
+}
+
+int job_start_alone(struct space *space, struct job *job, void (*run)(void *data), void *data)
+{
+	struct task_struct *task = kthread_create(job_main, job, "odp_in_callback");
+
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	job->run = run;
+	job->data = data;
+	job->mm = space->mm;
+	job->task = get_task_struct(task);
+	init_completion(&job->ended);
+	mmget(job->mm);
+	wake_up_process(task);
+	return 0;
 }
 
 void job_start(struct kunit *test, struct job *job, void (*run)(void *data), void *data)
 {
-	job->run = run;
-	job->data = data;
-	job->mm = current->mm;
-	init_completion(&job->ended);
-	mmget(job->mm);
-	job->task = kthread_create(job_main, job, "odp_in_callback");
-	if (IS_ERR(job->task)) {
-		mmput(job->mm);
-		complete_all(&job->ended);
-		KUNIT_FAIL_AND_ABORT(test, "no thread");
-	}
-	get_task_struct(job->task);
-	wake_up_process(job->task);
-	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, job_join, job), 0);
+	struct space *space = test->priv;
+
+	KUNIT_ASSERT_EQ(test, job_start_alone(space, job, run, data), 0);
+	list_add(&job->link, &space->jobs);
 }
 
 bool job_ended(struct job *job, unsigned long timeout)
@@ -263,12 +314,15 @@ bool job_waits(struct job *job)
 /* In a callback, of whatever kind. */
 static void frozen_stay(struct frozen *frozen)
 {
+	void (*run)(void *data);
+
 	complete(&frozen->entered);
 	/* If nobody says so the test has failed, and says it; the callback has to end anyway. */
 	while (wait_for_completion_timeout(&frozen->order, LONG_WAIT)) {
-		if (!frozen->order_run)
+		run = READ_ONCE(frozen->order_run);
+		if (!run)
 			break;
-		frozen->order_run(frozen->order_data);
+		run(frozen->order_data);
 		complete(&frozen->done);
 	}
 }
@@ -353,16 +407,14 @@ void frozen_call(struct frozen *frozen, void (*run)(void *data), void *data)
 {
 	struct kunit *test = frozen->space->test;
 
-	frozen->order_run = run;
 	frozen->order_data = data;
+	WRITE_ONCE(frozen->order_run, run);
 	complete(&frozen->order);
 	KUNIT_ASSERT_NE(test, wait_for_completion_timeout(&frozen->done, LONG_WAIT), 0);
 }
 
 void frozen_end(struct frozen *frozen)
 {
-	WRITE_ONCE(frozen->thawed, true);
-	frozen->order_run = NULL;
-	complete(&frozen->order);
+	frozen_thaw(frozen);
 	KUNIT_ASSERT_TRUE(frozen->space->test, job_ended(&frozen->writer, LONG_WAIT));
 }

@@ -16,22 +16,40 @@
 #include <linux/mutex.h>
 
 #define PAGES 8
-/* Longer than anything takes, on the slowest machine, and shorter than KUnit's own limit. */
-#define LONG_WAIT (30 * HZ)
-/* Long enough for what is not supposed to happen. */
+
+/*
+ * All limits of time that these suites have.
+ *
+ * LONG_WAIT is for hangs alone: what is waited for takes milliseconds, on a machine
+ * however busy some seconds. A case that hangs should fail and say where before the
+ * kernel reports a hung task and before KUnit gives up, for a case and for its cleanup:
+ * 300 s, and more where the guest was slow to boot (vm/limits.sh). The cleanup itself
+ * waits without a limit, because what it waits for may still be in use.
+ *
+ * SHORT_WAIT is for what is not supposed to happen. If it happens later the case
+ * passes, so no slow machine makes one fail.
+ */
+#define LONG_WAIT (100 * HZ)
 #define SHORT_WAIT (HZ / 4)
 
 struct probe;
 
-/* A mapping of PAGES pages, mapped for reading only as yet, and the notifiers in it. */
+/*
+ * A mapping of PAGES pages, mapped for reading only as yet, and the notifiers in it.
+ *
+ * The thread of the case uses the address space, and gives it up when it ends, which is
+ * beside the cleanup. So the space is a user of its own: the address space outlives what
+ * the cleanup has to remove from it.
+ */
 struct space {
 	struct kunit *test;
 	struct mm_struct *mm;
+	/* by space_end() */
+	bool ended;
 	unsigned long start;
-	/* the user lock, and what protects what follows */
+	struct list_head probes, frozen, jobs;
+	/* the user lock, and what it protects: how many callbacks there were for each page */
 	struct mutex lock;
-	struct list_head probes, frozen;
-	/* how many callbacks there were for each page */
 	unsigned int told[PAGES];
 };
 
@@ -40,11 +58,14 @@ struct probe {
 	struct mmu_interval_notifier notifier;
 	struct list_head link;
 	struct space *space;
-	bool inserted;
+	/* in the space, whether or not it is to be removed; to be removed, or removed already */
+	bool inserted, removed;
 	atomic_t callbacks;
 	/* releases that have begun, and that have ended */
 	atomic_t releases;
 	atomic_t released;
+	/* completed by the release: core mm has let go of it */
+	struct completion unused;
 	/* called by the callback, with the user lock held */
 	void (*told)(struct probe *probe, const struct mmu_notifier_range *range);
 	/* called by release() */
@@ -63,7 +84,13 @@ extern const struct mmu_interval_notifier_ops hardened, hardened_wake_first;
 extern const struct mmu_interval_notifier_ops faithful, faithful_wake_first;
 
 int space_init(struct kunit *test);
+/*
+ * Ends what a case has left, and removes what it has left registered, wherever it was
+ * aborted. When this returns nothing that KUnit is about to free can be reached any more.
+ */
 void space_exit(struct kunit *test);
+/* Ends the address space, as the exit of a process does, from the thread of the case. */
+void space_end(struct space *space);
 unsigned long space_page(struct space *space, unsigned int page);
 /* Writes for the first time to a page: an invalidation of it. */
 void space_touch(struct space *space, unsigned int page);
@@ -75,6 +102,7 @@ int probe_insert(struct probe *probe, unsigned int page, unsigned int pages,
 int probe_insert_from_callback(struct probe *probe, unsigned int page, unsigned int pages,
 			       const struct mmu_interval_notifier_ops *ops);
 bool probe_update(struct probe *probe, unsigned int page, unsigned int pages);
+bool probe_remove_deferred(struct probe *probe);
 
 /* Something that another thread does, in the same address space. */
 struct job {
@@ -83,9 +111,15 @@ struct job {
 	struct mm_struct *mm;
 	struct task_struct *task;
 	struct completion ended;
+	struct list_head link;
 };
 
+/* Starts one that space_exit() waits for. */
 void job_start(struct kunit *test, struct job *job, void (*run)(void *data), void *data);
+/* Starts one that the caller waits for, with job_join(). */
+int job_start_alone(struct space *space, struct job *job, void (*run)(void *data), void *data);
+/* Waits until nothing of it is left: neither its use of the job nor of the module's text. */
+void job_join(struct job *job);
 /* Returns whether it has. */
 bool job_ended(struct job *job, unsigned long timeout);
 /* Returns true when it sleeps until something happens, false when it has ended. */
