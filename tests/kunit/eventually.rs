@@ -2,6 +2,7 @@
 
 //! Waiting for what nobody announces.
 
+use crate::limits::LONG_WAIT_MS;
 use kernel::{
     prelude::*,
     time::{
@@ -10,12 +11,10 @@ use kernel::{
     }, //
 };
 
-/// How often it is looked, a millisecond apart: longer than anything takes.
-const LOOKS: usize = 30_000;
-
 /// Waits until `what` is so; a test that waits in vain says for what.
 pub(crate) fn eventually(name: &str, what: impl Fn() -> bool) -> Result {
-    for _ in 0..LOOKS {
+    // A millisecond apart, or more.
+    for _ in 0..LONG_WAIT_MS {
         if what() {
             return Ok(());
         }

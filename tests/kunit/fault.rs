@@ -9,6 +9,7 @@ mod tests {
     use crate::{
         address_space::AddressSpace,
         check::check_eq,
+        limits::long_wait,
         probe::Probe,
         tally::Tally, //
     };
@@ -18,10 +19,6 @@ mod tests {
         sync::{
             aref::ARef,
             Arc, //
-        },
-        time::{
-            msecs_to_jiffies,
-            Jiffies, //
         },
         workqueue, //
     };
@@ -46,10 +43,6 @@ mod tests {
         Span, //
     };
 
-    fn timeout() -> Jiffies {
-        msecs_to_jiffies(1000)
-    }
-
     fn page(span: Span, index: usize) -> Result<Span> {
         Ok(Span::new(span.start() + index * PAGE_SIZE, PAGE_SIZE)?)
     }
@@ -61,7 +54,7 @@ mod tests {
         access: Access,
         p: &mut MayBlock<'_>,
     ) -> Result<(), FaultError> {
-        hold.fault(pages, span, access, timeout(), p).map(|_| ())
+        hold.fault(pages, span, access, long_wait(), p).map(|_| ())
     }
 
     #[test]
@@ -89,7 +82,7 @@ mod tests {
             check_eq!(pages.get(span.start()), None);
 
             AddressSpace::write(two.start() + 1, 0x12)?;
-            let section = hold.fault(&mut pages, two, Access::Write, timeout(), p)?;
+            let section = hold.fault(&mut pages, two, Access::Write, long_wait(), p)?;
             let first = pages.get(two.start()).ok_or(ENOENT)?;
             let second = pages.get(two.last()).ok_or(ENOENT)?;
             check_eq!(first.writable() && second.writable(), true);
@@ -161,11 +154,11 @@ mod tests {
             let mut pages = Pages::new(1, GFP_KERNEL)?;
 
             let first = page(span, 0)?;
-            let section = hold.fault(&mut pages, first, Access::Write, timeout(), p)?;
+            let section = hold.fault(&mut pages, first, Access::Write, long_wait(), p)?;
             AddressSpace::unmap(first)?;
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Collided));
             let second = page(span, 1)?;
-            let section = hold.fault(&mut pages, second, Access::Write, timeout(), p)?;
+            let section = hold.fault(&mut pages, second, Access::Write, long_wait(), p)?;
             check_eq!(hold.commit(section, |_| ()), Ok(()));
             let _ = hold.retire();
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
@@ -204,7 +197,7 @@ mod tests {
             let interval = watcher(&space, span)?;
             let mut pages = Pages::new(1, GFP_KERNEL)?;
             let mut find = |p: &mut MayBlock<'_>| {
-                interval.fault(&mut pages, span, Access::Write, timeout(), p)
+                interval.fault(&mut pages, span, Access::Write, long_wait(), p)
             };
             check_eq!(find(p).map(|_| ()), Err(ESRCH));
 
@@ -238,7 +231,7 @@ mod tests {
                     let result = MayBlock::enter(|p| {
                         let mut pages = Pages::new(1, GFP_KERNEL)?;
                         let sequence =
-                            interval.fault(&mut pages, span, Access::Read, timeout(), p)?;
+                            interval.fault(&mut pages, span, Access::Read, long_wait(), p)?;
                         Ok::<_, Error>(!interval.read_retry(sequence))
                     });
                     if result == Ok(true) {
@@ -253,7 +246,7 @@ mod tests {
             // Nor does it keep the address space.
             space.exit();
             let mut pages = Pages::new(1, GFP_KERNEL)?;
-            let after = interval.fault(&mut pages, span, Access::Read, timeout(), p);
+            let after = interval.fault(&mut pages, span, Access::Read, long_wait(), p);
             check_eq!(after.map(|_| ()), Err(ESRCH));
             drop(registration.remove(p));
             Ok(())

@@ -15,6 +15,7 @@ mod fault;
 mod fixture;
 mod frozen;
 mod insert;
+mod limits;
 mod managed;
 mod probe;
 mod race;

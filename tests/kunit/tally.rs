@@ -2,6 +2,10 @@
 
 //! A count that can be waited for, and never for ever.
 
+use crate::limits::{
+    long_wait,
+    LONG_WAIT_MS, //
+};
 use kernel::{
     new_condvar,
     new_spinlock,
@@ -11,12 +15,8 @@ use kernel::{
         CondVar,
         CondVarTimeoutResult,
         SpinLock, //
-    },
-    time::msecs_to_jiffies, //
+    }, //
 };
-
-/// Longer than anything takes, on the slowest machine, and shorter than the limits of KUnit and of hung tasks.
-const TIMEOUT_MS: u32 = 30_000;
 
 /// A count that can be waited for.
 #[pin_data]
@@ -61,7 +61,7 @@ impl Tally {
 
     /// Waits until the count is at least `n`; a test that hangs says here in what.
     pub(crate) fn wait_for(&self, n: usize) -> Result {
-        let mut left = msecs_to_jiffies(TIMEOUT_MS);
+        let mut left = long_wait();
         let mut count = self.count.lock();
         while *count < n {
             match self.changed.wait_interruptible_timeout(&mut count, left) {
@@ -72,7 +72,7 @@ impl Tally {
                         self.name,
                         *count,
                         n,
-                        TIMEOUT_MS
+                        LONG_WAIT_MS
                     );
                     return Err(ETIMEDOUT);
                 }
