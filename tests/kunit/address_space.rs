@@ -11,19 +11,25 @@ use kernel::{
     },
     page::PAGE_SIZE,
     prelude::*,
-    sync::{
-        aref::ARef,
-        Arc, //
-    },
+    sync::aref::ARef,
+    types::NotThreadSafe,
     uaccess::{
         UserPtr,
         UserSlice, //
-    },
-    workqueue, //
+    }, //
 };
-use odp::Span;
+use odp::{
+    MayBlock,
+    Span, //
+};
 
-use crate::tally::Tally;
+use crate::{
+    tally::Tally,
+    thread::{
+        give_way,
+        Thread, //
+    }, //
+};
 
 // Of the interface to user space, asm-generic/mman-common.h, which has no bindings.
 const PROT_READ: usize = 0x1;
@@ -34,18 +40,32 @@ const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 
 /// The address space of a test's thread, empty at first.
 ///
-/// KUnit frees it when the thread ends, if [`AddressSpace::exit`] has not.
+/// It ends when this is dropped, and not with the thread: KUnit does not wait for all of a thread's
+/// exit, so that the address space would be taken down beside whatever comes next.
+///
+/// # Invariants
+///
+/// The current task is a kernel thread that uses `mm`, with a reference to it as a user that is ours.
 pub(crate) struct AddressSpace {
     mm: ARef<Mm>,
+    _not_send: NotThreadSafe,
 }
 
 impl AddressSpace {
     pub(crate) fn attach() -> Result<Self> {
-        // SAFETY: The thread is that of a test, and this is its first address space.
+        if current!().mm().is_some() {
+            return Err(EBUSY);
+        }
+        // SAFETY: The thread is that of a test, and has no address space.
         kernel::error::to_result(unsafe { bindings::kunit_attach_mm() })?;
         let task = current!();
         let mm: &Mm = task.mm().ok_or(ESRCH)?;
-        Ok(Self { mm: ARef::from(mm) })
+        // INVARIANT: The thread uses what was made just now, and has the reference that came with it,
+        // which nobody else gives up.
+        Ok(Self {
+            mm: ARef::from(mm),
+            _not_send: NotThreadSafe,
+        })
     }
 
     pub(crate) fn user(&self) -> Result<ARef<MmWithUser>> {
@@ -101,29 +121,87 @@ impl AddressSpace {
             .write(&byte)
     }
 
-    /// Runs `f` in another thread with this address space; the tally says when it has ended.
-    pub(crate) fn thread(&self, f: impl FnOnce() + Send + 'static) -> Result<Arc<Tally>> {
-        let done = Tally::new("thread")?;
-        let ended = done.clone();
+    /// Runs `f` in another thread with this address space.
+    pub(crate) fn thread(&self, f: impl FnOnce() + Send + 'static) -> Result<Thread> {
+        self.with(|_| f())
+    }
+
+    /// Runs `f` in another thread with this address space, again and again until it is stopped.
+    pub(crate) fn repeat(
+        &self,
+        mut f: impl FnMut(&mut MayBlock<'_>) + Send + 'static,
+    ) -> Result<Thread> {
+        self.with(move |stop| {
+            MayBlock::enter(|p| {
+                while stop.get() == 0 {
+                    f(p);
+                    // Who stops it may need the CPU for that.
+                    give_way();
+                }
+            })
+        })
+    }
+
+    fn with(&self, f: impl FnOnce(&Tally) + Send + 'static) -> Result<Thread> {
         let mm = self.user()?;
-        workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+        Thread::with(move |stop| {
             // SAFETY: A kernel thread, without an address space, and `mm` is kept until it has none again.
             unsafe { bindings::kthread_use_mm(mm.as_raw()) };
-            f();
+            f(stop);
             // SAFETY: Used above.
             unsafe { bindings::kthread_unuse_mm(mm.as_raw()) };
             drop(mm);
-            ended.inc();
-        })?;
-        Ok(done)
+        })
     }
 
     /// Ends the address space, as the exit of a process does.
     pub(crate) fn exit(self) {
+        drop(self);
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
         let mm = self.mm.as_raw();
-        // SAFETY: `attach` made the thread use it, and nothing else has changed that.
+        // SAFETY: By the type invariants this task uses it.
         unsafe { bindings::kthread_unuse_mm(mm) };
-        // SAFETY: This is the reference that `kunit_attach_mm` made; nobody else gives it up.
+        // SAFETY: By the type invariants the reference is ours, and this is the end of it.
         unsafe { bindings::mmput(mm) };
+    }
+}
+
+#[kunit_tests(odp_address_space)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::check_eq,
+        fixture::setup,
+        frozen::Frozen,
+        reader::Reader, //
+    };
+
+    /// A test that returns in the middle, as one does that fails.
+    fn fail(p: &mut MayBlock<'_>) -> Result<ARef<Mm>> {
+        let s = setup(None, p)?;
+        let span = s.space.map(1)?;
+        drop(s.mirror.insert(span, s.shared.clone(), p)?);
+        let mirror = s.mirror.clone();
+        let _looker = s
+            .space
+            .repeat(move |p| drop(mirror.lookup(span.start(), p)))?;
+        let _reader = Reader::begin(&s.space, &s.mirror, span.start())?;
+        let _frozen = Frozen::begin(&s.space, p)?;
+        s.mirror.retire_all();
+        Ok(s.space.mm.clone())
+    }
+
+    #[test]
+    fn nothing_outlives_a_test_that_fails() -> Result {
+        MayBlock::enter(|p| {
+            let mm = fail(p)?;
+            check_eq!(mm.mmget_not_zero().is_none(), true);
+            check_eq!(current!().mm().is_none(), true);
+            Ok(())
+        })
     }
 }

@@ -11,7 +11,8 @@ mod tests {
         check::check_eq,
         limits::long_wait,
         probe::Probe,
-        tally::Tally, //
+        tally::Tally,
+        thread::Thread, //
     };
     use kernel::{
         page::PAGE_SIZE,
@@ -19,8 +20,7 @@ mod tests {
         sync::{
             aref::ARef,
             Arc, //
-        },
-        workqueue, //
+        }, //
     };
     use odp::{
         hmm::{
@@ -224,9 +224,9 @@ mod tests {
             let interval = watcher(&space, span)?;
             let registration = Interval::insert(interval.clone(), p)?;
 
-            let (found, done) = (Tally::new("found")?, Tally::new("done")?);
-            workqueue::system_unbound().try_spawn(GFP_KERNEL, {
-                let (interval, found, done) = (interval.clone(), found.clone(), done.clone());
+            let found = Tally::new("found")?;
+            let finder = Thread::spawn({
+                let (interval, found) = (interval.clone(), found.clone());
                 move || {
                     let result = MayBlock::enter(|p| {
                         let mut pages = Pages::new(1, GFP_KERNEL)?;
@@ -237,10 +237,9 @@ mod tests {
                     if result == Ok(true) {
                         found.inc();
                     }
-                    done.inc();
                 }
             })?;
-            done.wait_for(1)?;
+            finder.join()?;
             check_eq!(found.get(), 1);
 
             // Nor does it keep the address space.

@@ -22,11 +22,13 @@ use odp::{
 };
 
 /// An address space, a mirror of it, and a driver's object.
+///
+/// The address space is dropped last.
 pub(crate) struct Setup {
-    pub(crate) space: AddressSpace,
     pub(crate) mirror: Arc<Mirror<Probe>>,
     pub(crate) shared: Arc<Shared<Probe>>,
     pub(crate) record: Arc<Record>,
+    pub(crate) space: AddressSpace,
 }
 
 /// With an object whose ranges retire at an event.
@@ -50,9 +52,9 @@ fn with(
         GFP_KERNEL,
     )?;
     Ok(Setup {
-        space,
         mirror,
         shared,
         record,
+        space,
     })
 }

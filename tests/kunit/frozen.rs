@@ -7,7 +7,8 @@
 
 use crate::{
     address_space::AddressSpace,
-    tally::Tally, //
+    tally::Tally,
+    thread::Thread, //
 };
 use kernel::{
     prelude::*,
@@ -45,10 +46,13 @@ impl Invalidate for Stall {
 
 /// An address space in which an invalidation is going on, by another thread that writes for the
 /// first time to a page it has read.
+///
+/// It ends when this is dropped, if [`Frozen::thaw`] has not ended it.
 pub(crate) struct Frozen {
     go_on: Arc<Tally>,
-    written: Arc<Tally>,
-    registration: Registration<Stall>,
+    // In the order in which they are to be dropped.
+    written: Thread,
+    _registration: Registration<Stall>,
 }
 
 impl Frozen {
@@ -74,19 +78,24 @@ impl Frozen {
         let written = space.thread(move || {
             let _ = AddressSpace::write(span.start(), 1);
         })?;
-        entered.wait_for(1)?;
-        Ok(Self {
+        let frozen = Self {
             go_on,
             written,
-            registration,
-        })
+            _registration: registration,
+        };
+        entered.wait_for(1)?;
+        Ok(frozen)
     }
 
     /// Ends it, and returns when the other thread is through.
-    pub(crate) fn thaw(self, p: &mut MayBlock<'_>) -> Result {
+    pub(crate) fn thaw(self, _p: &mut MayBlock<'_>) -> Result {
         self.go_on.inc();
-        self.written.wait_for(1)?;
-        drop(self.registration.remove(p));
-        Ok(())
+        self.written.join()
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        self.go_on.inc();
     }
 }

@@ -11,16 +11,13 @@ mod tests {
         check::check_eq,
         frozen::Frozen,
         probe::Probe,
-        tally::Tally, //
+        tally::Tally,
+        thread::give_way, //
     };
     use kernel::{
         page::PAGE_SIZE,
         prelude::*,
-        sync::Arc,
-        time::{
-            delay::fsleep,
-            Delta, //
-        }, //
+        sync::Arc, //
     };
     use odp::{
         Config,
@@ -205,12 +202,12 @@ mod tests {
                 }
             })?;
             let mut most = 0;
-            while done.get() == 0 {
+            while !done.has_ended() {
                 for _ in 0..LOOKS {
                     most = most.max(mirror.ranges());
                 }
                 // A machine with one CPU has somebody else to run.
-                fsleep(Delta::from_micros(50));
+                give_way();
             }
             check_eq!(refused.get(), ATTEMPTS);
             check_eq!(most, 1);

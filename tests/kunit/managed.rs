@@ -434,7 +434,7 @@ mod tests {
             s.record.zapped.wait_for(MORE + 1)?;
             // The one who drains waits for the reader too, but not for the worker.
             reader.end()?;
-            done.wait_for(1)?;
+            done.join()?;
             check_eq!(drained.get(), MORE);
             mirror.flush(Until::Released, p);
             check_eq!(mirror.stats().drained, MORE as u64);
@@ -463,7 +463,7 @@ mod tests {
                 move || MayBlock::enter(|p| mirror.flush(Until::Released, p))
             })?;
             drop(left);
-            flushed.wait_for(1)?;
+            flushed.join()?;
             right.retire();
             mirror.flush(Until::Removed, p);
             check_eq!(s.record.released.get(), 1);

@@ -24,6 +24,7 @@ mod reader;
 mod retire;
 mod swap;
 mod tally;
+mod thread;
 
 use kernel::prelude::*;
 
@@ -36,10 +37,14 @@ module! {
     imports_ns: ["EXPORTED_FOR_KUNIT_TESTING"],
 }
 
-struct OdpKunitModule;
+struct OdpKunitModule {
+    _threads: thread::Threads,
+}
 
 impl kernel::Module for OdpKunitModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        Ok(Self)
+        Ok(Self {
+            _threads: thread::Threads::init()?,
+        })
     }
 }

@@ -39,20 +39,15 @@ mod tests {
             )?;
             let (shared, record) = Probe::new(None)?;
             let span = space.map(1)?;
-            let stop = Tally::new("stop")?;
             let found = Tally::new("found")?;
-            let done = space.thread({
-                let (mirror, stop, found) = (mirror.clone(), stop.clone(), found.clone());
-                move || {
-                    MayBlock::enter(|p| {
-                        while stop.get() == 0 {
-                            if let Some(lookup) = mirror.lookup(span.start(), p) {
-                                found.inc();
-                                let _ = lookup.access(|pages| pages.has(span.start()));
-                                drop(lookup.hold());
-                            }
-                        }
-                    })
+            let looker = space.repeat({
+                let (mirror, found) = (mirror.clone(), found.clone());
+                move |p| {
+                    if let Some(lookup) = mirror.lookup(span.start(), p) {
+                        found.inc();
+                        let _ = lookup.access(|pages| pages.has(span.start()));
+                        drop(lookup.hold());
+                    }
                 }
             })?;
             for _ in 0..ROUNDS {
@@ -63,8 +58,7 @@ mod tests {
                 let hold = mirror.get(span.start(), p).ok_or(ENOENT)?;
                 mirror.remove(hold, p);
             }
-            stop.inc();
-            done.wait_for(1)?;
+            looker.stop()?;
             mirror.shutdown(p);
             check_eq!(record.released.get(), ROUNDS);
             Ok(())
@@ -86,7 +80,7 @@ mod tests {
                 })?;
                 // Before, during or after the unmapping: all are fine, as long as all end.
                 let hold = mirror.insert(span, shared.clone(), p)?;
-                done.wait_for(1)?;
+                done.join()?;
                 hold.retire();
             }
             mirror.shutdown(p);
@@ -125,7 +119,7 @@ mod tests {
                 drop(ours);
                 AddressSpace::unmap(span)?;
                 mirror.flush(Until::Removed, p);
-                drained.wait_for(1)?;
+                drained.join()?;
             }
             let span = space.map(4)?;
             for page in 0..4 {
@@ -152,15 +146,10 @@ mod tests {
                 GFP_KERNEL,
             )?;
             let (shared, record) = Probe::new(None)?;
-            let stop = Tally::new("stop")?;
             let mut flushers = KVec::new();
             for until in [Until::Removed, Until::Released, Until::Released] {
-                let (mirror, stop) = (mirror.clone(), stop.clone());
-                let flusher = space.thread(move || {
-                    while stop.get() == 0 {
-                        MayBlock::enter(|p| mirror.flush(until, p));
-                    }
-                })?;
+                let mirror = mirror.clone();
+                let flusher = space.repeat(move |p| mirror.flush(until, p))?;
                 flushers.push(flusher, GFP_KERNEL)?;
             }
             let span = space.map(1)?;
@@ -170,9 +159,8 @@ mod tests {
             }
             mirror.flush(Until::Released, p);
             check_eq!(record.released.get(), ROUNDS);
-            stop.inc();
             for flusher in &flushers {
-                flusher.wait_for(1)?;
+                flusher.stop()?;
             }
             Ok(())
         })

@@ -5,7 +5,8 @@
 use crate::{
     address_space::AddressSpace,
     probe::Probe,
-    tally::Tally, //
+    tally::Tally,
+    thread::Thread, //
 };
 use kernel::{
     prelude::*,
@@ -16,10 +17,10 @@ use odp::{
     Mirror, //
 };
 
-/// A thread that is in a lookup until it is told to leave it.
+/// A thread that is in a lookup until it is told to leave it, at the latest when this is dropped.
 pub(crate) struct Reader {
     enough: Arc<Tally>,
-    done: Arc<Tally>,
+    done: Thread,
 }
 
 impl Reader {
@@ -42,13 +43,20 @@ impl Reader {
                 })
             }
         })?;
+        let reader = Self { enough, done };
         looking.wait_for(1)?;
-        Ok(Self { enough, done })
+        Ok(reader)
     }
 
     /// Ends it, and returns when the thread has.
     pub(crate) fn end(self) -> Result {
         self.enough.inc();
-        self.done.wait_for(1)
+        self.done.join()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.enough.inc();
     }
 }

@@ -674,22 +674,16 @@ mod tests {
             let (span, hold) = mirrored(&s, 129, p)?;
             drop(hold);
             let living = span.start();
-            let stop = Tally::new("stop")?;
             let missed = Tally::new("missed")?;
             let looked = Tally::new("looked")?;
-            let reader = s.space.thread({
+            let reader = s.space.repeat({
                 let mirror = s.mirror.clone();
-                let (stop, missed, looked) = (stop.clone(), missed.clone(), looked.clone());
-                move || {
-                    MayBlock::enter(|p| {
-                        while stop.get() == 0 {
-                            if mirror.lookup(living, p).is_none() || mirror.get(living, p).is_none()
-                            {
-                                missed.inc();
-                            }
-                            looked.inc();
-                        }
-                    })
+                let (missed, looked) = (missed.clone(), looked.clone());
+                move |p| {
+                    if mirror.lookup(living, p).is_none() || mirror.get(living, p).is_none() {
+                        missed.inc();
+                    }
+                    looked.inc();
                 }
             })?;
             looked.wait_for(1)?;
@@ -698,8 +692,7 @@ mod tests {
                 AddressSpace::unmap(page(span, n)?)?;
                 s.mirror.flush(Until::Removed, p);
             }
-            stop.inc();
-            reader.wait_for(1)?;
+            reader.stop()?;
             check_eq!(missed.get(), 0);
             check_eq!(s.mirror.stats().replaced, 64);
             Ok(())
