@@ -41,7 +41,8 @@ use kernel::{
     ffi::c_ulong,
     mm::{
         Mm,
-        MmWithUser, //
+        MmWithUser,
+        MmWithUserAsync, //
     },
     prelude::*,
     sync::{
@@ -369,7 +370,10 @@ impl<T: Invalidate> Interval<T> {
 
     /// Begins to watch (`mmu_interval_notifier_insert()`).
     ///
-    /// Callbacks may come before this returns.
+    /// Callbacks may come before this returns. They may also come late: while anything that a notifier
+    /// watches is being invalidated core mm puts insertions off, and an event that begins in that time
+    /// passes by. A sequence that [`Interval::read_begin`] returns is good all the same; but who draws
+    /// conclusions from what is mapped wants [`Interval::insert_and_wait`].
     ///
     /// Context: may sleep, takes `mmap_lock` for the first notifier of an address space.
     ///
@@ -380,9 +384,42 @@ impl<T: Invalidate> Interval<T> {
     /// unloaded.
     pub fn insert(this: Arc<Self>, p: &mut MayBlock<'_>) -> Result<Registration<T>> {
         p.for_invalidate();
-        let mm = this.mm.mmget_not_zero().ok_or(ESRCH)?;
+        let mm = this.user()?;
+        Self::insert_into(this, &mm)
+    }
+
+    /// Begins to watch, and returns when the notifier is in the tree: no event passes by any more.
+    ///
+    /// So whatever the process has mapped when that is looked at after this, callbacks tell of its end. That
+    /// includes the end of the address space, which is kept from ending before.
+    ///
+    /// Context: as for [`Interval::insert`], and as for [`Interval::read_begin`]: sleeps until the
+    /// invalidations of the address space that are going on have ended, of whatever addresses, if one of
+    /// them has met a notifier.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Interval::insert`].
+    pub fn insert_and_wait(this: Arc<Self>, p: &mut MayBlock<'_>) -> Result<Registration<T>> {
+        p.for_invalidate();
+        // Put when this returns: mn_itree_release() looks at the tree, and not at what is put off.
+        let mm = this.user()?;
+        let registration = Self::insert_into(this, &mm)?;
+        // An insertion is put off to the end of the phase that it was made in, and its number is that of the
+        // phase. It cannot fail for what is inserted, and what it answers has to be asked for anew anyway.
+        let _ = registration.interval().read_begin(p);
+        Ok(registration)
+    }
+
+    /// The address space, unless it is gone.
+    fn user(&self) -> Result<ARef<MmWithUserAsync>> {
+        let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here.
-        let mm = MmWithUser::into_mmput_async(mm);
+        Ok(MmWithUser::into_mmput_async(mm))
+    }
+
+    /// `mm` is [`Interval::user`]'s.
+    fn insert_into(this: Arc<Self>, mm: &MmWithUserAsync) -> Result<Registration<T>> {
         let module = ModuleRef::of(&T::OPS.owner)?;
 
         this.phase
