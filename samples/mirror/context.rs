@@ -157,9 +157,10 @@ impl Context {
         attempts: &mut u64,
         p: &mut MayBlock<'_>,
     ) -> Result<u64> {
+        // Whether there is a range here because of this.
+        let mut fresh = false;
         for attempt in 1..=ATTEMPTS {
             *attempts = attempt;
-            let mut fresh = false;
             let hold = match self.mirror.get(addr, p) {
                 Some(hold) => hold,
                 None => match self.insert_around(addr, p) {
@@ -168,7 +169,7 @@ impl Context {
                         hold
                     }
                     // Somebody else was faster.
-                    Err(error) if error == EEXIST || error == EBUSY => continue,
+                    Err(error) if error == EEXIST => continue,
                     Err(error) => return Err(error),
                 },
             };

@@ -278,7 +278,7 @@ struct odp_mirror_stats {
 /*
  * Mirrors a range from now on. ESRCH: the address space is gone. EEXIST: part of it is mirrored.
  * ENOSPC: there are too many ranges. ESHUTDOWN: after a shutdown. EINVAL, EOVERFLOW: not a range
- * of whole pages. EBUSY: another task is inserting there.
+ * of whole pages. Waits until the invalidations that are going on have ended, of whatever addresses.
  */
 #define ODP_MIRROR_INSERT _IOW(ODP_MIRROR_MAGIC, 1, struct odp_mirror_range)
 

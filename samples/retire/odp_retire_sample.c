@@ -166,7 +166,10 @@ static int window_create(struct context *ctx, unsigned long index)
 		return ret;
 	}
 
-	/* From here on it can be retired, which waits for us to publish it. */
+	/* Events pass by what is not in the tree yet, such as the end of the process. */
+	mmu_interval_read_begin(&window->notifier);
+
+	/* It can be retired by now, which waits for us to publish it. */
 	ret = xa_err(xa_store(&ctx->windows, index, window, GFP_KERNEL));
 	if (ret)
 		odp_retire(ctx->retirer, &window->req);

@@ -39,6 +39,8 @@ pub(super) struct Lists {
     pub(super) lanes: usize,
     /// How many tasks sleep on `progress`.
     pub(super) waiters: usize,
+    /// How many insertions are over, successful or not; wraps.
+    pub(super) insertions: usize,
     pub(super) removed: Epochs,
     pub(super) released: Epochs,
 }
@@ -58,6 +60,7 @@ impl Lists {
             closed: false,
             lanes: 0,
             waiters: 0,
+            insertions: 0,
             removed: Epochs::new(),
             released: Epochs::new(),
         }

@@ -185,19 +185,21 @@ impl<T: Mirrored> Mirror<T> {
     /// Mirrors a span of addresses from now on, through `shared`.
     ///
     /// The caller gets a hold on the new range, which may have been retired already, by an
-    /// invalidation that came before this returned.
+    /// invalidation that came before this returned. Nobody finds it before its notifier is in core mm's
+    /// tree: what is mapped when that is looked at after this, callbacks tell of the end of.
     ///
     /// Its memory is charged to the memory cgroup that the mirror was made in, whoever the caller is; so is
     /// that of the ranges that take its place later.
     ///
-    /// Context: may sleep; under neither the user lock nor `mmap_lock`.
+    /// Context: may sleep; under neither the user lock nor `mmap_lock`. Waits until the invalidations of the
+    /// address space that are going on have ended, of whatever addresses; and for somebody else who is
+    /// inserting a range that overlaps, who waits for the same.
     ///
     /// # Errors
     ///
     /// - `ESRCH`: the address space is gone.
     /// - `EEXIST`: part of the span is mirrored already. A range that is retired does not count; lookups
     ///   find the new one from now on.
-    /// - `EBUSY`: somebody else is inserting a range that overlaps.
     /// - `ENOSPC`: there are as many ranges as there may be, counting those whose release is
     ///   outstanding. [`Mirror::flush`] may help.
     /// - `EXDEV`: `shared` is used with another mirror. It is from the first attempt on, successful or
@@ -225,8 +227,8 @@ impl<T: Mirrored> Mirror<T> {
                 if cause == ESRCH {
                     stats.mm_dead.inc();
                 }
-                // Somebody may wait for the number of ranges to drop to zero.
-                self.worker.notify();
+                // Somebody may wait for this, or for the number of ranges to drop to zero.
+                self.worker.insertion_failed();
                 Err(InsertError { cause, shared })
             }
         }
@@ -262,18 +264,16 @@ impl<T: Mirrored> Mirror<T> {
         //
         // SAFETY: The range is kept until a grace period has passed after `erase`: below if the
         // insertion fails, by the worker otherwise.
-        unsafe {
-            self.space
-                .index
-                .insert(span, raw, |other, piece| self.make_way(other, piece, span))
-        }?;
+        unsafe { self.reserve(span, raw) }?;
 
         // `shutdown` looks at the index after it has set this: either it finds the range, or we see
         // that it has begun. Both look with the index locked in between.
         let inserted = if self.closed.load(Relaxed) {
             Err(ESHUTDOWN)
         } else {
-            Interval::insert(interval.clone(), p)
+            // Events pass by a notifier that is not in the tree. Who finds a range, looks at what is
+            // mapped of it and sees that all is, relies on being told of whatever ends after that.
+            Interval::insert_and_wait(interval.clone(), p)
         };
         match inserted {
             Ok(registration) => {
@@ -298,7 +298,37 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
+    /// Puts a range that is about to be inserted in the index, as soon as nobody else is inserting one there.
+    ///
+    /// # Safety
+    ///
+    /// As for [`RangeIndex::insert`](crate::range_index::RangeIndex::insert).
+    unsafe fn reserve(&self, span: Span, raw: NonNull<Interval<Range<T>>>) -> Result {
+        let mut seen = None;
+        loop {
+            // SAFETY: By the safety requirements.
+            let reserved = unsafe {
+                self.space
+                    .index
+                    .insert(span, raw, |other, piece| self.make_way(other, piece, span))
+            };
+            match reserved {
+                Err(error) if error == EBUSY => {}
+                _ => return reserved,
+            }
+            if let Some(seen) = seen {
+                self.worker.wait_for_insertion(seen);
+            }
+            // Before the next look, after which it may be over.
+            seen = Some(self.worker.insertions());
+        }
+    }
+
     /// Whether `other`, which `piece` of the index is of, may be overwritten by a range at `span`.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if it is in service, `EBUSY` if it is about to be.
     fn make_way(&self, other: &Interval<Range<T>>, piece: Span, span: Span) -> Result {
         match other.data().request().state().stage {
             Stage::Live => Err(EEXIST),

@@ -243,6 +243,9 @@ impl<R: Retirable> Retirer<R> {
 
     /// Says that an object made with [`Request::building`] is in the driver's table now. If it was
     /// retired before that, it goes from here. Context: as for [`Retirer::retire`].
+    ///
+    /// Events pass by a notifier that is not in core mm's tree yet, so that the object is to be published when
+    /// [`Interval::insert_and_wait`](crate::mmu_interval::Interval::insert_and_wait) has returned.
     pub fn publish(&self, object: ArcBorrow<'_, R>) {
         // What is queued here is freed in the end, so this is not by way of the borrow.
         let object = Arc::from(object);

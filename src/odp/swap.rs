@@ -7,7 +7,8 @@
 //! notifier covers:
 //!
 //! ```text
-//! prepare   plan: the wish, less what the process has mapped      mmap_lock, for reading
+//! prepare   plan: the wish, less what the process has mapped      mmap_lock, for reading. What is unmapped from
+//!                                                                 here on reaches the old range, which is in the tree
 //!           insert the pieces                                     deferred by core mm during an invalidation
 //! replace   read_begin(piece): until that invalidation has ended  what reaches the old range from here on
 //!                                                                 reaches the pieces, too
@@ -277,7 +278,8 @@ impl<T: Mirrored> Swap<T> {
         let (space, _) = range.parts();
 
         // An insertion during an invalidation takes effect at its end, and until then the old range
-        // alone hears of it: what that is asked for meanwhile is handed over below. All insertions
+        // alone hears of it: what that is asked for meanwhile is handed over below, also by an event that
+        // unmaps what `plan` has seen mapped, or by the end of the address space. All insertions
         // that come before another take effect no later than that.
         if let Some(last) = self.pieces.last() {
             // It cannot fail for what is inserted, and its answer is of no interest.

@@ -541,6 +541,8 @@ impl Worker {
         // SAFETY: By the safety requirements it is valid.
         let request_ref = unsafe { request.as_ref() };
         let mut lists = this.lists.lock();
+        // Whoever waits for this looks again when the lock is free.
+        this.insertion_over(&mut lists);
         if !this.owns(request_ref) || request_ref.apply(Event::Publish) != Effect::Queue {
             return;
         }
@@ -556,6 +558,28 @@ impl Worker {
         if kick {
             Self::kick_batch(this);
         }
+    }
+
+    fn insertion_over(&self, lists: &mut Lists) {
+        lists.insertions = lists.insertions.wrapping_add(1);
+        if lists.waiters > 0 {
+            self.progress.notify_all();
+        }
+    }
+
+    /// Says that an object is not going to be in service.
+    pub(crate) fn insertion_failed(&self) {
+        self.insertion_over(&mut self.lists.lock());
+    }
+
+    /// How many insertions are over by now, to be compared with later answers.
+    pub(crate) fn insertions(&self) -> usize {
+        self.lists.lock().insertions
+    }
+
+    /// Waits until [`Worker::insertions`] is not `seen` any more.
+    pub(crate) fn wait_for_insertion(&self, seen: usize) {
+        self.wait(|lists| lists.insertions != seen);
     }
 
     /// Begins a long hold; says whether there is one now.

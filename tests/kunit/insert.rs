@@ -9,8 +9,10 @@ mod tests {
     use crate::{
         address_space::AddressSpace,
         check::check_eq,
+        eventually::eventually,
         frozen::Frozen,
         probe::Probe,
+        reader::Reader,
         tally::Tally,
         thread::give_way, //
     };
@@ -87,6 +89,7 @@ mod tests {
         MayBlock::enter(|p| {
             let space = AddressSpace::attach()?;
             let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let mirror = Arc::new(mirror, GFP_KERNEL)?;
             let (old, old_record) = Probe::new(None)?;
             let (new, new_record) = Probe::new(None)?;
             let span = space.map(4)?;
@@ -95,8 +98,8 @@ mod tests {
             let last = span.start() + 3 * PAGE_SIZE;
             hold.commit(section, |pages| pages.install(last))??;
 
-            // The old range stays in the tree as long as this lasts.
-            let frozen = Frozen::begin(&space, p)?;
+            // The old range does not leave as long as this lasts.
+            let reader = Reader::begin(&space, &mirror, last)?;
             hold.retire();
             let right = Span::new(span.start() + 2 * PAGE_SIZE, 2 * PAGE_SIZE)?;
             let fresh = mirror.insert(right, new.clone(), p)?;
@@ -104,7 +107,8 @@ mod tests {
             check_eq!(found.span(), right);
             check_eq!(found.access(|pages| pages.has(last)), Ok(false));
             check_eq!(mirror.get(span.start(), p).is_none(), true);
-            frozen.thaw(p)?;
+            check_eq!(mirror.stats().removed, 0);
+            reader.end()?;
 
             drop(hold);
             mirror.flush(Until::Released, p);
@@ -113,6 +117,47 @@ mod tests {
             // The old one's end has not taken the new one out of service.
             check_eq!(mirror.get(last, p).is_some(), true);
             check_eq!(fresh.is_live(), true);
+            Ok(())
+        })
+    }
+
+    /// Its notifier is not in the tree yet, so that nothing must be concluded from what is mapped.
+    #[test]
+    fn an_insertion_waits_for_the_invalidation() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let mirror = Arc::new(mirror, GFP_KERNEL)?;
+            let (shared, _) = Probe::new(None)?;
+            let span = space.map(4)?;
+            let frozen = Frozen::begin(&space, p)?;
+            let inserted = Tally::new("inserted")?;
+            let in_the_way = Tally::new("in the way")?;
+            let inserter = |span| {
+                let (mirror, shared) = (mirror.clone(), shared.clone());
+                let (inserted, in_the_way) = (inserted.clone(), in_the_way.clone());
+                space.thread(move || {
+                    MayBlock::enter(|p| match insert(&mirror, span, &shared, p) {
+                        Ok(()) => inserted.inc(),
+                        Err(error) if error == EEXIST => in_the_way.inc(),
+                        Err(_) => {}
+                    })
+                })
+            };
+            let first = inserter(span)?;
+            eventually("the range is there", || mirror.ranges() == 1)?;
+            // Somebody who is not the first cannot say yet whether there is a range.
+            let second = inserter(Span::new(span.start(), PAGE_SIZE)?)?;
+            eventually("both are there", || mirror.ranges() == 2)?;
+            check_eq!(mirror.get(span.start(), p).is_none(), true);
+            check_eq!(inserted.get() + in_the_way.get(), 0);
+
+            frozen.thaw(p)?;
+            first.join()?;
+            second.join()?;
+            check_eq!(inserted.get(), 1);
+            check_eq!(in_the_way.get(), 1);
+            check_eq!(mirror.ranges(), 1);
             Ok(())
         })
     }

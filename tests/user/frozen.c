@@ -72,6 +72,7 @@ TEST_F(mirror, unmapping_meanwhile_costs_one_grace_period)
 TEST_F(mirror, the_rest_goes_on)
 {
 	char *mem = map_pages(1), *other = map_pages(1), *later = map_pages(1);
+	struct inserter inserter;
 	struct sleeper frozen;
 	uint64_t id;
 
@@ -92,12 +93,14 @@ TEST_F(mirror, the_rest_goes_on)
 	}
 	/* A read section of a range that the invalidation does not concern. */
 	EXPECT_EQ(0, mirror_write(self->fd, other, 2));
-	/* One of a range that is inserted now begins only after the invalidation: no fault. */
-	EXPECT_EQ(0, mirror_insert(self->fd, later, self->page));
-	EXPECT_EQ(ODP_MIRROR_MIRRORED, mirror_probe(self->fd, later));
+	/* A range that is inserted now is in service only after the invalidation. */
+	ASSERT_EQ(0, inserter_start(&inserter, self->fd, later, self->page));
+	EXPECT_EQ(0, mirror_probe(self->fd, later));
 	EXPECT_EQ(0, mirror_stats(self->fd).removed);
 
 	EXPECT_EQ(0, thaw(&frozen));
+	EXPECT_EQ(0, inserter_end(&inserter));
+	EXPECT_EQ(ODP_MIRROR_MIRRORED, mirror_probe(self->fd, later));
 	EXPECT_EQ(0, mirror_write(self->fd, later, 3));
 	EXPECT_EQ(IN_USE, mirror_probe(self->fd, later));
 	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_RELEASED));
@@ -107,6 +110,7 @@ TEST_F(mirror, the_rest_goes_on)
 TEST_F(mirror, a_new_range_wins)
 {
 	char *mem = map_pages(4);
+	struct inserter inserter;
 	struct sleeper frozen;
 
 	ASSERT_NE(NULL, mem);
@@ -116,16 +120,18 @@ TEST_F(mirror, a_new_range_wins)
 	EXPECT_EQ(-EEXIST, mirror_insert(self->fd, mem + self->page, 3 * self->page));
 	ASSERT_TRUE(put_worker_to_sleep(self->fd, mem));
 
-	/* It is retired, not removed. */
-	ASSERT_EQ(0, mirror_insert(self->fd, mem + self->page, 3 * self->page));
+	/* It is retired, not removed, and not in the way. */
+	ASSERT_EQ(0, inserter_start(&inserter, self->fd, mem + self->page, 3 * self->page));
 	EXPECT_EQ(0, mirror_stats(self->fd).removed);
 	EXPECT_EQ(0, mirror_probe(self->fd, mem));
+	EXPECT_EQ(0, mirror_probe(self->fd, mem + self->page));
+
+	EXPECT_EQ(0, thaw(&frozen));
+	EXPECT_EQ(0, inserter_end(&inserter));
 	/* What was installed through the old one is gone. */
 	EXPECT_EQ(ODP_MIRROR_MIRRORED, mirror_probe(self->fd, mem + self->page));
 	EXPECT_EQ(3 * self->page, mirror_range_length(self->fd, mem + self->page));
 	EXPECT_EQ(-EEXIST, mirror_insert(self->fd, mem, 2 * self->page));
-
-	EXPECT_EQ(0, thaw(&frozen));
 	EXPECT_EQ(1, mirror_read(self->fd, mem + self->page));
 	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_RELEASED));
 	/* The removal of the old one takes nothing from the new one. */
@@ -135,8 +141,9 @@ TEST_F(mirror, a_new_range_wins)
 
 TEST_F(mirror, a_new_range_wins_before_the_worker_has_looked)
 {
-	struct sleeper frozen;
 	char *first = map_pages(1), *mem = map_pages(4);
+	struct inserter inserter;
+	struct sleeper frozen;
 
 	ASSERT_NE(NULL, first);
 	ASSERT_NE(NULL, mem);
@@ -151,13 +158,15 @@ TEST_F(mirror, a_new_range_wins_before_the_worker_has_looked)
 	EXPECT_EQ(0, mirror_stats(self->fd).zapped);
 
 	/* In its middle: that leaves a piece on either side. */
-	ASSERT_EQ(0, mirror_insert(self->fd, mem + self->page, self->page));
+	ASSERT_EQ(0, inserter_start(&inserter, self->fd, mem + self->page, self->page));
 	EXPECT_EQ(1, mirror_stats(self->fd).zapped);
-	EXPECT_EQ(ODP_MIRROR_MIRRORED, mirror_probe(self->fd, mem + self->page));
 	EXPECT_EQ(0, mirror_probe(self->fd, mem));
+	EXPECT_EQ(0, mirror_probe(self->fd, mem + self->page));
 	EXPECT_EQ(0, mirror_probe(self->fd, mem + 2 * self->page));
 
 	EXPECT_EQ(0, thaw(&frozen));
+	EXPECT_EQ(0, inserter_end(&inserter));
+	EXPECT_EQ(ODP_MIRROR_MIRRORED, mirror_probe(self->fd, mem + self->page));
 	EXPECT_EQ(2, mirror_read(self->fd, mem + self->page));
 	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_RELEASED));
 	EXPECT_EQ(2, mirror_stats(self->fd).zapped);

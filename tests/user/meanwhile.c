@@ -298,6 +298,7 @@ TEST_F(mirror, a_resize_meanwhile)
 
 TEST_F(mirror, an_insertion_meanwhile)
 {
+	struct inserter inserter;
 	struct half_done half;
 	char *hole;
 
@@ -307,8 +308,9 @@ TEST_F(mirror, an_insertion_meanwhile)
 	EXPECT_EQ(-EEXIST, mirror_insert(self->fd, hole, page_size()));
 	ASSERT_EQ(0, mirror_retire(self->fd, half.mem));
 	/* Now it is not, though it has yet to leave. */
-	EXPECT_EQ(0, mirror_insert(self->fd, half.mem, PAGES * page_size()));
+	ASSERT_EQ(0, inserter_start(&inserter, self->fd, half.mem, PAGES * page_size()));
 	ASSERT_EQ(0, thaw(&half.frozen));
+	EXPECT_EQ(0, inserter_end(&inserter));
 	EXPECT_EQ(2, shape_ranges(self->fd));
 	EXPECT_EQ(PAGES * page_size(), mirror_range_length(self->fd, half.mem));
 }

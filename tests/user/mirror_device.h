@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -344,6 +345,37 @@ static inline bool mirror_poll_at(int fd, size_t counter, uint64_t value)
 	}
 }
 
+/* Waits until a thread sleeps in a function of the kernel, so many milliseconds. */
+static inline int wait_asleep_in_for(pid_t tid, const char *function, long patience_ms)
+{
+	long deadline = now_ms() + patience_ms;
+	char path[64], name[128];
+	ssize_t got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/wchan", tid);
+	for (;;) {
+		fd = open(path, O_RDONLY);
+		if (fd < 0)
+			return -errno;
+		got = read(fd, name, sizeof(name) - 1);
+		close(fd);
+		if (got < 0)
+			return -errno;
+		name[got] = '\0';
+		if (strstr(name, function))
+			return 0;
+		if (now_ms() >= deadline)
+			return -ETIMEDOUT;
+		sched_yield();
+	}
+}
+
+static inline int wait_asleep_in(pid_t tid, const char *function)
+{
+	return wait_asleep_in_for(tid, function, PATIENCE_MS);
+}
+
 static inline size_t page_size(void)
 {
 	return sysconf(_SC_PAGESIZE);
@@ -452,6 +484,51 @@ static inline int thaw(struct sleeper *sleeper)
 	mirror_unstall(sleeper->fd);
 	pthread_join(sleeper->thread, NULL);
 	return sleeper->result;
+}
+
+/* Somebody who inserts a range while that has to wait for an invalidation. */
+struct inserter {
+	pthread_t thread;
+	int fd;
+	char *addr;
+	size_t len;
+	pid_t tid;
+	int result;
+};
+
+static inline void *inserter_run(void *arg)
+{
+	struct inserter *inserter = arg;
+	uint64_t value;
+
+	__atomic_store_n(&inserter->tid, gettid(), __ATOMIC_RELEASE);
+	inserter->result = inserter->len ?
+				   mirror_insert(inserter->fd, inserter->addr, inserter->len) :
+				   mirror_load(inserter->fd, inserter->addr, &value);
+	return NULL;
+}
+
+/*
+ * Has a thread insert a range or, where @len is 0, the device load a word, for which one is made if
+ * the file is configured so; 0 once that waits for the end of an invalidation.
+ */
+static inline int inserter_start(struct inserter *inserter, int fd, char *addr, size_t len)
+{
+	pid_t tid;
+
+	*inserter = (struct inserter){ .fd = fd, .addr = addr, .len = len, .result = 1 };
+	if (pthread_create(&inserter->thread, NULL, inserter_run, inserter))
+		return -EAGAIN;
+	while (!(tid = __atomic_load_n(&inserter->tid, __ATOMIC_ACQUIRE)))
+		sched_yield();
+	return wait_asleep_in(tid, "mmu_interval_read_begin");
+}
+
+/* Waits for it; returns what the ioctl did. */
+static inline int inserter_end(struct inserter *inserter)
+{
+	pthread_join(inserter->thread, NULL);
+	return inserter->result;
 }
 
 #endif /* _MIRROR_DEVICE_H */
