@@ -257,6 +257,11 @@ void odp_request_init_building(struct odp_request *req);
  * If it has been retired meanwhile, this is the moment in which it is queued. The caller's hold
  * remains, and keeps the object until odp_put().
  *
+ * mmu_interval_notifier_insert() may return before the notifier is in core mm's tree, and an event
+ * that begins before it is passes by: munmap() as well as the end of the address space. So call
+ * mmu_interval_read_begin() in between, which sleeps until it is, as a user of the address space.
+ * What is mapped when the driver looks at that after this, it will be told of the end of.
+ *
  * Context: may be called in invalidate().
  *
  * Return: 0, or -EXDEV if the object belongs to another retirer; then it is as it was.
@@ -519,7 +524,9 @@ struct odp_mirror_ops {
 	 * but odp_range_retire(), odp_range_punch(), odp_range_resize(), odp_range_shared(),
 	 * odp_range_start(), odp_range_end() and odp_range_live(). It is called for a range that
 	 * has been retired or replaced, too, until that is removed, and for one that is about to
-	 * take another one's place, so that it may come twice for the same addresses.
+	 * take another one's place, so that it may come twice for the same addresses. During an
+	 * invalidation the latter is not called for yet: what has been answered for the range
+	 * that it is a piece of counts for it, too, whatever the sizes of the two are.
 	 */
 	int (*zap)(void *shared, struct odp_range *range, unsigned long start, unsigned long end,
 		   unsigned int event);
@@ -653,10 +660,14 @@ void odp_mirror_shutdown(struct odp_mirror *mirror);
  * @shared: the driver's object
  *
  * An object is used with one mirror only. The range may have been retired already, by an
- * invalidation that came before this returned.
+ * invalidation that came before this returned. Nobody finds it before its notifier is in core mm's
+ * tree, which is not changed during invalidations: what is mapped when that is looked at after
+ * this, &odp_mirror_ops.zap tells of the end of.
  *
- * Context: may sleep and wait for invalidations; allocates with GFP_KERNEL_ACCOUNT. Who is charged
- * is said at odp_mirror_create().
+ * Context: may sleep; waits until the invalidations of the address space that are going on have
+ * ended, of whatever addresses, and for somebody else who is inserting a range that overlaps, who
+ * waits for the same. Not under mmap_lock, nor the user lock. Allocates with GFP_KERNEL_ACCOUNT;
+ * who is charged is said at odp_mirror_create().
  *
  * Return: the range, held by the caller, who ends that by odp_range_put() or odp_range_remove();
  * or an ERR_PTR:
@@ -666,7 +677,6 @@ void odp_mirror_shutdown(struct odp_mirror *mirror);
  * * -EEXIST - part of the span is mirrored already. A range that is retired does not count; what
  *   odp_range_punch() or odp_range_resize() has been asked to let go of does until smaller ranges
  *   are in the range's place, for which odp_mirror_flush() waits
- * * -EBUSY - somebody else is inserting a range that overlaps
  * * -ENOSPC - there are as many ranges as there may be. odp_mirror_drain() may help, or to wait for
  *   &odp_mirror_ops.released; but ranges that are held are not released
  * * -ENOMEM
@@ -786,8 +796,8 @@ int odp_range_punch(struct odp_range *range, unsigned long start, unsigned long 
  * @range: a range that the caller holds
  *
  * Looks whether the process has all of the range mapped, but for what &odp_mirror_config.grain would
- * keep. If not, this is odp_range_punch() of all of it, and the worker takes out what is not mapped
- * by then.
+ * keep. If not, this is odp_range_punch() of all of it, or of the smaller ranges that are in its
+ * place, and the worker takes out what is not mapped by then.
  *
  * &odp_mirror_ops.zap tells of what is unmapped while the range is in service, and nobody of what
  * was unmapped before. So whoever inserts a range because of a fault calls this once after that, or
@@ -798,7 +808,8 @@ int odp_range_punch(struct odp_range *range, unsigned long start, unsigned long 
  * Return:
  * * 0 - all of it is mapped, or the worker is going to see to it
  * * -ESRCH - the address space is gone
- * * otherwise as odp_range_punch()
+ * * -ESTALE - the range is retired
+ * * -ESHUTDOWN - the mirror is being shut down
  */
 int odp_range_punch_unmapped(struct odp_range *range);
 

@@ -477,6 +477,16 @@ impl<T> RangeIndex<T> {
         }
     }
 
+    /// As [`RangeIndex::for_each`], for the objects that have anything of `span`.
+    pub fn for_each_within(&self, span: Span, mut f: impl FnMut(&T)) {
+        let _writers = self.writers.lock();
+
+        for (object, _) in self.pieces(span.start(), span.last()) {
+            // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
+            f(unsafe { object.as_ref() });
+        }
+    }
+
     /// The objects between `first` and `last`, inclusive, and the spans they have in the index.
     ///
     /// The index may be changed at what has been returned while the iterator lives.

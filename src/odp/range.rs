@@ -166,6 +166,10 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
 
     /// Stops the device's access to what `inv` names, and answers.
     ///
+    /// What is asked for here of a range counts for the smaller ones that take its place, too. During an
+    /// invalidation it is not called for those yet: a driver that looks at the size of a range, and asks for
+    /// nothing, has said so of them.
+    ///
     /// Context: as [`Invalidate::invalidate`] says. Called again and again until the range is
     /// removed, and for a range that is retired, too.
     ///
@@ -615,9 +619,11 @@ impl<T: Mirrored> Range<T> {
         Ok(self.change(Wish::unmapped(unmapped)))
     }
 
-    /// Has what the process has not mapped of `span`, which is all of the range, taken out of it.
+    /// Has what the process has not mapped of `span`, which is all of the range, taken out of it, or out of
+    /// those that have taken its place.
     ///
-    /// Whatever is unmapped after that, callbacks are told of.
+    /// Whatever is unmapped after the look, callbacks are told of: the range has been published, so that its
+    /// notifier is in the tree.
     pub(super) fn punch_unmapped(&self, span: Span, p: &mut MayBlock<'_>) -> Result {
         p.for_mmap_lock(&self.space.mm);
         let mm = self.space.mm.mmget_not_zero().ok_or(ESRCH)?;
@@ -630,8 +636,27 @@ impl<T: Mirrored> Range<T> {
         match planned {
             Ok(Verdict::Unchanged) => Ok(()),
             // None of it is mapped, or it would be cut.
-            _ => self.punch(span, span)?.accepted(),
+            _ => match self.punch(span, span)? {
+                Changed::Gone if self.is_replaced() => {
+                    self.punch_others(span);
+                    Ok(())
+                }
+                changed => changed.accepted(),
+            },
         }
+    }
+
+    /// Says that `unmapped` is not mapped of whatever ranges there are: those that are in the place of this
+    /// one, of which nobody else may tell them, and others, which it does no harm to tell.
+    fn punch_others(&self, unmapped: Span) {
+        // With the index locked it has either this range or what is in its place. One that is being inserted
+        // is left to whoever does that.
+        self.space.index.for_each_within(unmapped, |other| {
+            let part = other.span().intersect(&unmapped);
+            if let Some(part) = part.filter(|_| other.data().is_live()) {
+                let _ = other.data().change(Wish::unmapped(part));
+            }
+        });
     }
 
     /// Runs `f` with what has been asked for. The request is locked.

@@ -282,7 +282,8 @@ impl<T: Mirrored> Hold<T> {
         self.interval().data().punch(self.span(), unmapped)
     }
 
-    /// Has the worker take out of the range what the process has not mapped of it, if there is any.
+    /// Has the worker take out of the range what the process has not mapped of it, if there is any; or out of
+    /// the smaller ones that are in its place.
     ///
     /// Callbacks tell of what is unmapped while the range is in service, and nobody of what was unmapped
     /// before. So whoever inserts a range because of a fault calls this once after that, or the range

@@ -404,6 +404,36 @@ mod tests {
         })
     }
 
+    /// Who inserts a range asks for that, and others may have taken its place by then.
+    #[test]
+    fn what_was_never_mapped_is_taken_out_of_the_pieces() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let span = s.space.map(4)?;
+            AddressSpace::unmap(page(span, 0)?)?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            AddressSpace::unmap(page(span, 3)?)?;
+            s.mirror.flush(Until::Removed, p);
+            check_eq!(
+                range_at(&s.mirror, page(span, 0)?, p),
+                Some(pages(span, 0, 3)?)
+            );
+
+            check_eq!(hold.punch_unmapped(p), Ok(()));
+            drop(hold);
+            s.mirror.flush(Until::Released, p);
+            check_eq!(range_at(&s.mirror, page(span, 0)?, p), None);
+            check_eq!(
+                range_at(&s.mirror, page(span, 1)?, p),
+                Some(pages(span, 1, 2)?)
+            );
+            AddressSpace::unmap(pages(span, 1, 2)?)?;
+            s.mirror.flush(Until::Released, p);
+            check_eq!(s.mirror.ranges(), 0);
+            Ok(())
+        })
+    }
+
     #[test]
     fn a_swap_spans_a_frozen_phase() -> Result {
         MayBlock::enter(|p| {
