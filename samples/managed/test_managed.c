@@ -5,6 +5,8 @@
  *
  * usage: test_managed [DIRECTORY]
  *
+ * ODP_RACES in the environment is how often insertions race unmaps, 320 by default.
+ *
  * Loads odp.ko and odp_managed_sample.ko from the directory ($ODP_MODULES by default) unless they
  * are loaded, and unloads the latter. Writes KTAP; exits with 0 if everything passed.
  */
@@ -784,6 +786,88 @@ static void test_storm(void)
 	close(storm.fd);
 }
 
+enum { RACE_PAGES = 4, DISTURBED_PAGES = 64 };
+
+/* Ranges are inserted and unmapped at the same time, while something else is invalidated. */
+struct race {
+	int fd;
+	pthread_barrier_t begin, end;
+	/* NULL if there is no more to be inserted. */
+	char *at;
+	int error;
+	char *disturbed;
+	atomic_bool stop;
+};
+
+static void *race_inserter(void *arg)
+{
+	struct race *race = arg;
+
+	for (;;) {
+		pthread_barrier_wait(&race->begin);
+		if (!race->at)
+			return NULL;
+		race->error = insert(race->fd, race->at, RACE_PAGES);
+		pthread_barrier_wait(&race->end);
+	}
+}
+
+/* Drops pages that are mirrored, enough of them that it takes a while. */
+static void *race_disturber(void *arg)
+{
+	struct race *race = arg;
+
+	while (!atomic_load(&race->stop)) {
+		memset(race->disturbed, 1, DISTURBED_PAGES * page);
+		EXPECT(madvise(race->disturbed, DISTURBED_PAGES * page, MADV_DONTNEED) == 0);
+	}
+	return NULL;
+}
+
+static void test_insertions_race_unmaps(void)
+{
+	const char *option = getenv("ODP_RACES");
+	int races = option ? atoi(option) : 320, i;
+	struct race race = { .fd = device_open(), .disturbed = map(DISTURBED_PAGES) };
+	pthread_t inserter, disturber;
+	unsigned int seed = 1;
+
+	EXPECT_EQ(insert(race.fd, race.disturbed, DISTURBED_PAGES), 0);
+	race.at = map(RACE_PAGES);
+	pthread_barrier_init(&race.begin, NULL, 2);
+	pthread_barrier_init(&race.end, NULL, 2);
+	REQUIRE(pthread_create(&inserter, NULL, race_inserter, &race) == 0);
+	REQUIRE(pthread_create(&disturber, NULL, race_disturber, &race) == 0);
+	for (i = 0; i < races && !failures; i++) {
+		/* From one end or from the other, and the rest is not to be left either. */
+		size_t part = 1 + rand_r(&seed) % RACE_PAGES;
+		size_t first = rand_r(&seed) % 2 ? 0 : RACE_PAGES - part;
+		unsigned int spin = rand_r(&seed) % 20000;
+
+		pthread_barrier_wait(&race.begin);
+		while (spin--)
+			atomic_signal_fence(memory_order_seq_cst);
+		unmap(race.at, first, part);
+		pthread_barrier_wait(&race.end);
+		EXPECT_EQ(race.error, 0);
+		unmap(race.at, 0, RACE_PAGES);
+		flush(race.fd);
+		EXPECT_EQ(device_stats(race.fd).mirrored, DISTURBED_PAGES * page);
+		race.at = map(RACE_PAGES);
+	}
+	printf("# %d races\n", i);
+	unmap(race.at, 0, RACE_PAGES);
+	race.at = NULL;
+	pthread_barrier_wait(&race.begin);
+	pthread_join(inserter, NULL);
+	atomic_store(&race.stop, true);
+	pthread_join(disturber, NULL);
+	unmap(race.disturbed, 0, DISTURBED_PAGES);
+	flush(race.fd);
+	EXPECT_EQ(device_stats(race.fd).mirrored, 0);
+	close(race.fd);
+}
+
 static void test_unload(void)
 {
 	int fd = device_open();
@@ -825,6 +909,7 @@ static const struct {
 	{ "exit_with_pending_punch", test_exit_with_pending_punch },
 	{ "close_with_pending_punch", test_close_with_pending_punch },
 	{ "storm", test_storm },
+	{ "insertions_race_unmaps", test_insertions_race_unmaps },
 	{ "unload", test_unload },
 };
 
