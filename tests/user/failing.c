@@ -1,41 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Each allocation that replacing a range takes fails once. */
 
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "memory.h"
+#include "fail_nth.h"
 #include "mirror_fixture.h"
 #include "mirror_shape.h"
 
 /* More than there are. */
 #define MOST 64
 
-/* Has the n-th allocation of this thread from now on fail, or none. */
-static int fail_nth(int file, int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", n);
-
-	return pwrite(file, text, len, 0) == len ? 0 : -errno;
-}
-
-/* How many allocations there were still to come until one fails; 0 if one has. */
-static int still_to_come(int file)
-{
-	char text[16] = "";
-
-	return pread(file, text, sizeof(text) - 1, 0) > 0 ? atoi(text) : -errno;
-}
-
 TEST_F(mirror, a_range_that_cannot_be_replaced_stays)
 {
-	int file = open("/proc/thread-self/fail-nth", O_RDWR);
+	int file = fail_nth_open();
 	int failed = 0, replaced_all_the_same = 0;
 
 	ASSERT_LE(0, file);
-	ASSERT_EQ(0, write_file("/sys/kernel/debug/failslab/verbose", "0"));
-	ASSERT_EQ(0, write_file("/sys/kernel/debug/failslab/ignore-gfp-wait", "N"));
 	for (int n = 1; n <= MOST; n++) {
 		struct odp_mirror_stats before, after;
 		char *mem = shape_begin(self->fd, 6);
@@ -49,7 +27,7 @@ TEST_F(mirror, a_range_that_cannot_be_replaced_stays)
 		ASSERT_EQ(0, munmap(mem + 2 * self->page, self->page));
 		ASSERT_EQ(0, fail_nth(file, n));
 		drained = mirror_drain(self->fd);
-		left = still_to_come(file);
+		left = fail_nth_left(file);
 		ASSERT_EQ(0, fail_nth(file, 0));
 		ASSERT_LE(0, left);
 		EXPECT_EQ(1, drained);
