@@ -45,6 +45,10 @@ enum Wrong {
     SleepsSilently,
     /// Those who sleep are woken up before the state has changed.
     NotifiesEarly,
+    /// Who is going to wait is counted after he has seen to it that the alarm is not set.
+    CountsLate,
+    /// Who is going to wait is counted, and the alarm stays as it is.
+    CountsOnly,
     /// A state is changed without the request's lock.
     Unlocked,
     /// A state is read and written without order.
@@ -448,6 +452,113 @@ fn removals() {
             .object
             .with(|object| assert_eq!(unsafe { *object }, 1));
         worker.join().unwrap();
+    });
+}
+
+/// A worker with an alarm, which goes off so late in this model that it never does.
+struct Lazy {
+    lists: Mutex<Lists>,
+    progress: Condvar,
+    batch: Work,
+    alarm: Mutex<bool>,
+}
+
+impl Lazy {
+    fn new(lists: Lists) -> Arc<Self> {
+        Arc::new(Self {
+            lists: Mutex::new(lists),
+            progress: Condvar::new(),
+            batch: Work::new(),
+            alarm: Mutex::new(false),
+        })
+    }
+
+    /// `Worker::retire` and `Worker::wake`
+    fn retire(&self) {
+        let mut lists = self.lists.lock().unwrap();
+        lists.pending += 1;
+        if lists.should_batch() {
+            if lists.waiters > 0 {
+                self.batch.queue();
+            } else {
+                *self.alarm.lock().unwrap() = true;
+            }
+        }
+    }
+
+    /// `Worker::go_on`, of what comes of a change.
+    fn go_on(&self) {
+        let kick = {
+            let mut lists = self.lists.lock().unwrap();
+            lists.pending += 1;
+            lists.should_batch()
+        };
+        if kick {
+            self.batch.queue();
+        }
+    }
+
+    /// The work function of a batch, which one task removes.
+    fn run_batch(&self) {
+        loop {
+            let mut lists = self.lists.lock().unwrap();
+            if lists.pending == 0 {
+                lists.batching = false;
+                return;
+            }
+            lists.removed += std::mem::take(&mut lists.pending);
+            if lists.waiters > 0 {
+                self.progress.notify_all();
+            }
+        }
+    }
+
+    /// `Worker::hurry`
+    fn hurry(&self) {
+        if std::mem::take(&mut *self.alarm.lock().unwrap()) {
+            self.batch.queue();
+        }
+    }
+
+    /// `Worker::wait`, for so many removals.
+    fn wait(&self, removals: u32, wrong: Wrong) {
+        if wrong == Wrong::CountsLate {
+            self.hurry();
+        }
+        self.lists.lock().unwrap().waiters += 1;
+        if wrong != Wrong::CountsLate && wrong != Wrong::CountsOnly {
+            self.hurry();
+        }
+        let mut lists = self.lists.lock().unwrap();
+        while lists.removed < removals {
+            lists = self.progress.wait(lists).unwrap();
+        }
+        lists.waiters -= 1;
+    }
+}
+
+/// Who waits does not wait for the alarm, whoever sets it: a request that comes at the same time, while a
+/// change of which something more is to be removed is on its way.
+#[test]
+fn alarms() {
+    compare("alarms", &[Wrong::CountsLate, Wrong::CountsOnly], |wrong| {
+        let worker = Lazy::new(Lists::default());
+        let callback = thread::spawn({
+            let worker = worker.clone();
+            move || worker.retire()
+        });
+        let kworker = thread::spawn({
+            let worker = worker.clone();
+            move || {
+                worker.go_on();
+                worker.batch.serve(|| worker.run_batch());
+            }
+        });
+        worker.wait(1, wrong);
+        callback.join().unwrap();
+        worker.hurry();
+        worker.batch.close();
+        kworker.join().unwrap();
     });
 }
 
