@@ -27,6 +27,12 @@
  * addition: not in a callback of the library, and not under a lock that one takes. Lockdep
  * reports these the first time that they happen, whether or not they would have hung; mmap_lock at
  * the managed level only, because the retire level knows of no address space.
+ *
+ * "Killable" means: ends with -EINTR when the task is killed, because it may be for user space to
+ * say how long it takes. What is waited for goes on all the same, and nobody else who waits is
+ * concerned. What the objects use is freed after odp_retirer_shutdown() or odp_mirror_shutdown(),
+ * which no signal ends. The kernel's log tells of one that takes more than 10 s, with the name in
+ * debugfs and how many holds there are.
  */
 #ifndef ODP_H
 #define ODP_H
@@ -390,19 +396,22 @@ size_t odp_drain(struct odp_retirer *retirer);
  * @retirer: the retirer
  * @until: what to wait for
  *
- * Context: may sleep and wait for invalidations and for the worker. With ODP_RELEASED the caller
- * must not hold what it waits for.
+ * Context: may sleep and wait for invalidations and for the worker; killable. With ODP_RELEASED the
+ * caller must not hold what it waits for.
+ *
+ * Return: 0; or -EINTR if the task has been killed.
  */
-void odp_flush(struct odp_retirer *retirer, enum odp_until until);
+int odp_flush(struct odp_retirer *retirer, enum odp_until until);
 
 /**
  * odp_wait_removed() - wait until &odp_retirer_ops.remove has returned for an object
  * @retirer: the retirer
  * @req: the request in an object that the caller holds
  *
- * Context: may sleep and wait for invalidations and for the worker.
+ * Context: may sleep and wait for invalidations and for the worker; killable.
  *
- * Return: 0; -EINVAL if the object has not been retired, -EXDEV if it belongs to another retirer.
+ * Return: 0; -EINVAL if the object has not been retired, -EXDEV if it belongs to another retirer,
+ * -EINTR if the task has been killed.
  */
 int odp_wait_removed(struct odp_retirer *retirer, struct odp_request *req);
 
@@ -832,17 +841,19 @@ int odp_range_resize(struct odp_range *range, unsigned long start, unsigned long
 
 /**
  * odp_range_remove() - remove a range
- * @mirror: the mirror
- * @range: a range of it that the caller holds; the hold ends here
+ * @range: a range that the caller holds; the hold ends here, whatever this returns
  *
  * Returns when no callback, lookup or access is left of it. What others hold delays its release,
  * not this.
  *
- * Context: may sleep and wait for invalidations and for the worker.
+ * Context: may sleep and wait for invalidations and for the worker; killable.
  *
- * Return: 0; or -ESTALE if smaller ranges are in its place. They stay: look the addresses up again.
+ * Return:
+ * * 0
+ * * -ESTALE - smaller ranges are in its place. They stay: look the addresses up again
+ * * -EINTR - the task has been killed. The range is retired, and is removed later
  */
-int odp_range_remove(struct odp_mirror *mirror, struct odp_range *range);
+int odp_range_remove(struct odp_range *range);
 
 /**
  * odp_read_begin() - begin to look at the process's pages
@@ -993,10 +1004,12 @@ size_t odp_mirror_drain(struct odp_mirror *mirror);
  * or not there was memory for it: smaller ranges are in the places of those that could be replaced,
  * which are removed, or released.
  *
- * Context: may sleep and wait for invalidations and for the worker. With ODP_RELEASED the caller
- * must not hold what it waits for.
+ * Context: may sleep and wait for invalidations and for the worker; killable. With ODP_RELEASED the
+ * caller must not hold what it waits for.
+ *
+ * Return: 0; or -EINTR if the task has been killed.
  */
-void odp_mirror_flush(struct odp_mirror *mirror, enum odp_until until);
+int odp_mirror_flush(struct odp_mirror *mirror, enum odp_until until);
 
 /**
  * odp_mirror_retire_all() - have all ranges removed

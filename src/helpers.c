@@ -20,6 +20,7 @@
 #include <linux/pagemap.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/srcu.h>
 #include <linux/workqueue.h>
 
@@ -230,6 +231,12 @@ bool odp_mmap_is_locked(struct mm_struct *mm)
 	return rwsem_is_locked(&mm->mmap_lock);
 }
 EXPORT_SYMBOL_GPL(odp_mmap_is_locked);
+
+bool odp_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+EXPORT_SYMBOL_GPL(odp_fatal_signal_pending);
 
 bool odp_interval_notifier_remove(struct mmu_interval_notifier *notifier)
 {

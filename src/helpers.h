@@ -61,6 +61,9 @@ size_t odp_srcu_size(void);
 /* Says whether anybody has the mm's mmap_lock, or had it a moment ago. */
 bool odp_mmap_is_locked(struct mm_struct *mm);
 
+/* Whether the current task has been killed. */
+bool odp_fatal_signal_pending(void);
+
 /* Says whether the removal had to wait for invalidations of the address space to end. */
 bool odp_interval_notifier_remove(struct mmu_interval_notifier *notifier);
 

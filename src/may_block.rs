@@ -66,7 +66,7 @@ impl MayBlock<'_> {
     /// # Examples
     ///
     /// ```ignore
-    /// MayBlock::enter(|p| mirror.flush(Until::Removed, p));
+    /// MayBlock::enter(|p| mirror.flush(Until::Removed, p))?;
     /// ```
     pub fn enter<R>(f: impl for<'p> FnOnce(&mut MayBlock<'p>) -> R) -> R {
         shim::odp_may_wait_for_invalidate();

@@ -21,6 +21,7 @@ mod module_ref;
 pub mod owned_queue;
 pub mod range_index;
 pub mod span;
+pub mod wait_queue;
 
 mod odp;
 

@@ -117,14 +117,13 @@ impl Arm for Retire {
     }
 
     fn settle(&self, p: &mut MayBlock<'_>) -> Result {
-        self.mirror.flush(Until::Removed, p);
-        Ok(())
+        self.mirror.flush(Until::Removed, p)
     }
 
     fn finish(&self, region: &Region, p: &mut MayBlock<'_>) -> Result {
-        self.mirror.flush(Until::Removed, p);
+        self.mirror.flush(Until::Removed, p)?;
         region.removed(region.now());
-        self.mirror.flush(Until::Released, p);
+        self.mirror.flush(Until::Released, p)?;
         if self.mirror.ranges() != 0 {
             return Err(EBUSY);
         }

@@ -287,7 +287,12 @@ static int context_read(struct context *ctx, u64 addr, u64 *value)
 
 static int context_hold(struct context *ctx, struct odp_managed_span *span)
 {
-	guard(mutex)(&ctx->hold);
+	int ret;
+
+	ACQUIRE(mutex_kill, hold)(&ctx->hold);
+	ret = ACQUIRE_ERR(mutex_kill, &hold);
+	if (ret)
+		return ret;
 	if (ctx->range)
 		odp_range_put(ctx->range);
 	ctx->range = odp_range_lookup(ctx->mirror, span->start);
@@ -302,8 +307,12 @@ static int context_change(struct context *ctx, unsigned int cmd,
 			  const struct odp_managed_span *span)
 {
 	struct odp_range *range;
+	int ret;
 
-	guard(mutex)(&ctx->hold);
+	ACQUIRE(mutex_kill, hold)(&ctx->hold);
+	ret = ACQUIRE_ERR(mutex_kill, &hold);
+	if (ret)
+		return ret;
 	range = ctx->range;
 	if (!range)
 		return -EBADF;
@@ -317,15 +326,23 @@ static int context_change(struct context *ctx, unsigned int cmd,
 		return odp_range_retire(range);
 	default:
 		ctx->range = NULL;
-		return odp_range_remove(ctx->mirror, range);
+		return odp_range_remove(range);
 	}
 }
 
-static void context_flush(struct context *ctx)
+static int context_flush(struct context *ctx)
 {
-	/* Who waits for releases must not hold what may have been retired. */
-	guard(mutex)(&ctx->hold);
-	odp_mirror_flush(ctx->mirror, ctx->range ? ODP_REMOVED : ODP_RELEASED);
+	int ret;
+
+	/*
+	 * Who waits for releases must not hold what may have been retired. How long that takes may
+	 * be for user space to say, so nobody who takes this lock keeps on when killed.
+	 */
+	ACQUIRE(mutex_kill, hold)(&ctx->hold);
+	ret = ACQUIRE_ERR(mutex_kill, &hold);
+	if (ret)
+		return ret;
+	return odp_mirror_flush(ctx->mirror, ctx->range ? ODP_REMOVED : ODP_RELEASED);
 }
 
 static void context_stats(struct context *ctx, struct odp_managed_stats *to)
@@ -385,8 +402,7 @@ static long context_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	case ODP_MANAGED_REMOVE:
 		return context_change(ctx, cmd, NULL);
 	case ODP_MANAGED_FLUSH:
-		context_flush(ctx);
-		return 0;
+		return context_flush(ctx);
 	case ODP_MANAGED_STATS:
 		context_stats(ctx, &stats);
 		return copy_to_user(user, &stats, sizeof(stats)) ? -EFAULT : 0;

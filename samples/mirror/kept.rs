@@ -83,7 +83,11 @@ impl Kept {
     }
 
     /// Runs `f`, which waits for holds to end, unless there is one.
-    pub(crate) fn without_any(&self, f: impl FnOnce()) -> Result {
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there is.
+    pub(crate) fn without_any<R>(&self, f: impl FnOnce() -> R) -> Result<R> {
         {
             let mut state = self.state.lock();
             if !state.holds.is_empty() {
@@ -92,9 +96,9 @@ impl Kept {
             // OVERFLOW: There cannot be as many tasks.
             state.waiting += 1;
         }
-        f();
+        let result = f();
         // OVERFLOW: Incremented above.
         self.state.lock().waiting -= 1;
-        Ok(())
+        Ok(result)
     }
 }

@@ -285,7 +285,10 @@ struct odp_mirror_stats {
 /* Asks for the range at an address to be removed. ENOENT: there is none. */
 #define ODP_MIRROR_RETIRE _IOW(ODP_MIRROR_MAGIC, 2, __u64)
 
-/* Removes the range at an address, and waits for that. ENOENT: there is none. */
+/*
+ * Removes the range at an address, and waits for that. ENOENT: there is none. EINTR: the caller is
+ * being killed.
+ */
 #define ODP_MIRROR_REMOVE _IOW(ODP_MIRROR_MAGIC, 3, __u64)
 
 /*
@@ -321,7 +324,8 @@ struct odp_mirror_stats {
 #define ODP_MIRROR_DRAIN _IO(ODP_MIRROR_MAGIC, 10)
 /*
  * Waits for what was retired before; see &enum odp_mirror_until. SHUTDOWN retires everything and
- * waits for the releases. EBUSY: to be waited for are releases, and this file has holds.
+ * waits for the releases. EBUSY: to be waited for are releases, and this file has holds. EINTR:
+ * the caller of FLUSH is being killed.
  */
 #define ODP_MIRROR_FLUSH _IOW(ODP_MIRROR_MAGIC, 11, __u64)
 #define ODP_MIRROR_SHUTDOWN _IO(ODP_MIRROR_MAGIC, 12)

@@ -182,7 +182,7 @@ impl OpenFile {
             }
             command::REMOVE => {
                 let hold = self.context.hold(address(get(arg)?)?, p)?;
-                mirror.remove(hold, p);
+                hold.remove(p)?;
             }
             command::FAULT => {
                 let mut fault: uapi::Fault = get(arg)?;
@@ -325,11 +325,8 @@ impl OpenFile {
     fn flush(&self, until: u64, p: &mut MayBlock<'_>) -> Result {
         let mirror = &self.context.mirror;
         match until {
-            uapi::REMOVED => {
-                mirror.flush(Until::Removed, p);
-                Ok(())
-            }
-            uapi::RELEASED => self.kept.without_any(|| mirror.flush(Until::Released, p)),
+            uapi::REMOVED => mirror.flush(Until::Removed, p),
+            uapi::RELEASED => self.kept.without_any(|| mirror.flush(Until::Released, p))?,
             _ => Err(EINVAL),
         }
     }

@@ -303,8 +303,7 @@ static long context_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 			return ret;
 		return copy_to_user(user, &read, sizeof(read)) ? -EFAULT : 0;
 	case ODP_SAMPLE_FLUSH:
-		odp_flush(ctx->retirer, ODP_RELEASED);
-		return 0;
+		return odp_flush(ctx->retirer, ODP_RELEASED);
 	case ODP_SAMPLE_STATS:
 		odp_retirer_stats(ctx->retirer, &stats);
 		sample.queued = stats.queued;

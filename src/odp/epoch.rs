@@ -3,9 +3,13 @@
 //! What a flush waits for.
 //!
 //! A flush is for what was queued before it began; waiting until nothing is queued might never
-//! end. So what is queued gets a ticket of the current epoch, a flush begins a new epoch, and then
-//! waits for the tickets of the old one. Two kinds of ticket are enough as long as flushes take
-//! turns. Free of kernel types; host-side tests compile this very file.
+//! end. So what is queued gets a ticket of the current epoch, and a flush waits for the tickets of
+//! the epoch that was the current one when it began. Whoever looks begins the next epoch, as soon as
+//! nothing older than the current one is left; so two kinds of ticket are enough.
+//!
+//! A flush leaves nothing here that it would have to take back: however many there are, they share
+//! epochs, and one that gives up does not matter to the others. Free of kernel types; host-side tests
+//! compile this very file.
 
 /// Part of a ticket: work on all that it stands for began after the flush did that waits for it.
 const RENEWABLE: u8 = 2;
@@ -32,9 +36,14 @@ impl Bundle {
     }
 }
 
-/// Counts of tickets that are out, for the current epoch and the one before.
+/// Counts of tickets that are out.
+///
+/// # Invariants
+///
+/// Those are of the current epoch, or of the one before.
 pub(super) struct Epochs {
-    current: u8,
+    current: u64,
+    /// By the last bit of the epoch, which is the ticket's.
     out: [usize; 2],
 }
 
@@ -46,9 +55,14 @@ impl Epochs {
         }
     }
 
+    /// The ticket of an epoch.
+    fn ticket(epoch: u64) -> u8 {
+        u8::from(epoch & 1 != 0)
+    }
+
     /// Hands out a ticket of the current epoch.
     pub(super) fn enter(&mut self) -> u8 {
-        self.join(self.current)
+        self.join(Self::ticket(self.current))
     }
 
     /// Hands out one more ticket of the kind of one that is out.
@@ -64,8 +78,9 @@ impl Epochs {
     /// Work begins on all that a ticket stands for so far: returns the ticket to go on with.
     pub(super) fn begin(&self, ticket: u8) -> u8 {
         let ticket = ticket & 1;
-        // If a flush waits for it, what is asked for from here on came after that.
-        if ticket == self.current {
+        // Who waits for an epoch before the current one has begun to before this: what is asked for
+        // from here on came after that.
+        if ticket == Self::ticket(self.current) {
             ticket
         } else {
             ticket | RENEWABLE
@@ -98,18 +113,35 @@ impl Epochs {
         }
     }
 
-    /// Begins a new epoch and returns the kind of ticket of the old one.
-    ///
-    /// [`Epochs::is_over`] must have been seen to be true of what the call before this returned.
-    pub(super) fn advance(&mut self) -> u8 {
-        let old = self.current;
-        self.current = old ^ 1;
-        old
+    /// The epoch of what is queued now: to be passed to [`Epochs::is_over`] by who waits for that.
+    pub(super) fn current(&self) -> u64 {
+        self.current
     }
 
-    /// Whether no ticket of this kind is out.
-    pub(super) fn is_over(&self, ticket: u8) -> bool {
-        self.out[usize::from(ticket & 1)] == 0
+    /// Begins a new epoch.
+    ///
+    /// No ticket of the epoch before the current one may be out.
+    pub(super) fn advance(&mut self) {
+        // INVARIANT: By what is required what is out is of what was the current epoch up to here.
+        // OVERFLOW: It would take centuries.
+        self.current += 1;
+    }
+
+    /// Whether nothing is out that was queued in `epoch` or before, and nothing that came of that.
+    ///
+    /// Begins a new epoch if this one is asked for and the one before is over. So what is asked again
+    /// and again is true in the end, whatever is queued meanwhile.
+    pub(super) fn is_over(&mut self, epoch: u64) -> bool {
+        let none = |of: u64| self.out[usize::from(Self::ticket(of))] == 0;
+        if epoch == self.current && none(epoch ^ 1) {
+            self.advance();
+        }
+        match self.current.wrapping_sub(epoch) {
+            0 => false,
+            1 => self.out[usize::from(Self::ticket(epoch))] == 0,
+            // A third epoch begins only when the first is over.
+            _ => true,
+        }
     }
 
     /// How many tickets are out.

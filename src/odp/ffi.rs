@@ -367,10 +367,13 @@ unsafe extern "C" fn odp_drain(retirer: *const Retirer) -> usize {
 ///
 /// `retirer` has not been shut down, and is not during the call.
 #[no_mangle]
-unsafe extern "C" fn odp_flush(retirer: *const Retirer, until: c_uint) {
+unsafe extern "C" fn odp_flush(retirer: *const Retirer, until: c_uint) -> c_int {
     // SAFETY: As required here.
     let retirer = unsafe { &*retirer };
-    MayBlock::assume(|p| Worker::flush(retirer.worker().as_arc_borrow(), until_from_raw(until), p));
+    let until = until_from_raw(until);
+    to_errno(MayBlock::assume(|p| {
+        Worker::flush(retirer.worker().as_arc_borrow(), until, p)
+    }))
 }
 
 /// # Safety
@@ -389,8 +392,9 @@ unsafe extern "C" fn odp_wait_removed(retirer: *const Retirer, request: *const R
     if !request.state().is_leaving() {
         return EINVAL.to_errno();
     }
-    MayBlock::assume(|p| Worker::wait_removed(retirer.worker().as_arc_borrow(), request, p));
-    0
+    to_errno(MayBlock::assume(|p| {
+        Worker::wait_removed(retirer.worker().as_arc_borrow(), request, p)
+    }))
 }
 
 /// # Safety

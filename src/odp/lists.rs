@@ -9,7 +9,8 @@ use super::{
     request::{
         Request,
         Tickets, //
-    }, //
+    },
+    worker::Until, //
 };
 use core::ptr::NonNull;
 
@@ -37,7 +38,7 @@ pub(super) struct Lists {
     pub(super) closed: bool,
     /// How many lanes there are, besides the work item `batch`.
     pub(super) lanes: usize,
-    /// How many tasks sleep on `progress`.
+    /// How many tasks sleep on `progress`, or are about to look whether they have to.
     pub(super) waiters: usize,
     /// How many insertions are over, successful or not; wraps.
     pub(super) insertions: usize,
@@ -82,6 +83,14 @@ impl Lists {
         // SAFETY: As above, and it is valid until it is released, which it is not on a list.
         unsafe { self.pending.push(request) };
         self.should_batch()
+    }
+
+    /// The epochs of those who wait for this.
+    pub(super) fn epochs(&mut self, until: Until) -> &mut Epochs {
+        match until {
+            Until::Removed => &mut self.removed,
+            Until::Released => &mut self.released,
+        }
     }
 
     /// Counts what is gone.

@@ -3,7 +3,6 @@
 //! Level 2: one process's addresses, as one device context mirrors them.
 
 use super::{
-    answer::Retire,
     range::{
         Mirrored,
         Range,
@@ -205,6 +204,7 @@ impl<T: Mirrored> Mirror<T> {
     /// - `EXDEV`: `shared` is used with another mirror. It is from the first attempt on, successful or
     ///   not.
     /// - `ESHUTDOWN`: the mirror has been shut down.
+    /// - `EINTR`: the task has been killed while it waited for somebody else's insertion.
     /// - `ENOMEM`.
     pub fn insert(
         &self,
@@ -317,7 +317,7 @@ impl<T: Mirrored> Mirror<T> {
                 _ => return reserved,
             }
             if let Some(seen) = seen {
-                self.worker.wait_for_insertion(seen);
+                Worker::wait_for_insertion(self.worker.as_arc_borrow(), seen)?;
             }
             // Before the next look, after which it may be over.
             seen = Some(self.worker.insertions());
@@ -386,25 +386,6 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
-    /// Removes a range: returns when no callback, lookup or access is left of it. What others hold
-    /// delays its release, not this.
-    ///
-    /// Where the range had been replaced by smaller ones before, those stay, and [`Retire::Replaced`] says so.
-    ///
-    /// Context: may sleep; not in a lookup of any mirror, not in a callback, not under a lock that one
-    /// takes, nor `mmap_lock`.
-    pub fn remove(&self, hold: Hold<T>, p: &mut MayBlock<'_>) -> Retire {
-        p.for_mmap_lock(self.mm());
-        let range = hold.interval().data();
-        let retire = hold.retire();
-        Worker::wait_removed(range.worker_borrow(), range.request(), p);
-        if range.leaves_with_others() && retire != Retire::Replaced {
-            // Pieces that are in its place, and have been retired, or that were for a moment.
-            Worker::flush(self.worker.as_arc_borrow(), Until::Removed, p);
-        }
-        retire
-    }
-
     /// Removes and changes here what the worker has not begun to; returns how many ranges that was.
     ///
     /// Never waits for the worker, and leaves releases to it. A fault path does this first: it
@@ -422,11 +403,18 @@ impl<T: Mirrored> Mirror<T> {
     /// everything that was asked to change, whether or not there was memory for that. What had failed
     /// for want of memory is tried once more.
     ///
-    /// Context: as for [`Mirror::remove`]; for releases, without a hold on what is retired.
-    pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
+    /// How long that takes may be for user space to say, see [`Until`]; so it ends when the task is killed.
+    ///
+    /// Context: as for [`Hold::remove`]; for releases, without a hold on what is retired.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task has been killed. What is waited for goes on, and nobody else who flushes is
+    /// concerned.
+    pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) -> Result {
         p.for_mmap_lock(self.mm());
         self.space.retry_all();
-        Worker::flush(self.worker.as_arc_borrow(), until, p);
+        Worker::flush(self.worker.as_arc_borrow(), until, p)
     }
 
     /// Retires every range that is in service, and does not wait for it.
@@ -451,7 +439,10 @@ impl<T: Mirrored> Mirror<T> {
     /// Refuses insertions, retires all ranges, and waits until they are released and no code of the
     /// driver's is going to be called any more. May be called again.
     ///
-    /// Context: as for [`Mirror::remove`]. Waits for every hold; the caller must have none.
+    /// No signal ends this, because what comes after it frees what the ranges use. The kernel's log tells
+    /// of one that takes more than 10 s, with the mirror's name in debugfs and how many holds there are.
+    ///
+    /// Context: as for [`Hold::remove`]. Waits for every hold; the caller must have none.
     pub fn shutdown(&self, p: &mut MayBlock<'_>) -> Snapshot {
         p.for_mmap_lock(self.mm());
         self.closed.store(true, Relaxed);

@@ -553,6 +553,11 @@ impl<T: Mirrored> Range<T> {
         &self.space.worker
     }
 
+    /// The address space that it is part of.
+    pub(super) fn mm(&self) -> &Mm {
+        &self.space.mm
+    }
+
     /// Whether lookups find it and commits succeed; stable under the user lock for as long as the
     /// worker's zap has not run.
     pub(super) fn is_live(&self) -> bool {

@@ -22,7 +22,10 @@ use super::{
         UserLock, //
     },
     state::State,
-    worker::Worker, //
+    worker::{
+        Until,
+        Worker, //
+    }, //
 };
 use crate::{
     hmm::{
@@ -258,6 +261,29 @@ impl<T: Mirrored> Hold<T> {
     /// Retires the range. Context: as for [`Zap::retire`](super::Zap::retire).
     pub fn retire(&self) -> Retire {
         self.interval().data().retire()
+    }
+
+    /// Removes the range: returns when no callback, lookup or access is left of it. The hold ends with this;
+    /// what others hold delays the range's release, not this.
+    ///
+    /// Where the range had been replaced by smaller ones before, those stay, and [`Retire::Replaced`] says so.
+    ///
+    /// Context: may sleep; not in a lookup of any mirror, not in a callback, not under a lock that one
+    /// takes, nor `mmap_lock`.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task has been killed. The range is retired all the same, and is removed later.
+    pub fn remove(self, p: &mut MayBlock<'_>) -> Result<Retire> {
+        let range = self.interval().data();
+        p.for_mmap_lock(range.mm());
+        let retire = self.retire();
+        Worker::wait_removed(range.worker_borrow(), range.request(), p)?;
+        if range.leaves_with_others() && retire != Retire::Replaced {
+            // Pieces that are in its place, and have been retired, or that were for a moment.
+            Worker::flush(range.worker_borrow(), Until::Removed, p)?;
+        }
+        Ok(retire)
     }
 
     /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests, what

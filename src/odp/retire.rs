@@ -299,8 +299,13 @@ impl<R: Retirable> Retirer<R> {
     ///
     /// Context: may sleep; without locks that callbacks of [`Retirable`] take, in none of them, not in
     /// a read section of any retirer, and for releases, not while holding what is retired.
-    pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) {
-        Worker::flush(self.worker.as_arc_borrow(), until, p);
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task has been killed. What is waited for goes on, and nobody else who flushes is
+    /// concerned.
+    pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) -> Result {
+        Worker::flush(self.worker.as_arc_borrow(), until, p)
     }
 
     /// The counters.
@@ -310,7 +315,8 @@ impl<R: Retirable> Retirer<R> {
 
     /// Waits until everything that was retired is released and the worker has come to rest.
     ///
-    /// What has not been retired is not waited for: the driver does that first.
+    /// What has not been retired is not waited for: the driver does that first. No signal ends this; the
+    /// kernel's log tells of one that takes more than 10 s.
     pub fn shutdown(self, p: &mut MayBlock<'_>) -> Snapshot {
         self.worker.shutdown(p, || true)
     }
@@ -334,15 +340,14 @@ impl<R: Retirable> Held<'_, R> {
     /// # Errors
     ///
     /// `EINVAL` if the object has not been retired, or not been published since: nobody knows how
-    /// long that would take.
+    /// long that would take. `EINTR` if the task has been killed.
     pub fn wait(&self, p: &mut MayBlock<'_>) -> Result {
         // SAFETY: The hold keeps the object.
         let request = unsafe { request_of::<R>(Arc::as_ptr(&self.object)).as_ref() };
         if !request.state().is_leaving() {
             return Err(EINVAL);
         }
-        Worker::wait_removed(self.retirer.worker.as_arc_borrow(), request, p);
-        Ok(())
+        Worker::wait_removed(self.retirer.worker.as_arc_borrow(), request, p)
     }
 }
 

@@ -62,7 +62,12 @@ use crate::{
         ReleaseScope,
         WorkerScope, //
     },
-    module_ref::ModuleRef, //
+    module_ref::ModuleRef,
+    wait_queue::{
+        self,
+        Sleep,
+        WaitQueue, //
+    }, //
 };
 use core::{
     ops::Deref,
@@ -71,11 +76,12 @@ use core::{
 use kernel::{
     bindings,
     debugfs::File,
+    ffi::c_long,
     mm::Mm,
-    new_condvar,
-    new_mutex,
     new_spinlock,
     prelude::*,
+    static_lock_class,
+    str::CString,
     sync::{
         aref::ARef,
         lock::spinlock::SpinLockGuard,
@@ -85,12 +91,15 @@ use kernel::{
         },
         Arc,
         ArcBorrow,
-        CondVar,
-        Mutex,
         SpinLock,
         Srcu, //
     },
-    time::Delta,
+    task::MAX_SCHEDULE_TIMEOUT,
+    time::{
+        msecs_to_jiffies,
+        Delta,
+        Msecs, //
+    },
     workqueue::{
         impl_has_work,
         new_work,
@@ -121,6 +130,9 @@ unsafe extern "C" {
     safe fn odp_srcu_size() -> usize;
 }
 
+/// How long a shutdown waits before it says for what, in milliseconds.
+const SILENT: Msecs = 10_000;
+
 /// The work behind one mirror.
 #[pin_data]
 pub(crate) struct Worker {
@@ -136,12 +148,9 @@ pub(crate) struct Worker {
     lists: SpinLock<Lists>,
     /// Notified when `lists` has changed for somebody who waits.
     #[pin]
-    progress: CondVar,
-    /// Flushes of each kind take turns, as `Epochs` wants it.
-    #[pin]
-    flush_removed: Mutex<()>,
-    #[pin]
-    flush_released: Mutex<()>,
+    progress: WaitQueue,
+    /// That of its file in debugfs.
+    name: CString,
     #[pin]
     srcu: Srcu,
     /// As much memory as `srcu` has for the machine's CPUs, which `init_srcu_struct()` charges to nobody: user
@@ -315,6 +324,7 @@ impl Worker {
         pace: Pace,
         queue: Arc<ProcessQueue>,
     ) -> Result<Arc<Self>> {
+        let shown = CString::try_from(name)?;
         Arc::pin_init(
             try_pin_init!(Self {
                 // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
@@ -322,9 +332,8 @@ impl Worker {
                 mm: pace.mm,
                 queue,
                 lists <- new_spinlock!(Lists::new(), "odp::Worker::lists"),
-                progress <- new_condvar!("odp::Worker::progress"),
-                flush_removed <- new_mutex!((), "odp::Worker::flush_removed"),
-                flush_released <- new_mutex!((), "odp::Worker::flush_released"),
+                progress <- WaitQueue::new(c"odp::Worker::progress", static_lock_class!()),
+                name: shown,
                 srcu <- new_srcu!("odp::Worker::srcu"),
                 _charge: KVVec::with_capacity(odp_srcu_size(), GFP_KERNEL_ACCOUNT)?,
                 batch <- new_work!("odp::Worker::batch"),
@@ -485,14 +494,13 @@ impl Worker {
         Self::go_on(this, lists);
     }
 
-    /// Has the next batch taken, if there is anything for one, and somebody waits or nobody has set the alarm.
+    /// Has the next batch taken, if there is anything for one, unless the alarm is set for that. While
+    /// somebody waits it is not, see [`Worker::wait`].
     fn go_on(this: ArcBorrow<'_, Self>, mut lists: SpinLockGuard<'_, Lists>) {
-        let (kick, waited) = (lists.should_batch(), lists.waiters > 0);
+        let kick = lists.should_batch();
         drop(lists);
         if kick {
             Self::kick_batch(this);
-        } else if waited {
-            Self::hurry(this);
         }
     }
 
@@ -578,8 +586,14 @@ impl Worker {
     }
 
     /// Waits until [`Worker::insertions`] is not `seen` any more.
-    pub(crate) fn wait_for_insertion(&self, seen: usize) {
-        self.wait(|lists| lists.insertions != seen);
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task has been killed.
+    pub(crate) fn wait_for_insertion(this: ArcBorrow<'_, Self>, seen: usize) -> Result {
+        Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |lists| {
+            lists.insertions != seen
+        })
     }
 
     /// Begins a long hold; says whether there is one now.
@@ -975,15 +989,40 @@ impl Worker {
         }
     }
 
-    fn wait(&self, until: impl Fn(&Lists) -> bool) {
-        let mut lists = self.lists.lock();
+    /// Waits until `until` is so, or for `left` jiffies.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task has been killed and the sleep is a killable one, `ETIMEDOUT`.
+    fn wait(
+        this: ArcBorrow<'_, Self>,
+        sleep: Sleep,
+        mut left: c_long,
+        mut until: impl FnMut(&mut Lists) -> bool,
+    ) -> Result {
+        // From here on nobody sets the alarm, so after `hurry` it is not set until this has ended: who
+        // sets it has the lock and sees that nobody waits. The other way round, a request that comes
+        // between the two sets it, and who waits then waits for it to go off.
+        //
         // OVERFLOW: There cannot be as many tasks.
-        lists.waiters += 1;
-        while !until(&lists) {
-            self.progress.wait(&mut lists);
-        }
+        this.lists.lock().waiters += 1;
+        Self::hurry(this);
+        let mut lists = this.lists.lock();
+        let result = loop {
+            if until(&mut lists) {
+                break Ok(());
+            }
+            if sleep == Sleep::Killable && wait_queue::is_killed() {
+                break Err(EINTR);
+            }
+            if left == 0 {
+                break Err(ETIMEDOUT);
+            }
+            lists = this.progress.wait(lists, sleep, &mut left);
+        };
         // OVERFLOW: Incremented above.
         lists.waiters -= 1;
+        result
     }
 
     /// Removes here what the worker has not begun to remove; returns how many objects that was.
@@ -1037,23 +1076,17 @@ impl Worker {
     }
 
     /// Waits for everything that was retired, and published, before the call.
-    pub(crate) fn flush(this: ArcBorrow<'_, Self>, until: Until, p: &mut MayBlock<'_>) {
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task has been killed. What was asked for is going on.
+    pub(crate) fn flush(this: ArcBorrow<'_, Self>, until: Until, p: &mut MayBlock<'_>) -> Result {
         p.for_worker();
         p.for_readers(&this.srcu);
-        match until {
-            Until::Removed => {
-                let _turn = this.flush_removed.lock();
-                let epoch = this.lists.lock().removed.advance();
-                Self::hurry(this);
-                this.wait(|lists| lists.removed.is_over(epoch));
-            }
-            Until::Released => {
-                let _turn = this.flush_released.lock();
-                let epoch = this.lists.lock().released.advance();
-                Self::hurry(this);
-                this.wait(|lists| lists.released.is_over(epoch));
-            }
-        }
+        let epoch = this.lists.lock().epochs(until).current();
+        Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |lists| {
+            lists.epochs(until).is_over(epoch)
+        })
     }
 
     /// Tells lockdep that [`Worker::synchronize`] may be about to be called.
@@ -1071,14 +1104,43 @@ impl Worker {
         self.stats.grace_periods.inc();
     }
 
-    /// Waits until no callback, lookup or access is left of one object that the caller holds.
-    pub(crate) fn wait_removed(this: ArcBorrow<'_, Self>, request: &Request, p: &mut MayBlock<'_>) {
+    /// Waits until no callback, lookup or access is left of one object that the caller holds, and that is on
+    /// its way out.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the task has been killed.
+    pub(crate) fn wait_removed(
+        this: ArcBorrow<'_, Self>,
+        request: &Request,
+        p: &mut MayBlock<'_>,
+    ) -> Result {
         p.for_worker();
         p.for_readers(&this.srcu);
-        // Whoever has queued it has set the alarm, if it has, with the lock held.
-        drop(this.lists.lock());
-        Self::hurry(this);
-        this.wait(|_| request.state().is_removed());
+        Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |_| {
+            request.state().is_removed()
+        })
+    }
+
+    /// Waits until `until` is so, however long that takes; after a while it says for what.
+    fn wait_for_shutdown(this: ArcBorrow<'_, Self>, mut until: impl FnMut(&mut Lists) -> bool) {
+        let sleep = Sleep::Uninterruptible;
+        // CAST: Some thousands.
+        let silent = msecs_to_jiffies(SILENT) as c_long;
+        if Self::wait(this, sleep, silent, &mut until).is_ok() {
+            return;
+        }
+        let left = this.lists.lock().released.outstanding();
+        // Read one after the other, so that it may seem that more have ended than begun.
+        let (puts, holds) = (this.stats.puts.get(), this.stats.holds.get());
+        pr_info!(
+            "{}: shutdown still waits: {} not released, {} holds\n",
+            &*this.name,
+            left,
+            holds.saturating_sub(puts)
+        );
+        // Once is enough: from here on it also counts as a hung task. This cannot fail.
+        let _ = Self::wait(this, sleep, MAX_SCHEDULE_TIMEOUT, until);
     }
 }
 
@@ -1130,17 +1192,16 @@ impl OwnedWorker {
     pub(crate) fn shutdown(&self, p: &mut MayBlock<'_>, until: impl Fn() -> bool) -> Snapshot {
         p.for_worker();
         p.for_readers(&self.worker.srcu);
-        self.worker.lists.lock().closed = true;
-        Worker::hurry(self.worker.as_arc_borrow());
-        self.worker
-            .wait(|lists| lists.released.outstanding() == 0 && until());
+        let worker = self.worker.as_arc_borrow();
+        // After this nobody sets the alarm any more.
+        worker.lists.lock().closed = true;
+        Worker::wait_for_shutdown(worker, |lists| lists.released.outstanding() == 0 && until());
         // What has been counted may still be on its way out of the work function. A batch may have handed
         // something over, and so may a change.
-        Worker::hurry(self.worker.as_arc_borrow());
         flush_work::<BATCH>(&self.worker);
         flush_work::<CHANGE>(&self.worker);
         flush_work::<BATCH>(&self.worker);
-        self.worker.wait(|lists| lists.lanes == 0);
+        Worker::wait_for_shutdown(worker, |lists| lists.lanes == 0);
         flush_work::<RELEASE>(&self.worker);
         self.worker.stats().snapshot()
     }

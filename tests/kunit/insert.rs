@@ -111,7 +111,7 @@ mod tests {
             reader.end()?;
 
             drop(hold);
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             check_eq!(old_record.released.get(), 1);
             check_eq!(new_record.released.get(), 0);
             // The old one's end has not taken the new one out of service.
@@ -180,7 +180,7 @@ mod tests {
             let section = new.begin(p).map_err(Error::from)?;
             new.commit(section, |pages| pages.install(span.start()))??;
             drop(old);
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             check_eq!(record.released.get(), 1);
             check_eq!(new.access(|pages| pages.has(span.start())), Ok(true));
             check_eq!(new.commit(section, |_| ()), Ok(()));
@@ -204,8 +204,8 @@ mod tests {
             check_eq!(insert(&mirror, page(1)?, &shared, p), Ok(()));
             check_eq!(insert(&mirror, page(2)?, &shared, p), Err(ENOSPC));
             let hold = mirror.get(span.start(), p).ok_or(ENOENT)?;
-            mirror.remove(hold, p);
-            mirror.flush(Until::Released, p);
+            hold.remove(p)?;
+            mirror.flush(Until::Released, p)?;
             check_eq!(insert(&mirror, page(2)?, &shared, p), Ok(()));
             Ok(())
         })

@@ -51,7 +51,7 @@ mod tests {
             check_eq!(s.mirror.lookup(span.start(), p).is_some(), false);
             check_eq!(s.record.unmaps.get(), 1);
 
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 1);
             check_eq!(s.record.misplaced.get(), 0);
             check_eq!(s.mirror.ranges(), 0);
@@ -103,7 +103,7 @@ mod tests {
             }
             s.space.exit();
             check_eq!(s.record.releases.get(), 3);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 3);
             check_eq!(s.record.misplaced.get(), 0);
             // exit_mmap() unmaps after it has said that it is going to: callbacks after retire.
@@ -144,7 +144,7 @@ mod tests {
             check_eq!(hold.retire(), Retire::Queued);
             check_eq!(hold.retire(), Retire::Already);
             frozen.thaw(p)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(hold.retire(), Retire::Already);
             let stats = s.mirror.stats();
             check_eq!(stats.queued, 1);
@@ -152,7 +152,7 @@ mod tests {
             check_eq!(stats.removed, 1);
             check_eq!(stats.released, 0);
             drop(hold);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 1);
             Ok(())
         })
@@ -174,7 +174,7 @@ mod tests {
             check_eq!(s.record.released.get(), 0);
             frozen.thaw(p)?;
             drop(hold);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 1);
             Ok(())
         })
@@ -194,7 +194,7 @@ mod tests {
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
             check_eq!(s.mirror.get(span.start(), p).is_none(), true);
             // Still so when it has been removed: the sequence alone would not tell.
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
             check_eq!(hold.begin(p).map(|_| ()), Err(Gone));
             Ok(())
@@ -245,13 +245,13 @@ mod tests {
             drop(s.mirror.insert(right, s.shared.clone(), p)?);
             AddressSpace::unmap(span)?;
             s.record.released.wait_for(1)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             let stats = s.mirror.stats();
             check_eq!(stats.removed, 2);
             check_eq!(stats.held_back, 1);
             check_eq!(s.record.released.get(), 1);
             drop(hold);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 2);
             check_eq!(s.record.misplaced.get(), 0);
             Ok(())
@@ -275,14 +275,14 @@ mod tests {
             let (ticks, _) = Probe::new(None)?;
             for _ in 0..8 {
                 let hold = clock.insert(span, ticks.clone(), p)?;
-                clock.remove(hold, p);
+                hold.remove(p)?;
             }
             // ... this one has not ended its grace period.
             check_eq!(mirror.stats().grace_periods, 0);
             check_eq!(mirror.stats().removed, 0);
 
             reader.end()?;
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 1);
             check_eq!(mirror.stats().grace_periods, 1);
             Ok(())
@@ -310,7 +310,7 @@ mod tests {
             check_eq!(s.mirror.stats().removed, 0);
             frozen.thaw(p)?;
             drop(holds);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             let stats = s.mirror.stats();
             check_eq!(stats.released, MORE as u64 + 1);
             check_eq!(stats.batches, 2);
@@ -337,7 +337,7 @@ mod tests {
             // Meanwhile lookups go on, and find nothing.
             check_eq!(s.mirror.lookup(span.start(), p).is_none(), true);
             frozen.thaw(p)?;
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), N);
             check_eq!(s.mirror.stats().grace_periods <= 2, true);
             Ok(())
@@ -374,7 +374,7 @@ mod tests {
                 }
                 let at_once = s.record.releasing.get();
                 s.record.may_release.inc();
-                s.mirror.flush(Until::Released, p);
+                s.mirror.flush(Until::Released, p)?;
                 check_eq!(s.record.released.get(), THEN);
                 if at_once == THEN {
                     return Ok(());
@@ -391,11 +391,11 @@ mod tests {
             let span = s.space.map(1)?;
             let ours = s.mirror.insert(span, s.shared.clone(), p)?;
             let theirs = s.mirror.get(span.start(), p).ok_or(ENOENT)?;
-            s.mirror.remove(ours, p);
+            ours.remove(p)?;
             check_eq!(s.mirror.stats().removed, 1);
             check_eq!(s.record.released.get(), 0);
             drop(theirs);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 1);
             Ok(())
         })
@@ -436,7 +436,7 @@ mod tests {
             reader.end()?;
             done.join()?;
             check_eq!(drained.get(), MORE);
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             check_eq!(mirror.stats().drained, MORE as u64);
             check_eq!(s.record.released.get(), MORE + 1);
             check_eq!(s.record.misplaced.get(), 0);
@@ -455,20 +455,22 @@ mod tests {
             let left = mirror.insert(left, s.shared.clone(), p)?;
             let right = mirror.insert(right, s.shared.clone(), p)?;
             left.retire();
-            mirror.flush(Until::Removed, p);
+            mirror.flush(Until::Removed, p)?;
             // The release of the right one, which is held, is no business of a flush that began
             // before it was retired: this one has begun when it waits for the left one's.
             let flushed = s.space.thread({
                 let mirror = mirror.clone();
-                move || MayBlock::enter(|p| mirror.flush(Until::Released, p))
+                move || {
+                    let _ = MayBlock::enter(|p| mirror.flush(Until::Released, p));
+                }
             })?;
             drop(left);
             flushed.join()?;
             right.retire();
-            mirror.flush(Until::Removed, p);
+            mirror.flush(Until::Removed, p)?;
             check_eq!(s.record.released.get(), 1);
             drop(right);
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 2);
             Ok(())
         })

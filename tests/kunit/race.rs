@@ -56,7 +56,7 @@ mod tests {
                 let before = found.get();
                 found.wait_for(before + 1)?;
                 let hold = mirror.get(span.start(), p).ok_or(ENOENT)?;
-                mirror.remove(hold, p);
+                hold.remove(p)?;
             }
             looker.stop()?;
             mirror.shutdown(p);
@@ -118,7 +118,7 @@ mod tests {
                 ours.retire();
                 drop(ours);
                 AddressSpace::unmap(span)?;
-                mirror.flush(Until::Removed, p);
+                mirror.flush(Until::Removed, p)?;
                 drained.join()?;
             }
             let span = space.map(4)?;
@@ -149,7 +149,9 @@ mod tests {
             let mut flushers = KVec::new();
             for until in [Until::Removed, Until::Released, Until::Released] {
                 let mirror = mirror.clone();
-                let flusher = space.repeat(move |p| mirror.flush(until, p))?;
+                let flusher = space.repeat(move |p| {
+                    let _ = mirror.flush(until, p);
+                })?;
                 flushers.push(flusher, GFP_KERNEL)?;
             }
             let span = space.map(1)?;
@@ -157,7 +159,7 @@ mod tests {
                 let hold = mirror.insert(span, shared.clone(), p)?;
                 hold.retire();
             }
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             check_eq!(record.released.get(), ROUNDS);
             for flusher in &flushers {
                 flusher.stop()?;

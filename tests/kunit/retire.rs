@@ -122,7 +122,7 @@ mod tests {
                 check_eq!(retirer.retire(child.as_arc_borrow()), Retire::Queued);
                 check_eq!(retirer.retire(child.as_arc_borrow()), Retire::Already);
             }
-            retirer.flush(Until::Released, p);
+            retirer.flush(Until::Released, p)?;
             check_eq!(parent.released.get(), 20);
             check_eq!(parent.out_of_order.get(), 0);
             check_eq!(retirer.stats().coalesced, 20);
@@ -149,7 +149,7 @@ mod tests {
             others.removing.wait_for(LANES)?;
             check_eq!(others.removed.get(), 0);
             others.let_remove.inc();
-            retirer.flush(Until::Released, p);
+            retirer.flush(Until::Released, p)?;
             check_eq!(others.released.get(), LANES);
             check_eq!(others.out_of_order.get(), 0);
             check_eq!(retirer.stats().grace_periods, 2);
@@ -247,7 +247,7 @@ mod tests {
                 lock.waiting.wait_for(turn)?;
                 lock.let_go.inc();
             }
-            retirer.flush(Until::Released, p);
+            retirer.flush(Until::Released, p)?;
             check_eq!(lock.most.load(Relaxed), LANES);
             Ok(())
         })
@@ -273,7 +273,7 @@ mod tests {
             retirer.retire(child(&parent)?.as_arc_borrow());
             // Nobody waits, and nothing has to come later.
             check_eq!(retirer.stats().kicks, 1);
-            retirer.flush(Until::Released, p);
+            retirer.flush(Until::Released, p)?;
             check_eq!(parent.released.get(), 1);
             Ok(())
         })
@@ -296,10 +296,10 @@ mod tests {
             held.wait(p)?;
             check_eq!(parent.removed.get(), 1);
             drop(held);
-            retirer.flush(Until::Removed, p);
+            retirer.flush(Until::Removed, p)?;
             check_eq!(parent.released.get(), 0);
             drop(again);
-            retirer.flush(Until::Released, p);
+            retirer.flush(Until::Released, p)?;
             check_eq!(parent.released.get(), 1);
             check_eq!(parent.out_of_order.get(), 0);
             Ok(())

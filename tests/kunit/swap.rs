@@ -82,7 +82,7 @@ mod tests {
             AddressSpace::unmap(page(span, 2)?)?;
             // Before any flush.
             check_eq!(reaches(&s.mirror, page(span, 2)?, p), false);
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
 
             let (left, right) = (pages(span, 0, 2)?, pages(span, 3, 2)?);
             check_eq!(range_at(&s.mirror, page(span, 0)?, p), Some(left));
@@ -113,7 +113,7 @@ mod tests {
             check_eq!(s.record.released.get(), 0);
             check_eq!(s.mirror.ranges(), 3);
             drop(hold);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.record.released.get(), 1);
             check_eq!(s.mirror.ranges(), 2);
             check_eq!(s.record.misplaced.get(), 0);
@@ -130,7 +130,7 @@ mod tests {
 
             // The pieces hear of what happens to them.
             AddressSpace::unmap(span)?;
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.mirror.ranges(), 0);
             check_eq!(s.record.released.get(), 3);
             Ok(())
@@ -185,7 +185,7 @@ mod tests {
         let result = f(p);
         reader.end()?;
         // What the caller holds is not waited for.
-        mirror.flush(Until::Removed, p);
+        mirror.flush(Until::Removed, p)?;
         result?;
         Ok(mirror)
     }
@@ -240,7 +240,7 @@ mod tests {
             check_eq!(stats.replaced, 0);
             // It has not been forgotten how.
             AddressSpace::unmap(page(span, 1)?)?;
-            mirror.flush(Until::Removed, p);
+            mirror.flush(Until::Removed, p)?;
             check_eq!(mirror.stats().replaced, 1);
             Ok(())
         })
@@ -253,7 +253,7 @@ mod tests {
             let (span, hold) = mirrored(&s, 4, p)?;
             drop(hold);
             AddressSpace::unmap(span)?;
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             let stats = s.mirror.stats();
             check_eq!(stats.replaced, 0);
             check_eq!(stats.queued, 1);
@@ -277,7 +277,7 @@ mod tests {
                 drop(hold);
                 Ok(())
             })?;
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             let stats = mirror.stats();
             check_eq!(stats.replaced, 0);
             check_eq!(stats.queued, 2);
@@ -317,7 +317,7 @@ mod tests {
                 drop(piece);
                 Ok(())
             })?;
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             check_eq!(mirror.ranges(), 0);
             Ok(())
         })
@@ -343,7 +343,7 @@ mod tests {
             check_eq!(s.mirror.stats().changes, 0);
             // All of it is no change, and nothing but a look at it.
             check_eq!(hold.resize(part), Ok(Changed::Queued));
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(s.mirror.stats().unchanged, 1);
             check_eq!(hold.is_live(), true);
             hold.retire();
@@ -389,11 +389,11 @@ mod tests {
             drop(s.mirror.insert(span, s.shared.clone(), p)?);
             // Less than a grain: nothing changes.
             AddressSpace::unmap(Span::new(first + 5 * PAGE_SIZE, 2 * PAGE_SIZE)?)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(s.mirror.stats().unchanged, 1);
             // One and a half: one goes.
             AddressSpace::unmap(Span::new(first + 8 * PAGE_SIZE, 6 * PAGE_SIZE)?)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             let left = Span::from_bounds(span.start(), first + 8 * PAGE_SIZE)?;
             let right = Span::from_bounds(first + 12 * PAGE_SIZE, span.end())?;
             let at = |addr, p: &mut MayBlock<'_>| s.mirror.lookup(addr, p).map(|r| r.span());
@@ -413,7 +413,7 @@ mod tests {
             AddressSpace::unmap(page(span, 0)?)?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
             AddressSpace::unmap(page(span, 3)?)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(
                 range_at(&s.mirror, page(span, 0)?, p),
                 Some(pages(span, 0, 3)?)
@@ -421,14 +421,14 @@ mod tests {
 
             check_eq!(hold.punch_unmapped(p), Ok(()));
             drop(hold);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(range_at(&s.mirror, page(span, 0)?, p), None);
             check_eq!(
                 range_at(&s.mirror, page(span, 1)?, p),
                 Some(pages(span, 1, 2)?)
             );
             AddressSpace::unmap(pages(span, 1, 2)?)?;
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.mirror.ranges(), 0);
             Ok(())
         })
@@ -449,7 +449,7 @@ mod tests {
             // What is asked for now reaches the piece.
             check_eq!(hold.resize(pages(span, 1, 3)?), Ok(Changed::Queued));
             frozen.thaw(p)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             let keep = pages(span, 1, 2)?;
             check_eq!(range_at(&s.mirror, page(span, 0)?, p), None);
             check_eq!(range_at(&s.mirror, page(span, 1)?, p), Some(keep));
@@ -473,7 +473,7 @@ mod tests {
             check_eq!(hold.is_live(), false);
             frozen.thaw(p)?;
             drop(hold);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(s.mirror.ranges(), 0);
             check_eq!(range_at(&s.mirror, page(span, 1)?, p), None);
             check_eq!(s.mirror.stats().replaced, 0);
@@ -492,7 +492,7 @@ mod tests {
             let s = punching(config, p)?;
             let (span, hold) = mirrored(&s, 3, p)?;
             AddressSpace::unmap(page(span, 1)?)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             let stats = s.mirror.stats();
             check_eq!(stats.replaced, 0);
             check_eq!(stats.replace_failed > 0, true);
@@ -504,7 +504,7 @@ mod tests {
 
             // What is left to do fits: the next request does all of it.
             AddressSpace::unmap(page(span, 0)?)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(s.mirror.stats().replaced, 1);
             check_eq!(range_at(&s.mirror, page(span, 2)?, p), Some(page(span, 2)?));
             Ok(())
@@ -523,14 +523,14 @@ mod tests {
             let other = s.space.map(1)?;
             let other = s.mirror.insert(other, s.shared.clone(), p)?;
             AddressSpace::unmap(page(span, 1)?)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(s.mirror.stats().replaced, 0);
             // Room is made by something else.
             other.retire();
             drop(other);
             eventually("the other range is gone", || s.mirror.ranges() == 1)?;
             check_eq!(s.mirror.stats().replaced, 0);
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(s.mirror.stats().replaced, 1);
             Ok(())
         })
@@ -563,7 +563,7 @@ mod tests {
             for span in &spans {
                 AddressSpace::unmap(page(*span, 1)?)?;
             }
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(s.mirror.stats().replaced, 0);
             let tried = || s.mirror.stats().changes;
 
@@ -571,7 +571,7 @@ mod tests {
             for _ in 0..4 {
                 let released = s.mirror.stats().released;
                 let hold = s.mirror.get(last.start(), p).ok_or(ENOENT)?;
-                s.mirror.remove(hold, p);
+                hold.remove(p)?;
                 eventually("there is room", || s.mirror.stats().released > released)?;
                 drop(s.mirror.insert(last, s.shared.clone(), p)?);
                 let before = tried();
@@ -581,9 +581,9 @@ mod tests {
             }
 
             // A flush tries all. One that comes before it waits for what the worker is doing.
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             let before = tried();
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(tried() - before, STALLED as u64);
             check_eq!(s.mirror.stats().replaced, 0);
 
@@ -591,7 +591,7 @@ mod tests {
             const LEFT: usize = STALLED / 4;
             for span in spans.iter().skip(LEFT) {
                 let hold = s.mirror.get(span.start(), p).ok_or(ENOENT)?;
-                s.mirror.remove(hold, p);
+                hold.remove(p)?;
             }
             eventually("there is room", || s.mirror.ranges() == LEFT + 1)?;
             for _ in 0..LEFT {
@@ -630,7 +630,7 @@ mod tests {
             // The last to use the address space is the reader's thread.
             reader.end()?;
             eventually("all ranges are gone", || s.mirror.ranges() == 0)?;
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             let stats = s.mirror.stats();
             check_eq!(stats.changes, 1);
             check_eq!(stats.inserted, stats.released);
@@ -666,7 +666,7 @@ mod tests {
             // The grace period is for that reader as well, so it must have ended.
             reader.end()?;
             s.mirror.drain(p);
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(s.mirror.stats().replaced, 1);
             check_eq!(range_at(&s.mirror, page(span, 0)?, p), Some(page(span, 0)?));
             check_eq!(range_at(&s.mirror, page(span, 1)?, p), None);
@@ -682,7 +682,7 @@ mod tests {
                 let s = punching(Config::default(), p)?;
                 let (span, hold) = mirrored(&s, 3, p)?;
                 AddressSpace::unmap(page(span, 1)?)?;
-                let removed = s.mirror.remove(hold, p);
+                let removed = hold.remove(p)?;
                 let left = range_at(&s.mirror, page(span, 0)?, p);
                 let stats = s.mirror.stats();
                 if removed == Retire::Replaced {
@@ -720,7 +720,7 @@ mod tests {
             // From the end on, so that the first page is always in the piece that is changed next.
             for n in (1..129).step_by(2).rev() {
                 AddressSpace::unmap(page(span, n)?)?;
-                s.mirror.flush(Until::Removed, p);
+                s.mirror.flush(Until::Removed, p)?;
             }
             reader.stop()?;
             check_eq!(missed.get(), 0);
@@ -746,7 +746,7 @@ mod tests {
                 let there = (n % 2 == 0).then_some(page(span, n)?);
                 check_eq!(range_at(&mirror, page(span, n)?, p), there);
             }
-            mirror.flush(Until::Released, p);
+            mirror.flush(Until::Released, p)?;
             check_eq!(mirror.ranges(), 201);
             Ok(())
         })
@@ -767,7 +767,7 @@ mod tests {
             drop(s.mirror.insert(span, s.shared.clone(), p)?);
             for n in [5, 4, 6, 7] {
                 AddressSpace::unmap(page(span, n)?)?;
-                s.mirror.flush(Until::Removed, p);
+                s.mirror.flush(Until::Removed, p)?;
             }
             check_eq!(
                 range_at(&s.mirror, page(span, 3)?, p),
@@ -781,7 +781,7 @@ mod tests {
             check_eq!(s.mirror.stats().unchanged, 3);
             for n in [0, 1, 2, 3, 8, 9, 10, 11] {
                 AddressSpace::unmap(page(span, n)?)?;
-                s.mirror.flush(Until::Released, p);
+                s.mirror.flush(Until::Released, p)?;
             }
             check_eq!(s.mirror.ranges(), 0);
 
@@ -791,10 +791,10 @@ mod tests {
             let span = Span::new(first, 3 * grain)?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
             check_eq!(hold.resize(pages(span, 1, 11)?), Ok(Changed::Queued));
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(hold.is_live(), true);
             AddressSpace::unmap(pages(span, 1, 3)?)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             check_eq!(range_at(&s.mirror, page(span, 0)?, p), None);
             check_eq!(
                 range_at(&s.mirror, page(span, 4)?, p),
@@ -811,7 +811,7 @@ mod tests {
             let (span, hold) = mirrored(&s, 3, p)?;
             let hole = page(span, 1)?;
             AddressSpace::unmap(hole)?;
-            s.mirror.flush(Until::Removed, p);
+            s.mirror.flush(Until::Removed, p)?;
             // The old range is held, and gone from lookups.
             s.space.map_at(hole)?;
             let new = s.mirror.insert(hole, s.shared.clone(), p)?;
@@ -819,7 +819,7 @@ mod tests {
             let section = new.begin(p).map_err(Error::from)?;
             new.commit(section, |pages| pages.install(hole.start()))??;
             drop(hold);
-            s.mirror.flush(Until::Released, p);
+            s.mirror.flush(Until::Released, p)?;
             check_eq!(reaches(&s.mirror, hole, p), true);
             Ok(())
         })

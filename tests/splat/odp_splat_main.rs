@@ -65,7 +65,7 @@ struct Idle(Arc<Mirror<Blunder>>);
 
 impl Idle {
     fn block(&self) {
-        MayBlock::enter(|p| self.0.flush(Until::Removed, p));
+        let _ = MayBlock::enter(|p| self.0.flush(Until::Removed, p));
     }
 }
 

@@ -638,17 +638,16 @@ fn change(start: usize, end: usize, f: impl FnOnce(Span) -> Result<Changed>) -> 
 
 /// # Safety
 ///
-/// The caller holds `range`, which ends here, and it is one of `mirror`.
+/// The caller holds `range`, which ends here.
 #[no_mangle]
-unsafe extern "C" fn odp_range_remove(mirror: *const CMirror, range: NonNull<odp_range>) -> c_int {
-    // SAFETY: It has not been shut down.
-    let mirror = unsafe { &*mirror };
+unsafe extern "C" fn odp_range_remove(range: NonNull<odp_range>) -> c_int {
     // SAFETY: As required here.
     let hold = unsafe { from_raw(range) };
-    match MayBlock::assume(|p| mirror.mirror.remove(hold, p)) {
-        Retire::Replaced => code::ESTALE.to_errno(),
+    match MayBlock::assume(|p| hold.remove(p)) {
+        Err(error) => error.to_errno(),
+        Ok(Retire::Replaced) => code::ESTALE.to_errno(),
         // Whoever was first, it is removed.
-        Retire::Queued | Retire::Already | Retire::Closed | Retire::Foreign => 0,
+        Ok(Retire::Queued | Retire::Already | Retire::Closed | Retire::Foreign) => 0,
     }
 }
 
@@ -773,10 +772,12 @@ unsafe extern "C" fn odp_mirror_drain(mirror: *const CMirror) -> usize {
 ///
 /// `mirror` has not been shut down, and is not during the call.
 #[no_mangle]
-unsafe extern "C" fn odp_mirror_flush(mirror: *const CMirror, until: c_uint) {
+unsafe extern "C" fn odp_mirror_flush(mirror: *const CMirror, until: c_uint) -> c_int {
     // SAFETY: As required here.
     let mirror = unsafe { &*mirror };
-    MayBlock::assume(|p| mirror.mirror.flush(until_from_raw(until), p));
+    to_errno(MayBlock::assume(|p| {
+        mirror.mirror.flush(until_from_raw(until), p)
+    }))
 }
 
 /// # Safety
