@@ -151,7 +151,13 @@ impl Protocol {
     fn grain(&self, page: usize) -> impl Iterator<Item = usize> {
         let grain = self.scenario.grain;
         let first = page / grain * grain;
-        first..(first + grain).min(self.scenario.end)
+        first..(first + grain).min(self.scenario.end.max(page + 1))
+    }
+
+    /// Whether whoever inserts a range has it lose what is not mapped.
+    fn looks(&self) -> bool {
+        let looks = |op: &Op| matches!(op, Op::InsertMapped(..));
+        self.scenario.user.iter().any(looks)
     }
 
     /// Does a step, and looks at what has come of it.
@@ -279,6 +285,7 @@ impl Model for Protocol {
             property!(RemovedEarly),
             property!(InTheWay),
             property!(Lost),
+            property!(Untold),
             property!(Stuck),
             property!(Endless),
         ]

@@ -105,6 +105,12 @@ impl Protocol {
         let mut ways = Set::default();
         match world.invalidators[n] {
             Invalidator::Done => {}
+            Invalidator::Begins => {
+                // The process does not end while somebody uses its address space.
+                if self.plan(n).kind != Kind::Exit || !world.user.has_mm(self) {
+                    ways.add(0);
+                }
+            }
             Invalidator::Calls(left, _) => {
                 let sleeps = self.plan(n).kind != Kind::TryClear;
                 if world.user_lock.is_none() || !sleeps {

@@ -23,13 +23,13 @@ macro_rules! mutants {
 mutants! {
     RemovesFirst: Uncovered in "a hole, and the range is retired from outside",
         "The old range is removed before its pieces are inserted (P1).";
-    NoReadBegin: Lost in "two holes, and a drain",
+    NoReadBegin: Untold in "two holes, and a drain",
         "Pieces are put in the old range's place while their insertion is deferred.";
     ReplacesFirst: OutOfService in "the range is resized from two sides",
         "The old range is marked replaced before its pieces are in the index.";
     IndexesRetired: NotSticky in "a hole, and the range is retired from outside",
         "Pieces take the place of a range that has been retired meanwhile.";
-    NoHandOver: Lost in "two holes, and a drain",
+    NoHandOver: Untold in "two holes, and a drain",
         "What was asked of the old range meanwhile is not handed over to its pieces.";
     ForgetsRetire: Lost in "a hole, and the range is retired from outside",
         "Nobody looks whether the old range was retired before it was marked replaced.";
@@ -91,6 +91,14 @@ mutants! {
         "The driver is told of the release of pieces that never were in service.";
     UnlocksEarly: InTheWay in "a hole, and another range takes the place",
         "The index is not locked until the old range is marked and its pieces know what was asked of it.";
+    PublishesDeferred: Untold in "an insertion while pages are cleared, and all that is inserted is unmapped",
+        "A range is published, and the mappings are looked at for it, while its insertion is deferred.";
+    LooksBeforeOnly: Untold in "an insertion while pages are cleared, and all that is inserted is unmapped",
+        "Whether a range that is inserted is mapped is looked at before the insertion, and not after it.";
+    PutsUserEarly: Untold in "an insertion while pages are cleared, and the end of the process",
+        "The process may end while an insertion is deferred.";
+    PunchForgetsPieces: Untold in "an insertion where a page was never mapped, and a hole beside that",
+        "Where others have taken the place of a range, nobody tells them what of it is not mapped.";
     AlwaysAgain: Endless in "a hole that is mapped again, and a fault in it",
         "A range that is right as it is is queued again.";
 }

@@ -108,6 +108,18 @@ impl Scenario {
         self
     }
 
+    /// `page` is not mapped, and nobody has been told.
+    pub(super) const fn unmapped(mut self, page: usize) -> Self {
+        self.unmapped = Some(page);
+        self
+    }
+
+    /// The first range is at the pages before this.
+    pub(super) const fn end(mut self, end: usize) -> Self {
+        self.end = end;
+        self
+    }
+
     /// Who finds `page` has what he finds retired.
     pub(super) const fn retires(mut self, page: usize) -> Self {
         self.reader = Some(page);
@@ -275,4 +287,37 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .retire(1, 2)
         .reader(1)
         .drain(),
+    Scenario::new("an insertion while pages are cleared, and all that is inserted is unmapped")
+        .end(1)
+        .clear(0, 1)
+        .punch(1, 3)
+        .reader(2)
+        .user(&[Op::InsertMapped(1, 3), Op::Put]),
+    Scenario::new("an insertion while pages are cleared, and a hole in what is inserted")
+        .end(1)
+        .clear(0, 1)
+        .punch(1, 2)
+        .user(&[Op::InsertMapped(1, 3), Op::Put]),
+    Scenario::new("an insertion beside a hole, and a hole in what is inserted")
+        .end(1)
+        .punch(0, 1)
+        .punch(1, 2)
+        .user(&[Op::InsertMapped(1, 3), Op::Put]),
+    Scenario::new("an insertion where a page was never mapped, and a hole beside that")
+        .end(1)
+        .unmapped(2)
+        .clear(0, 1)
+        .punch(1, 2)
+        .user(&[Op::InsertMapped(1, 3), Op::Put]),
+    Scenario::new("an insertion where a page was never mapped, and memory runs out")
+        .end(1)
+        .unmapped(2)
+        .punch(1, 2)
+        .user(&[Op::InsertMapped(1, 3), Op::Retry, Op::Put])
+        .failures(1),
+    Scenario::new("an insertion while pages are cleared, and the end of the process")
+        .end(1)
+        .clear(0, 1)
+        .exit()
+        .user(&[Op::InsertMapped(1, 3), Op::Put]),
 ];

@@ -3,7 +3,9 @@
 //! A task of the driver's, which has a hold of the first range: what it does with that, and `insert`.
 //!
 //! An insertion has the index's mutex while it looks who is in the way, zaps what is, and stores: one
-//! step, because whoever could come between needs the mutex, or finds what is retired.
+//! step, because whoever could come between needs the mutex, or finds what is retired. It keeps the
+//! process from ending until its notifier is in the tree. `punch_unmapped` looks at all mappings in one
+//! step, because nobody changes them with `mmap_lock` taken, and so it asks all that are in the index.
 
 use super::{
     log::{
@@ -51,6 +53,8 @@ pub(super) enum Op {
     Remove,
     /// `Mirror::insert` of these pages, until it does not fail.
     Insert(usize, usize),
+    /// The same, and `Hold::punch_unmapped` of the range.
+    InsertMapped(usize, usize),
     /// Has changes that failed tried again, as a flush does.
     Retry,
 }
@@ -64,9 +68,18 @@ pub(super) enum At {
     Removes(Effect),
     /// The range is in the index and nowhere else.
     Inserts(usize),
-    /// Its notifier is inserted.
+    /// Its notifier is inserted, or on the list of those that are to be.
+    ReadBegin(usize),
+    ReadAsleep(usize, u8),
+    /// Its notifier is in the tree.
     Publishes(usize),
-    /// It is in service; there is a hold to put.
+    /// It is in service; the mappings are to be looked at.
+    Looks(usize),
+    /// Some of it is not mapped.
+    Punches(usize),
+    /// Others have taken its place.
+    PunchesPieces(usize),
+    /// There is a hold to put.
     Inserted(usize),
 }
 
@@ -91,6 +104,15 @@ impl User {
     pub(super) fn is_done(&self, protocol: &Protocol) -> bool {
         self.op == protocol.scenario.user.len()
     }
+
+    /// Whether it is a user of the address space (`mmget_not_zero()`).
+    pub(super) fn has_mm(&self, protocol: &Protocol) -> bool {
+        match self.at {
+            At::Inserts(_) => true,
+            At::ReadBegin(_) | At::ReadAsleep(..) => !protocol.is(Mutant::PutsUserEarly),
+            _ => false,
+        }
+    }
 }
 
 impl Protocol {
@@ -99,11 +121,14 @@ impl Protocol {
             return false;
         };
         match (&world.user.at, op) {
-            (At::Calls, Op::Insert(first, end)) => {
+            (At::Calls, Op::Insert(first, end) | Op::InsertMapped(first, end)) => {
                 world.is_unlocked()
                     && world.user.failed_at != Some(self.in_the_way(world, *first, *end))
             }
-            (At::Calls, Op::Retry | Op::RetireAll) => world.index_lock.is_none(),
+            (At::Calls, Op::Retry | Op::RetireAll) | (At::PunchesPieces(_), _) => {
+                world.index_lock.is_none()
+            }
+            (At::ReadAsleep(_, seq), _) => world.subscriptions.is_over(*seq),
             (At::Calls, Op::Retire | Op::Keep(..)) => {
                 world.index_lock.is_none() || !world.range(FIRST).is_replaced()
             }
@@ -186,10 +211,37 @@ impl Protocol {
                 self.put(world, FIRST, log);
                 self.user_next(world);
             }
-            (At::Calls, Op::Insert(first, end)) => self.insert(world, first, end, log),
-            (At::Inserts(id), Op::Insert(..)) => {
-                say!(log, "mmu_interval_notifier_insert({})", name(id));
+            (At::Calls, Op::Insert(first, end) | Op::InsertMapped(first, end)) => {
+                if world.exiting {
+                    say!(log, "insertion at {}: ESRCH", text(span(first, end)));
+                    self.user_next(world);
+                } else {
+                    self.insert(world, first, end, log);
+                }
+            }
+            (At::Inserts(id), _) => {
                 world.subscriptions.insert(id);
+                let deferred = world.subscriptions.notifiers[id].deferred;
+                let when = if deferred { ", deferred" } else { "" };
+                say!(log, "mmu_interval_notifier_insert({}){when}", name(id));
+                world.user.at = if self.is(Mutant::PublishesDeferred) {
+                    At::Publishes(id)
+                } else {
+                    At::ReadBegin(id)
+                };
+            }
+            (At::ReadBegin(id), _) => {
+                let (seq, sleeps) = world.subscriptions.read_begin(id);
+                say!(log, "read_begin({})", name(id));
+                world.user.at = if sleeps {
+                    say!(log, "sleeps");
+                    At::ReadAsleep(id, seq)
+                } else {
+                    At::Publishes(id)
+                };
+            }
+            (At::ReadAsleep(id, _), _) => {
+                say!(log, "wakes up");
                 world.user.at = At::Publishes(id);
             }
             (At::Publishes(id), _) => {
@@ -203,6 +255,43 @@ impl Protocol {
                 for page in pages(range.span) {
                     if range.state.is_live() && world.pages[page].mapped {
                         world.pages[page].wanted = true;
+                    }
+                }
+                world.user.at = match op {
+                    Op::InsertMapped(..) if !self.is(Mutant::LooksBeforeOnly) => At::Looks(id),
+                    _ => At::Inserted(id),
+                };
+            }
+            (At::Looks(id), _) => {
+                let whole = world.touch(id).span;
+                let mapped = pages(whole).all(|page| world.pages[page].mapped);
+                let found = match (world.exiting, mapped) {
+                    (true, _) => "ESRCH",
+                    (false, true) => "all is mapped",
+                    (false, false) => "not all is mapped",
+                };
+                say!(log, "punch_unmapped({}): {found}", name(id));
+                world.user.at = if world.exiting || mapped {
+                    At::Inserted(id)
+                } else {
+                    At::Punches(id)
+                };
+            }
+            (At::Punches(id), _) => {
+                let wish = Wish::unmapped(world.touch(id).span);
+                let effect = world.change(self, id, wish, log);
+                let replaced = effect == Effect::Gone && world.range(id).is_replaced();
+                world.user.at = if replaced && !self.is(Mutant::PunchForgetsPieces) {
+                    At::PunchesPieces(id)
+                } else {
+                    At::Inserted(id)
+                };
+            }
+            (At::PunchesPieces(id), _) => {
+                let whole = world.touch(id).span;
+                for piece in self.indexed(world) {
+                    if let Some(part) = world.touch(piece).span.intersect(&whole) {
+                        world.change(self, piece, Wish::unmapped(part), log);
                     }
                 }
                 world.user.at = At::Inserted(id);
@@ -226,7 +315,6 @@ impl Protocol {
                 }
                 self.user_next(world);
             }
-            (At::Inserts(_), _) => unreachable!("it inserts"),
         }
     }
 

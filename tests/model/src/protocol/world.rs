@@ -155,6 +155,8 @@ pub(super) enum Violation {
     InTheWay,
     /// All is quiet, and what was asked for has not been done.
     Lost,
+    /// All is quiet, and a range covers what is not mapped, though its driver wants no such range.
+    Untold,
     /// Somebody waits, and nobody is going to wake him up.
     Stuck,
     /// It does not come to an end.
@@ -163,7 +165,7 @@ pub(super) enum Violation {
 
 impl Violation {
     /// All of them, with the property that each is the lack of.
-    pub(super) const ALL: [(Self, &'static str); 14] = [
+    pub(super) const ALL: [(Self, &'static str); 15] = [
         (
             Self::Stale,
             "the device reaches what the process has, or nothing",
@@ -188,6 +190,10 @@ impl Violation {
         ),
         (Self::InTheWay, "what is retired is in nobody's way"),
         (Self::Lost, "every request is done in the end"),
+        (
+            Self::Untold,
+            "every range that no live mapping backs has been told, or will be",
+        ),
         (Self::Stuck, "nobody waits for ever"),
         (Self::Endless, "everything comes to an end"),
     ];
@@ -461,18 +467,38 @@ impl World {
                 return Some(Violation::Lost);
             }
             for page in pages(range.span) {
-                let dead = protocol
-                    .grain(page)
-                    .all(|page| !self.pages[page].mapped || !protocol.keeps(page))
-                    && !range.inserted;
                 if self.reader.is_ignored(protocol, range, page, self.stalled) {
                     return Some(Violation::Lost);
                 }
-                if self.index[page] != Some(id) || dead && protocol.changes() && !self.stalled {
+                if self.index[page] != Some(id) {
                     return Some(Violation::Lost);
                 }
             }
+            if self.is_untold(protocol, id) {
+                return Some(Violation::Untold);
+            }
         }
         None
+    }
+
+    /// Whether a range that is still there, when nothing can happen any more, covers what is not mapped, or
+    /// not wanted, in vain.
+    ///
+    /// A driver that retires wherever anything is unmapped says itself what is to become of the rest.
+    fn is_untold(&self, protocol: &Protocol, id: usize) -> bool {
+        let range = self.range(id);
+        // All ranges go with the process.
+        if self.exiting {
+            return true;
+        }
+        let asked = !range.inserted || protocol.looks();
+        asked
+            && protocol.changes()
+            && !self.stalled
+            && pages(range.span).any(|page| {
+                protocol
+                    .grain(page)
+                    .all(|page| !self.pages[page].mapped || !protocol.keeps(page))
+            })
     }
 }
