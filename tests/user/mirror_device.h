@@ -54,7 +54,8 @@ static void __attribute__((constructor)) mirror_limit_tests(void)
 {
 	for (struct __fixture_metadata *f = __fixture_list; f; f = f->next)
 		for (struct __test_metadata *t = f->tests; t; t = t->next)
-			t->timeout = limit_seconds();
+			if (t->timeout < limit_seconds())
+				t->timeout = limit_seconds();
 }
 
 static inline int mirror_ioctl(int fd, unsigned long cmd, void *arg)
