@@ -175,6 +175,8 @@ FIXTURE_VARIANT(meanwhile)
 	const char *picture;
 	/* It takes other pages from the device, too. */
 	bool takes_more;
+	/* It waits for whoever invalidates a part of any mapping. */
+	bool waits;
 	/* Between unmapping and mapping somebody could look, so it is not done once more. */
 	bool once;
 };
@@ -189,6 +191,7 @@ FIXTURE_VARIANT_ADD(meanwhile, fork) {
 	.happen = write_after_fork,
 	.picture = INTACT,
 	.takes_more = true,
+	.waits = true,
 };
 FIXTURE_VARIANT_ADD(meanwhile, migrate) { .happen = migrate, .picture = INTACT };
 FIXTURE_VARIANT_ADD(meanwhile, merge) { .happen = merge, .picture = INTACT };
@@ -232,8 +235,25 @@ static int differs(int fd, char *mem, const char *picture)
 	return -1;
 }
 
+/* Somebody who ends an invalidation when another thread waits for the lock of its mapping. */
+struct thawer {
+	pthread_t thread;
+	pid_t tid;
+	int fd, result;
+};
+
+static void *thawer_run(void *arg)
+{
+	struct thawer *thawer = arg;
+
+	thawer->result = wait_asleep_in(thawer->tid, "__vma_start");
+	mirror_unstall(thawer->fd);
+	return NULL;
+}
+
 TEST_F(meanwhile, the_device_sees_what_the_process_does)
 {
+	struct thawer thawer = { .tid = gettid(), .fd = self->fd };
 	struct half_done half;
 	uint64_t value;
 	char *page;
@@ -244,7 +264,13 @@ TEST_F(meanwhile, the_device_sees_what_the_process_does)
 	ASSERT_EQ(0, mirror_load_cached(self->fd, page, &value));
 	ASSERT_EQ(0, mirror_load_cached(self->fd, half.mem, &value));
 
+	if (variant->waits)
+		ASSERT_EQ(0, pthread_create(&thawer.thread, NULL, thawer_run, &thawer));
 	ASSERT_EQ(0, variant->happen(page));
+	if (variant->waits) {
+		pthread_join(thawer.thread, NULL);
+		EXPECT_EQ(0, thawer.result);
+	}
 	/* Nobody has waited for anything, and the device does not reach the old page. */
 	EXPECT_EQ(-ENODATA, mirror_load_cached(self->fd, page, &value));
 	/* The others are none of its business. */
