@@ -480,6 +480,7 @@ struct odp_span {
  * struct odp_mirror is what one device context mirrors of one address space, and struct odp_range
  * is a span of addresses of it. Both are opaque.
  */
+struct hmm_range;
 struct odp_mirror;
 struct odp_range;
 
@@ -595,14 +596,14 @@ struct odp_mirror_ops {
 };
 
 /**
- * struct odp_section - what odp_read_begin() has seen, or odp_section_adopt() has taken over
+ * struct odp_section - a moment in the life of a range, from which on something was looked at
  *
- * May be copied, and used for any number of commits of the same range. With another one it has
- * always collided.
+ * Filled in by odp_range_fault(), odp_read_begin() or odp_section_adopt(), for odp_commit_begin()
+ * of the same range. With another one it has always collided. May be copied, and used again.
  */
 struct odp_section {
 	/* private: */
-	u64 opaque[2];
+	u64 opaque[3];
 };
 
 /**
@@ -856,12 +857,63 @@ int odp_range_resize(struct odp_range *range, unsigned long start, unsigned long
 int odp_range_remove(struct odp_range *range);
 
 /**
+ * odp_range_fault() - find the process's pages, and fault them in as needed
+ * @range: a range that the caller holds
+ * @hmm: what is wanted, within the range; its notifier is set
+ * @timeout: for how many jiffies HMM begins again where invalidations of the range come between
+ * @section: what odp_commit_begin() wants
+ *
+ * hmm_range_fault_unlocked_timeout() with the notifier of the range. Only invalidations of the
+ * addresses that @hmm asks for keep what is found from being committed, whatever becomes of the
+ * rest of the range; unless there was no memory to note the fault, or more than 64 others have
+ * begun since that @range's shared has in common with this one.
+ *
+ * A fault looks like this::
+ *
+ *	struct hmm_range hmm = {
+ *		.start = start,			// within the range
+ *		.end = end,
+ *		.hmm_pfns = pfns,		// zeroes
+ *		.default_flags = HMM_PFN_REQ_FAULT,
+ *	};
+ *
+ *	do {
+ *		ret = odp_range_fault(range, &hmm, HZ, &section);
+ *		if (ret == -EBUSY)
+ *			continue;
+ *		if (ret)
+ *			break;
+ *		// allocate here what is needed to install
+ *		ret = odp_commit_begin(range, &section);
+ *		if (ret)
+ *			continue;
+ *		// install pfns here
+ *		odp_commit_end(range);
+ *	} while ((ret == -EAGAIN || ret == -EBUSY) && !fatal_signal_pending(current));
+ *
+ * Context: may sleep, for as long as user space likes if it handles the fault; takes mmap_lock for
+ * reading, and the user lock. So not under either, nor between odp_access_begin() and
+ * odp_access_end().
+ *
+ * Return:
+ * * 0 - there is an entry for each page, and @section is for odp_commit_begin()
+ * * -ESTALE - the range is retired or replaced: look the address up again
+ * * -ESRCH - the address space is gone
+ * * -EBUSY - invalidations of the range kept coming for as long as @timeout
+ * * -EINVAL - @hmm asks for what is not within the range, or not for whole pages
+ * * -EFAULT, -EPERM, -ENOMEM, -EINTR - as HMM says
+ */
+int __must_check odp_range_fault(struct odp_range *range, struct hmm_range *hmm,
+				 unsigned long timeout, struct odp_section *section);
+
+/**
  * odp_read_begin() - begin to look at the process's pages
  * @range: a range that the caller holds
  * @section: what odp_commit_begin() wants
  *
- * What is seen of the process's pages from now on can be committed, unless an invalidation comes
- * between. Sleeps until those that are going on have ended (mmu_interval_read_begin()).
+ * For who looks at them without HMM. What is seen of the process's pages from now on can be
+ * committed, unless an invalidation of any part of the range comes between. Sleeps until those that
+ * are going on have ended (mmu_interval_read_begin()).
  *
  * Context: may sleep and wait for invalidations.
  *
@@ -873,9 +925,9 @@ int __must_check odp_read_begin(struct odp_range *range, struct odp_section *sec
  * odp_range_notifier() - find a range's notifier
  * @range: as for odp_range_start()
  *
- * For &hmm_range.notifier, see odp_section_adopt(), and whatever else reads with one. Not to be
- * inserted, removed or changed. Its member mm is the address space of the mirror; like the notifier
- * it is valid for as long as the range is, but its users may be gone.
+ * For whatever reads with one, see odp_section_adopt(). Not to be inserted, removed or changed. Its
+ * member mm is the address space of the mirror; like the notifier it is valid for as long as the
+ * range is, but its users may be gone.
  *
  * Context: any.
  *
@@ -884,46 +936,14 @@ int __must_check odp_read_begin(struct odp_range *range, struct odp_section *sec
 struct mmu_interval_notifier *odp_range_notifier(struct odp_range *range);
 
 /**
- * odp_section_adopt() - make a section of what HMM has seen
+ * odp_section_adopt() - make a section of what has been read with a range's notifier
  * @range: a range that the caller holds
  * @section: what odp_commit_begin() wants
  * @notifier_seq: what HMM has left in &hmm_range.notifier_seq, or mmu_interval_read_begin() has
  *	returned, for the notifier of this range and no other
  *
- * Instead of odp_read_begin(), where HMM has begun to read, once or several times.
- *
- * A fault looks like this::
- *
- *	struct hmm_range hmm = {
- *		.notifier = odp_range_notifier(range),
- *		.start = start,			// within the range
- *		.end = end,
- *		.hmm_pfns = pfns,		// zeroes
- *		.default_flags = HMM_PFN_REQ_FAULT,
- *	};
- *	struct mm_struct *mm = hmm.notifier->mm;
- *
- *	if (!mmget_not_zero(mm))
- *		return -ESRCH;
- *	do {
- *		ret = hmm_range_fault_unlocked_timeout(&hmm, timeout);
- *		if (ret)
- *			break;
- *		// allocate here what is needed to install
- *		odp_section_adopt(range, &section, hmm.notifier_seq);
- *		ret = odp_commit_begin(range, &section);
- *		if (ret)
- *			continue;
- *		// install pfns here
- *		odp_commit_end(range);
- *	} while (ret == -EAGAIN);
- *	mmput(mm);
- *
- * HMM walks page tables, so the address space needs a user of its own for that long; the mirror
- * does not have one. It takes mmap_lock and may sleep for as long as user space likes, so none of
- * this belongs under the user lock or between odp_access_begin() and odp_access_end(). mmput() may
- * be the last one and end the address space: not in a callback of the library. HMM looks at pages
- * of a range that is retired meanwhile, too, but those cannot be committed.
+ * Instead of odp_range_fault(), for who calls HMM himself, as a user of the address space. Every
+ * invalidation of the range comes between, as for odp_read_begin().
  *
  * Context: any.
  */
@@ -933,16 +953,17 @@ void odp_section_adopt(struct odp_range *range, struct odp_section *section,
 /**
  * odp_commit_begin() - take the user lock if nothing has changed
  * @range: a range that the caller holds
- * @section: what odp_read_begin() or HMM has seen of this range
+ * @section: a moment in the life of this range
  *
- * If so, the caller installs what it found, within the range, and calls odp_commit_end().
- * Otherwise the lock is not held. Stands on mmu_interval_read_retry().
+ * If so, the caller installs what it found since then, within what it asked for, and calls
+ * odp_commit_end(). Otherwise the lock is not held. When a section is used again, every
+ * invalidation of the range comes between. Stands on mmu_interval_read_retry().
  *
  * Context: as the user lock wants it.
  *
  * Return:
  * * 0 - the user lock is held
- * * -EAGAIN - an invalidation came between: back to odp_read_begin() or to HMM
+ * * -EAGAIN - an invalidation came between: begin again
  * * -ESTALE - the range is retired or replaced: look the address up again
  */
 int __must_check odp_commit_begin(struct odp_range *range, const struct odp_section *section);

@@ -143,23 +143,39 @@ static_assert(BITS_PER_LONG - 11 == HMM_PFN_ORDER_SHIFT);
 static_assert(HMM_PFN_REQ_FAULT == HMM_PFN_VALID);
 static_assert(HMM_PFN_REQ_WRITE == HMM_PFN_WRITE);
 
+int odp_hmm_range_fault_with(struct hmm_range *range, struct mmu_interval_notifier *notifier,
+			     unsigned long timeout, unsigned long *sequence)
+{
+	int ret;
+
+	range->notifier = notifier;
+	ret = hmm_range_fault_unlocked_timeout(range, timeout);
+	*sequence = range->notifier_seq;
+	return ret;
+}
+EXPORT_SYMBOL_GPL(odp_hmm_range_fault_with);
+
 int odp_hmm_range_fault(struct mmu_interval_notifier *notifier, unsigned long start,
 			unsigned long end, unsigned long *entries, unsigned long request,
 			unsigned long timeout, unsigned long *sequence)
 {
 	struct hmm_range range = {
-		.notifier = notifier,
 		.start = start,
 		.end = end,
 		.hmm_pfns = entries,
 		.default_flags = request,
 	};
-	int ret = hmm_range_fault_unlocked_timeout(&range, timeout);
 
-	*sequence = range.notifier_seq;
-	return ret;
+	return odp_hmm_range_fault_with(&range, notifier, timeout, sequence);
 }
 EXPORT_SYMBOL_GPL(odp_hmm_range_fault);
+
+void odp_hmm_range_bounds(const struct hmm_range *range, unsigned long *start, unsigned long *end)
+{
+	*start = range->start;
+	*end = range->end;
+}
+EXPORT_SYMBOL_GPL(odp_hmm_range_bounds);
 
 struct page *odp_pfn_to_page(unsigned long pfn)
 {

@@ -4,6 +4,7 @@
 
 #include <linux/types.h>
 
+struct hmm_range;
 struct mem_cgroup;
 struct mm_struct;
 struct mmu_interval_notifier;
@@ -37,6 +38,12 @@ void odp_might_read_lock_mmap(struct mm_struct *mm);
 int odp_hmm_range_fault(struct mmu_interval_notifier *notifier, unsigned long start,
 			unsigned long end, unsigned long *entries, unsigned long request,
 			unsigned long timeout, unsigned long *sequence);
+/* The same, as @range says, whose notifier is set to @notifier. */
+int odp_hmm_range_fault_with(struct hmm_range *range, struct mmu_interval_notifier *notifier,
+			     unsigned long timeout, unsigned long *sequence);
+/* The addresses that @range asks for. */
+void odp_hmm_range_bounds(const struct hmm_range *range, unsigned long *start,
+			  unsigned long *end);
 struct page *odp_pfn_to_page(unsigned long pfn);
 /* Whether the kernel has no access to a page that a process has mapped. */
 bool odp_page_is_secret(struct page *page);

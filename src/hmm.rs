@@ -32,6 +32,7 @@ use super::{
     },
     span::Span, //
 };
+use core::ptr::NonNull;
 use kernel::{
     alloc::Flags,
     bindings,
@@ -75,6 +76,17 @@ mod shim {
             timeout: c_ulong,
             sequence: *mut c_ulong,
         ) -> c_int;
+        pub(super) fn odp_hmm_range_fault_with(
+            range: *mut super::HmmRange,
+            notifier: *mut bindings::mmu_interval_notifier,
+            timeout: c_ulong,
+            sequence: *mut c_ulong,
+        ) -> c_int;
+        pub(super) fn odp_hmm_range_bounds(
+            range: *const super::HmmRange,
+            start: *mut c_ulong,
+            end: *mut c_ulong,
+        );
         pub(super) fn odp_pfn_to_page(pfn: c_ulong) -> *mut bindings::page;
         pub(super) fn odp_page_is_secret(page: *mut bindings::page) -> bool;
         pub(super) fn odp_flush_dcache_page(page: *mut bindings::page);
@@ -95,6 +107,12 @@ mod flags {
     pub(super) const ORDER_SHIFT: u32 = c_ulong::BITS - 11;
     /// The page frame number.
     pub(super) const PFN: c_ulong = (1 << ORDER_SHIFT) - 1;
+}
+
+/// `struct hmm_range`, of which there are no bindings.
+#[repr(C)]
+pub(super) struct HmmRange {
+    _opaque: [u8; 0],
 }
 
 /// What the device is going to do with pages.
@@ -425,6 +443,62 @@ impl<T: Invalidate> Interval<T> {
         })?;
         // INVARIANT: It was successful, so all entries of the span have been written.
         pages.found = Some(span);
+        Ok(self.sequence(sequence))
+    }
+
+    /// The addresses that `request` asks for, if they are a span.
+    ///
+    /// # Safety
+    ///
+    /// `request` is a valid `struct hmm_range`.
+    pub(super) unsafe fn bounds_of(request: NonNull<HmmRange>) -> Result<Span> {
+        let (mut start, mut end) = (0, 0);
+        // SAFETY: By the safety requirements.
+        unsafe { shim::odp_hmm_range_bounds(request.as_ptr(), &mut start, &mut end) };
+        Ok(Span::from_bounds(start, end)?)
+    }
+
+    /// As [`Interval::fault`], for who has the entries and what else HMM wants in `request`, whose notifier
+    /// becomes that of the interval.
+    ///
+    /// # Errors
+    ///
+    /// As there; in each case what the entries say is of no use.
+    ///
+    /// # Safety
+    ///
+    /// `request` is a valid `struct hmm_range` with an entry for each of its pages, and the caller's own.
+    pub(super) unsafe fn fault_for(
+        &self,
+        request: NonNull<HmmRange>,
+        timeout: Jiffies,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Sequence> {
+        p.for_invalidate();
+        p.for_mmap_lock(self.mm());
+        // SAFETY: By the safety requirements.
+        let span = unsafe { Self::bounds_of(request) }?;
+        if !self.span().covers(&span) {
+            return Err(EINVAL);
+        }
+        if !self.is_inserted() {
+            return Err(ESRCH);
+        }
+        let mm = self.mm().mmget_not_zero().ok_or(ESRCH)?;
+        // If this turns out to be the last user, exit_mmap() must not run here.
+        let _mm = MmWithUser::into_mmput_async(mm);
+
+        let mut sequence = 0;
+        // SAFETY: The notifier has been inserted, so it is initialised, into an address space that
+        // has users; that it may be removed meanwhile does no harm. The rest is required here.
+        to_result(unsafe {
+            shim::odp_hmm_range_fault_with(
+                request.as_ptr(),
+                self.as_raw(),
+                timeout.max(1),
+                &mut sequence,
+            )
+        })?;
         Ok(self.sequence(sequence))
     }
 }

@@ -487,13 +487,18 @@ impl<T: Invalidate> Interval<T> {
         Ok(self.sequence(sequence))
     }
 
+    /// Whether `sequence` was read from this interval, and it has not been removed.
+    pub(super) fn is_of(&self, sequence: Sequence) -> bool {
+        sequence.of == self.id && self.phase.load(Relaxed) == Phase::INSERTED
+    }
+
     /// Whether what was found since `sequence` must not be installed
     /// (`mmu_interval_read_retry()`).
     ///
     /// The answer holds as long as the user lock, which the caller has taken before, unless the
     /// interval is removed meanwhile: against that the caller has to have something of its own.
     pub fn read_retry(&self, sequence: Sequence) -> bool {
-        if sequence.of != self.id || self.phase.load(Relaxed) != Phase::INSERTED {
+        if !self.is_of(sequence) {
             return true;
         }
         // SAFETY: The notifier is part of `self`.

@@ -212,21 +212,19 @@ static int device_fault(struct context *ctx, struct odp_range *range, unsigned l
 {
 	unsigned long index = addr / PAGE_SIZE, pfn = 0;
 	struct hmm_range hmm = {
-		.notifier = odp_range_notifier(range),
 		.start = addr & PAGE_MASK,
 		.end = (addr & PAGE_MASK) + PAGE_SIZE,
 		.hmm_pfns = &pfn,
 		.default_flags = HMM_PFN_REQ_FAULT,
 	};
-	struct mm_struct *mm = hmm.notifier->mm;
 	struct odp_section section;
 	int ret;
 
-	if (!mmget_not_zero(mm))
-		return -ESRCH;
-
 	do {
-		ret = hmm_range_fault_unlocked_timeout(&hmm, HZ);
+		/* Invalidations of other pages may go on for longer than HMM does: only a signal ends it. */
+		ret = odp_range_fault(range, &hmm, HZ, &section);
+		if (ret == -EBUSY)
+			continue;
 		if (ret)
 			break;
 		/*
@@ -238,7 +236,6 @@ static int device_fault(struct context *ctx, struct odp_range *range, unsigned l
 			break;
 		stall(ctx, ODP_MANAGED_IN_FAULT);
 
-		odp_section_adopt(range, &section, hmm.notifier_seq);
 		ret = odp_commit_begin(range, &section);
 		if (ret == -EAGAIN)
 			atomic64_inc(&ctx->collided);
@@ -251,11 +248,10 @@ static int device_fault(struct context *ctx, struct odp_range *range, unsigned l
 		else
 			ret = device_read(ctx, addr, value);
 		odp_commit_end(range);
-	} while (ret == -EAGAIN && !fatal_signal_pending(current));
+	} while ((ret == -EAGAIN || ret == -EBUSY) && !fatal_signal_pending(current));
 
 	if (ret)
 		xa_release(&ctx->pages, index);
-	mmput(mm);
 	return ret;
 }
 

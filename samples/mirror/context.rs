@@ -52,10 +52,7 @@ use odp::{
     Span, //
 };
 
-/// How often a fault is tried while invalidations get in between.
-const ATTEMPTS: u64 = 64;
-
-/// How long invalidations may get in between in one attempt.
+/// How long HMM goes on while invalidations of the range get in between, before we look at signals.
 const ATTEMPT_MS: u32 = 1000;
 
 /// How much is mirrored at once around a fault where nothing is mirrored yet.
@@ -149,7 +146,13 @@ impl Context {
     }
 
     /// The device has no page at `addr`, or not for this. Gets it, and has the device go on.
-    /// `attempts` is how often it had to be tried.
+    /// `attempts` is how often it had to be tried: again where the page itself was invalidated
+    /// meanwhile, or its range replaced or retired, and so for as long as somebody does that.
+    ///
+    /// # Errors
+    ///
+    /// `ERESTARTSYS` if it has to be tried again, and a signal is pending; and those of
+    /// [`Mirror::insert`] and [`Hold::fault`].
     pub(crate) fn fault(
         &self,
         addr: usize,
@@ -159,8 +162,13 @@ impl Context {
     ) -> Result<u64> {
         // Whether there is a range here because of this.
         let mut fresh = false;
-        for attempt in 1..=ATTEMPTS {
-            *attempts = attempt;
+        *attempts = 0;
+        loop {
+            if *attempts > 0 && current!().signal_pending() {
+                return Err(ERESTARTSYS);
+            }
+            // OVERFLOW: Each takes longer than a nanosecond.
+            *attempts += 1;
             let hold = match self.mirror.get(addr, p) {
                 Some(hold) => hold,
                 None => match self.insert_around(addr, p) {
@@ -192,7 +200,6 @@ impl Context {
                 Err(error) => return Err(error),
             }
         }
-        Err(EAGAIN)
     }
 
     /// Finds the page at `addr`, which `hold` covers, in a section that begins here.

@@ -19,9 +19,9 @@ use super::{
     },
     range::{
         Mirrored,
-        Range,
-        UserLock, //
-    }, //
+        Range, //
+    },
+    shared::Locked, //
 };
 use crate::{
     mmu_interval::{
@@ -93,7 +93,7 @@ impl<'cb, T: Mirrored> Invalidation<'cb, T> {
         }
     }
 
-    /// Takes the user lock and records the sequence.
+    /// Takes the user lock, records the sequence, and has faults at these addresses begin again.
     ///
     /// # Errors
     ///
@@ -101,22 +101,24 @@ impl<'cb, T: Mirrored> Invalidation<'cb, T> {
     pub fn begin(self) -> Result<Zap<'cb, T>, Handled<'cb>> {
         let (event, span) = (self.event(), self.span());
         let Self { interval, inner } = self;
-        let lock = interval.data().shared().lock();
+        let shared = interval.data().shared();
 
-        let (inner, table) = if inner.blockable() {
-            (inner, lock.lock())
-        } else if let Some(table) = lock.try_lock() {
+        let (inner, mut table) = if inner.blockable() {
+            (inner, shared.locked())
+        } else if let Some(table) = shared.try_locked() {
             (inner, table)
         } else {
             match (Self { interval, inner }).refuse() {
                 Ok(handled) => return Err(handled),
                 // It is not blockable, so this cannot be.
-                Err(Self { inner, .. }) => (inner, lock.lock()),
+                Err(Self { inner, .. }) => (inner, shared.locked()),
             }
         };
+        let handled = inner.record();
+        table.faults().met(span);
         Ok(Zap {
             table,
-            handled: inner.record(),
+            handled,
             interval,
             event,
             span,
@@ -128,7 +130,7 @@ impl<'cb, T: Mirrored> Invalidation<'cb, T> {
 ///
 /// Dereferences to the driver's table.
 pub struct Zap<'cb, T: Mirrored> {
-    table: <T::Lock as UserLock>::Guard<'cb>,
+    table: Locked<'cb, T>,
     handled: Handled<'cb>,
     pub(super) interval: &'cb Interval<Range<T>>,
     event: Event,

@@ -7,13 +7,13 @@ use super::{
         Mirrored,
         Range,
         Room,
-        Shared,
         Space, //
     },
     read::{
         Hold,
         Lookup, //
     },
+    shared::Shared,
     state::Stage,
     stats::Snapshot,
     worker::{

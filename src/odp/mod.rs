@@ -9,6 +9,7 @@ mod alarm;
 mod answer;
 mod callbacks;
 mod epoch;
+mod faults;
 mod ffi;
 mod fifo;
 mod gone;
@@ -22,6 +23,7 @@ mod range;
 mod read;
 mod request;
 mod retire;
+mod shared;
 mod stalled;
 mod state;
 mod stats;
@@ -50,9 +52,7 @@ pub use self::{
     range::{
         Mirrored,
         MirroredOps,
-        Range,
-        Shared,
-        UserLock, //
+        Range, //
     },
     read::{
         FaultError,
@@ -70,6 +70,10 @@ pub use self::{
         Retirable,
         RetirableOps,
         Retirer, //
+    },
+    shared::{
+        Shared,
+        UserLock, //
     },
     stats::Snapshot,
     worker::{

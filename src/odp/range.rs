@@ -38,6 +38,10 @@ use super::{
         Guarded,
         Request, //
     },
+    shared::{
+        Shared,
+        UserLock, //
+    },
     stalled::Stalled,
     state::{
         Change,
@@ -55,10 +59,7 @@ use super::{
 };
 use crate::{
     mappings::Mappings,
-    may_block::{
-        MayBlock,
-        ReclaimScope, //
-    },
+    may_block::MayBlock,
     memcg::MemCgroup,
     mmu_interval::{
         self,
@@ -72,11 +73,7 @@ use crate::{
     range_index::RangeIndex,
     span::Span, //
 };
-use core::{
-    ffi::c_void,
-    ops::DerefMut,
-    ptr::NonNull, //
-};
+use core::ptr::NonNull;
 use kernel::{
     alloc::Flags,
     container_of,
@@ -92,55 +89,11 @@ use kernel::{
             Full,
             Relaxed, //
         },
-        lock,
         Arc,
         ArcBorrow, //
     },
     types::ScopeGuard, //
 };
-
-/// The lock under which invalidations, accesses and installations exclude each other.
-///
-/// The kernel's [`Mutex`](kernel::sync::Mutex) and [`SpinLock`](kernel::sync::SpinLock) are user
-/// locks. It is taken in callbacks: nothing may be allocated under it that could reclaim, and nobody
-/// who holds it may wait for an invalidation.
-///
-/// Nobody else can implement it: that the library and the driver mean the same lock is what an
-/// invalidation rests on.
-pub trait UserLock: sealed::UserLock + Send + Sync + 'static {
-    /// What it guards.
-    type Table;
-
-    /// The locked state.
-    type Guard<'a>: DerefMut<Target = Self::Table>
-    where
-        Self: 'a;
-
-    /// Takes it. May sleep if it is a lock that sleeps.
-    fn lock(&self) -> Self::Guard<'_>;
-
-    /// Takes it unless somebody has it. Never sleeps.
-    fn try_lock(&self) -> Option<Self::Guard<'_>>;
-}
-
-pub(super) mod sealed {
-    pub trait UserLock {}
-}
-
-impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> sealed::UserLock for lock::Lock<U, B> {}
-
-impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> UserLock for lock::Lock<U, B> {
-    type Table = U;
-    type Guard<'a> = lock::Guard<'a, U, B>;
-
-    fn lock(&self) -> Self::Guard<'_> {
-        self.lock()
-    }
-
-    fn try_lock(&self) -> Option<Self::Guard<'_>> {
-        self.try_lock()
-    }
-}
 
 /// What a driver says about the addresses it mirrors.
 ///
@@ -294,67 +247,6 @@ macro_rules! mirrored_ops {
             };
         &OPS
     }};
-}
-
-/// A driver's object with its user lock.
-#[pin_data]
-pub struct Shared<T: Mirrored> {
-    #[pin]
-    data: T,
-    /// The mirror it is used with, from the first range on: compared, never followed. Addresses in
-    /// the table mean something in one address space only.
-    space: Atomic<*mut c_void>,
-    #[pin]
-    lock: T::Lock,
-}
-
-impl<T: Mirrored> Shared<T> {
-    /// Makes one, to be pinned in an [`Arc`]. May sleep.
-    pub fn new<E>(data: impl PinInit<T, E>, lock: impl PinInit<T::Lock, E>) -> impl PinInit<Self, E>
-    where
-        E: From<core::convert::Infallible>,
-    {
-        try_pin_init!(Self {
-            data <- data,
-            space: Atomic::new(core::ptr::null_mut()),
-            lock <- lock,
-        }? E)
-        .pin_chain(|shared| {
-            if cfg!(CONFIG_LOCKDEP) {
-                let _reclaim = ReclaimScope::enter();
-                drop(shared.lock.lock());
-            }
-            Ok(())
-        })
-    }
-
-    /// Whether it is used with `space`; if it is used with none it is from now on.
-    fn bind(&self, space: *mut c_void) -> bool {
-        match self.space.cmpxchg(core::ptr::null_mut(), space, Relaxed) {
-            Ok(_) => true,
-            Err(bound) => bound == space,
-        }
-    }
-
-    /// The driver's object.
-    pub fn data(&self) -> &T {
-        &self.data
-    }
-
-    /// Lets `f` look at the table, under the user lock.
-    ///
-    /// It shows what has been installed through any range, retired ones included, and can change nothing.
-    /// What it shows may be used as long as `f` runs, see [`Mirrored`].
-    ///
-    /// Context: may sleep as far as taking the user lock does; not under it.
-    pub fn inspect<R>(&self, f: impl FnOnce(&T::Table) -> R) -> R {
-        f(&self.lock.lock())
-    }
-
-    /// The user lock. Not for drivers: that would be a way to install without a commit.
-    pub(super) fn lock(&self) -> &T::Lock {
-        &self.lock
-    }
 }
 
 /// What all ranges of a mirror have in common.
@@ -579,8 +471,8 @@ impl<T: Mirrored> Range<T> {
     /// A commit that saw the range live has finished when the lock is ours, and what it installed is
     /// zapped here. One that takes the lock later sees that the range is not live.
     pub(super) fn zap_dead(&self, dead: Span) {
-        let mut table = self.shared.lock.lock();
-        self.shared.data.zap(&mut table, dead);
+        let mut table = self.shared.locked();
+        self.shared.data().zap(&mut table, dead);
     }
 
     /// Retires it. Context: any process context. `self` must be a range that was inserted.
@@ -822,7 +714,7 @@ impl<T: Mirrored> Invalidate for Range<T> {
     ) -> Handled<'cb> {
         let event = inv.event();
         let range = this.data();
-        let handled = range.shared.data.invalidate(Invalidation::new(this, inv));
+        let handled = range.shared.data().invalidate(Invalidation::new(this, inv));
         if event == Event::Release {
             // The address space goes, and nobody is going to ask for its ranges one by one.
             range.retire();
@@ -851,7 +743,7 @@ unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
         |interval, piece| interval.data().zap_dead(piece),
     );
     for interval in intervals().filter(|interval| !interval.data().disowned.load(Relaxed)) {
-        let data = &interval.data().shared.data;
+        let data = interval.data().shared.data();
         // SAFETY: This is a function of a `MirrorOps`.
         unsafe { WorkerContext::enter(|ctx| data.zapped(interval.span(), ctx)) };
     }
@@ -891,5 +783,5 @@ unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     // First, so that there is room for another range when the driver hears of it.
     drop(interval);
     // SAFETY: This is a function of a `RequestOps`.
-    unsafe { WorkerContext::enter(|ctx| shared.data.released(span, ctx)) };
+    unsafe { WorkerContext::enter(|ctx| shared.data().released(span, ctx)) };
 }

@@ -16,11 +16,12 @@ use super::{
         Changed,
         Retire, //
     },
+    faults::FaultId,
     range::{
         Mirrored,
-        Range,
-        UserLock, //
+        Range, //
     },
+    shared::Locked,
     state::State,
     worker::{
         Until,
@@ -325,20 +326,19 @@ impl<T: Mirrored> Hold<T> {
         self.interval().data().punch_unmapped(self.span(), p)
     }
 
-    /// Begins a read section: what is seen of the process's pages from now on can be committed, unless
-    /// an invalidation comes between. Sleeps until those that are going on have ended.
+    /// Begins a read section: what is seen of the process's pages in `span` from now on can be committed,
+    /// unless an invalidation of part of that comes between. Sleeps until those of the range that are going
+    /// on have ended.
     ///
     /// Context: may sleep; not under the user lock.
     ///
     /// # Errors
     ///
     /// [`Gone`] if the range is retired.
-    pub fn begin(&self, p: &mut MayBlock<'_>) -> Result<Section, Gone> {
-        if !self.is_live() {
-            return Err(Gone);
-        }
-        let sequence = self.interval().read_begin(p).map_err(|_| Gone)?;
-        Ok(Section { sequence })
+    pub fn begin(&self, span: Span, p: &mut MayBlock<'_>) -> Result<Section, Gone> {
+        let interval = self.interval();
+        // Whatever failed, the range is not in service any more.
+        Section::of_fault(interval, span, || interval.read_begin(p)).map_err(|_| Gone)
     }
 
     /// Begins a read section and finds the process's pages in `span` in it, faulting them in as needed
@@ -362,21 +362,19 @@ impl<T: Mirrored> Hold<T> {
         timeout: Jiffies,
         p: &mut MayBlock<'_>,
     ) -> Result<Section, FaultError> {
-        if !self.is_live() {
-            return Err(FaultError::Gone);
-        }
-        match self.interval().fault(pages, span, access, timeout, p) {
-            Ok(sequence) => Ok(Section { sequence }),
-            // There may be another range by now, and another thing to be said.
-            Err(_) if !self.is_live() => Err(FaultError::Gone),
-            Err(error) => Err(FaultError::Failed(error)),
-        }
+        let interval = self.interval();
+        Section::of_fault(interval, span, || {
+            interval.fault(pages, span, access, timeout, p)
+        })
     }
 
-    /// Calls `f`, under the user lock, if nothing has changed since `section` began: to install what
-    /// was found, or to submit what relies on what was installed.
+    /// Calls `f`, under the user lock, if no invalidation of the section's span has come since it began: to
+    /// install what was found, or to submit what relies on what was installed.
     ///
-    /// `f` installs within the range's span, and nothing that was found before the section began.
+    /// Invalidations of other addresses of the range do not matter, so that a fault makes progress whatever
+    /// becomes of the pages beside its own; unless there was no memory to note it, or more than 64 other
+    /// faults of the same [`Shared`](super::Shared) have begun since. `f` installs within the section's span,
+    /// and nothing that was found before the section began.
     ///
     /// # Errors
     ///
@@ -386,14 +384,7 @@ impl<T: Mirrored> Hold<T> {
         section: Section,
         f: impl FnOnce(&mut T::Table) -> R,
     ) -> Result<R, Retry> {
-        let interval = self.interval();
-        let mut table = interval.data().shared().lock().lock();
-        if !interval.data().is_live() {
-            return Err(Retry::Gone);
-        }
-        if interval.read_retry(section.sequence) {
-            return Err(Retry::Collided);
-        }
+        let mut table = section.commit(self.interval())?;
         Ok(f(&mut table))
     }
 }
@@ -410,10 +401,68 @@ impl<T: Mirrored> Drop for Hold<T> {
     }
 }
 
-/// A moment in the life of a range, for [`Hold::commit`]: it may be kept and used again.
+/// A moment in the life of a range, for [`Hold::commit`].
+///
+/// It may be kept, and used again. From the second commit on every invalidation of the range comes between.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
-    sequence: Sequence,
+    pub(super) sequence: Sequence,
+    pub(super) fault: FaultId,
+}
+
+impl Section {
+    /// Begins one for what `look` finds in `span` of the range, which reads the sequence before it looks.
+    ///
+    /// Context: may sleep; not under the user lock.
+    ///
+    /// # Errors
+    ///
+    /// [`FaultError::Gone`] if the range is retired, and whatever `look` says.
+    pub(super) fn of_fault<T: Mirrored>(
+        interval: &Interval<Range<T>>,
+        span: Span,
+        look: impl FnOnce() -> Result<Sequence>,
+    ) -> Result<Self, FaultError> {
+        let range = interval.data();
+        if !range.is_live() {
+            return Err(FaultError::Gone);
+        }
+        let (space, shared) = range.parts();
+        let fault = space.memcg.charged(|| shared.begin_fault(span));
+        look()
+            .map(|sequence| Self { sequence, fault })
+            .map_err(|error| {
+                shared.give_up_fault(fault);
+                if range.is_live() {
+                    FaultError::Failed(error)
+                } else {
+                    // There may be another range by now, and another thing to be said.
+                    FaultError::Gone
+                }
+            })
+    }
+
+    /// Takes the user lock, to install what was found in the section.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Hold::commit`].
+    pub(super) fn commit<T: Mirrored>(
+        self,
+        interval: &Interval<Range<T>>,
+    ) -> Result<Locked<'_, T>, Retry> {
+        let mut table = interval.data().shared().locked();
+        let unmet = table.faults().end(self.fault);
+        if !interval.data().is_live() {
+            return Err(Retry::Gone);
+        }
+        // Invalidations that were going on when it began have been waited for since, and any other one of
+        // its pages has met it.
+        if interval.read_retry(self.sequence) && !(unmet && interval.is_of(self.sequence)) {
+            return Err(Retry::Collided);
+        }
+        Ok(table)
+    }
 }
 
 fn access<T: Mirrored, R>(
@@ -421,7 +470,7 @@ fn access<T: Mirrored, R>(
     f: impl FnOnce(&mut T::Table) -> R,
 ) -> Result<R, Gone> {
     let range = interval.data();
-    let mut table = range.shared().lock().lock();
+    let mut table = range.shared().locked();
     // The worker zaps under the same lock after the range is marked: either it is still live, or
     // what was installed through it must not be looked at any more.
     if !range.is_live() {

@@ -41,10 +41,10 @@ use super::{
         Mirrored,
         Range,
         Room,
-        Shared,
         Space, //
     },
     request::Request,
+    shared::Shared,
     state::{
         Effect,
         Event, //

@@ -94,7 +94,7 @@ mod tests {
             let (new, new_record) = Probe::new(None)?;
             let span = space.map(4)?;
             let hold = mirror.insert(span, old.clone(), p)?;
-            let section = hold.begin(p).map_err(Error::from)?;
+            let section = hold.begin(hold.span(), p).map_err(Error::from)?;
             let last = span.start() + 3 * PAGE_SIZE;
             hold.commit(section, |pages| pages.install(last))??;
 
@@ -171,13 +171,13 @@ mod tests {
             let (shared, record) = Probe::new(None)?;
             let span = space.map(1)?;
             let old = mirror.insert(span, shared.clone(), p)?;
-            let section = old.begin(p).map_err(Error::from)?;
+            let section = old.begin(old.span(), p).map_err(Error::from)?;
             old.commit(section, |pages| pages.install(span.start()))??;
             old.retire();
             let new = mirror.insert(span, shared.clone(), p)?;
             // What the old one had installed is gone before the new one is in service.
             check_eq!(new.access(|pages| pages.has(span.start())), Ok(false));
-            let section = new.begin(p).map_err(Error::from)?;
+            let section = new.begin(new.span(), p).map_err(Error::from)?;
             new.commit(section, |pages| pages.install(span.start()))??;
             drop(old);
             mirror.flush(Until::Released, p)?;

@@ -32,6 +32,7 @@ mod tests {
         Mirror,
         Retire,
         Retry,
+        Span,
         Until, //
     };
 
@@ -41,7 +42,7 @@ mod tests {
             let s = setup(Some(Event::Unmap), p)?;
             let span = s.space.map(4)?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-            let section = hold.begin(p).map_err(Error::from)?;
+            let section = hold.begin(hold.span(), p).map_err(Error::from)?;
             hold.commit(section, |pages| pages.install(span.start()))??;
             drop(hold);
             check_eq!(s.mirror.lookup(span.start(), p).is_some(), true);
@@ -75,7 +76,7 @@ mod tests {
             let span = s.space.map(2)?;
             AddressSpace::read(span.start())?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-            let section = hold.begin(p).map_err(Error::from)?;
+            let section = hold.begin(hold.span(), p).map_err(Error::from)?;
             hold.commit(section, |pages| pages.install(span.start()))??;
             let other = span.start() + PAGE_SIZE;
             hold.commit(section, |pages| pages.install(other))??;
@@ -98,7 +99,7 @@ mod tests {
             let s = setup(None, p)?;
             let span = s.space.map(3)?;
             for page in 0..3 {
-                let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
                 drop(s.mirror.insert(page, s.shared.clone(), p)?);
             }
             s.space.exit();
@@ -186,17 +187,17 @@ mod tests {
             let s = setup(None, p)?;
             let span = s.space.map(1)?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-            let section = hold.begin(p).map_err(Error::from)?;
+            let section = hold.begin(hold.span(), p).map_err(Error::from)?;
             hold.retire();
             check_eq!(hold.is_live(), false);
             check_eq!(hold.access(|_| ()), Err(Gone));
-            check_eq!(hold.begin(p).map(|_| ()), Err(Gone));
+            check_eq!(hold.begin(hold.span(), p).map(|_| ()), Err(Gone));
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
             check_eq!(s.mirror.get(span.start(), p).is_none(), true);
             // Still so when it has been removed: the sequence alone would not tell.
             s.mirror.flush(Until::Removed, p)?;
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
-            check_eq!(hold.begin(p).map(|_| ()), Err(Gone));
+            check_eq!(hold.begin(hold.span(), p).map(|_| ()), Err(Gone));
             Ok(())
         })
     }
@@ -208,12 +209,96 @@ mod tests {
             let span = s.space.map(1)?;
             AddressSpace::read(span.start())?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-            let section = hold.begin(p).map_err(Error::from)?;
+            let section = hold.begin(hold.span(), p).map_err(Error::from)?;
             check_eq!(hold.commit(section, |_| ()), Ok(()));
             AddressSpace::write(span.start(), 1)?;
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Collided));
-            let section = hold.begin(p).map_err(Error::from)?;
+            let section = hold.begin(hold.span(), p).map_err(Error::from)?;
             check_eq!(hold.commit(section, |_| ()), Ok(()));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn an_invalidation_beside_a_fault_does_not_matter() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(3)?;
+            let page = |n| Span::new(span.start() + n * PAGE_SIZE, PAGE_SIZE);
+            for n in 0..3 {
+                AddressSpace::read(page(n)?.start())?;
+            }
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let [left, middle] = [0, 1].map(|n| hold.begin(page(n)?, p).map_err(Error::from));
+            let (left, middle) = (left?, middle?);
+            // Each of them replaces the zero page.
+            AddressSpace::write(page(0)?.start(), 1)?;
+            AddressSpace::write(page(2)?.start(), 1)?;
+            check_eq!(s.record.clears.get() > 1, true);
+            check_eq!(hold.commit(left, |_| ()), Err(Retry::Collided));
+            check_eq!(hold.commit(middle, |_| ()), Ok(()));
+            // When it is used again, all that happened to the range counts.
+            check_eq!(hold.commit(middle, |_| ()), Err(Retry::Collided));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_fault_that_reaches_into_what_is_invalidated_collides() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(4)?;
+            let pages = |n, of| Span::new(span.start() + n * PAGE_SIZE, of * PAGE_SIZE);
+            AddressSpace::read(pages(2, 1)?.start())?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let mut begin = |n, of| hold.begin(pages(n, of)?, p).map_err(Error::from);
+            let (before, up_to, from, behind) =
+                (begin(0, 2)?, begin(0, 3)?, begin(2, 2)?, begin(3, 1)?);
+            AddressSpace::write(pages(2, 1)?.start(), 1)?;
+            check_eq!(hold.commit(before, |_| ()), Ok(()));
+            check_eq!(hold.commit(up_to, |_| ()), Err(Retry::Collided));
+            check_eq!(hold.commit(from, |_| ()), Err(Retry::Collided));
+            check_eq!(hold.commit(behind, |_| ()), Ok(()));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn of_many_faults_the_oldest_depends_on_the_sequence() -> Result {
+        const KEPT: usize = 64;
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(2)?;
+            let page = |n| Span::new(span.start() + n * PAGE_SIZE, PAGE_SIZE);
+            AddressSpace::read(page(0)?.start())?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let oldest = hold.begin(page(1)?, p).map_err(Error::from)?;
+            let mut others = KVec::with_capacity(KEPT, GFP_KERNEL)?;
+            for _ in 0..KEPT {
+                let section = hold.begin(page(1)?, p).map_err(Error::from)?;
+                others.push(section, GFP_KERNEL)?;
+            }
+            AddressSpace::write(page(0)?.start(), 1)?;
+            check_eq!(hold.commit(oldest, |_| ()), Err(Retry::Collided));
+            for section in others {
+                check_eq!(hold.commit(section, |_| ()), Ok(()));
+            }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_fault_beside_an_invalidation_does_not_outlive_its_range() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(2)?;
+            let old = s.mirror.insert(span, s.shared.clone(), p)?;
+            let section = old.begin(span, p).map_err(Error::from)?;
+            old.retire();
+            // Nobody told of what happened between the two.
+            let new = s.mirror.insert(span, s.shared.clone(), p)?;
+            check_eq!(new.commit(section, |_| ()), Err(Retry::Collided));
+            check_eq!(old.commit(section, |_| ()), Err(Retry::Gone));
             Ok(())
         })
     }
@@ -223,11 +308,11 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
             let span = s.space.map(2)?;
-            let left = odp::Span::new(span.start(), PAGE_SIZE)?;
-            let right = odp::Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let left = Span::new(span.start(), PAGE_SIZE)?;
+            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
             let left = s.mirror.insert(left, s.shared.clone(), p)?;
             let right = s.mirror.insert(right, s.shared.clone(), p)?;
-            let section = left.begin(p).map_err(Error::from)?;
+            let section = left.begin(left.span(), p).map_err(Error::from)?;
             check_eq!(right.commit(section, |_| ()), Err(Retry::Collided));
             check_eq!(left.commit(section, |_| ()), Ok(()));
             Ok(())
@@ -239,8 +324,8 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(Some(Event::Unmap), p)?;
             let span = s.space.map(2)?;
-            let left = odp::Span::new(span.start(), PAGE_SIZE)?;
-            let right = odp::Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let left = Span::new(span.start(), PAGE_SIZE)?;
+            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
             let hold = s.mirror.insert(left, s.shared.clone(), p)?;
             drop(s.mirror.insert(right, s.shared.clone(), p)?);
             AddressSpace::unmap(span)?;
@@ -297,7 +382,7 @@ mod tests {
             let span = s.space.map(MORE + 1)?;
             let mut holds = KVec::new();
             for page in 0..=MORE {
-                let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
                 holds.push(s.mirror.insert(page, s.shared.clone(), p)?, GFP_KERNEL)?;
             }
             let frozen = Frozen::begin(&s.space, p)?;
@@ -326,7 +411,7 @@ mod tests {
             let s = setup(None, p)?;
             let span = s.space.map(N)?;
             for page in 0..N {
-                let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
                 drop(s.mirror.insert(page, s.shared.clone(), p)?);
             }
             let frozen = Frozen::begin(&s.space, p)?;
@@ -356,7 +441,7 @@ mod tests {
                 let s = setup(None, p)?;
                 let span = s.space.map(THEN)?;
                 for page in 0..THEN {
-                    let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                    let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
                     drop(s.mirror.insert(page, s.shared.clone(), p)?);
                 }
                 // What is removed stays in its lane.
@@ -409,7 +494,7 @@ mod tests {
             let span = s.space.map(MORE + 1)?;
             let mut holds = KVec::new();
             for page in 0..=MORE {
-                let page = odp::Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
+                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
                 holds.push(s.mirror.insert(page, s.shared.clone(), p)?, GFP_KERNEL)?;
             }
             let mirror = s.mirror.clone();
@@ -449,8 +534,8 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
             let span = s.space.map(2)?;
-            let left = odp::Span::new(span.start(), PAGE_SIZE)?;
-            let right = odp::Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let left = Span::new(span.start(), PAGE_SIZE)?;
+            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
             let mirror = s.mirror.clone();
             let left = mirror.insert(left, s.shared.clone(), p)?;
             let right = mirror.insert(right, s.shared.clone(), p)?;

@@ -53,7 +53,7 @@ mod tests {
     fn mirrored(s: &Setup, count: usize, p: &mut MayBlock<'_>) -> Result<(Span, Hold<Probe>)> {
         let span = s.space.map(count)?;
         let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-        let section = hold.begin(p).map_err(Error::from)?;
+        let section = hold.begin(hold.span(), p).map_err(Error::from)?;
         for n in 0..count {
             let addr = page(span, n)?.start();
             hold.commit(section, |pages| pages.install(addr))??;
@@ -78,7 +78,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let (span, hold) = mirrored(&s, 5, p)?;
-            let section = hold.begin(p).map_err(Error::from)?;
+            let section = hold.begin(hold.span(), p).map_err(Error::from)?;
             AddressSpace::unmap(page(span, 2)?)?;
             // Before any flush.
             check_eq!(reaches(&s.mirror, page(span, 2)?, p), false);
@@ -98,13 +98,13 @@ mod tests {
             check_eq!(hold.is_live(), false);
             check_eq!(hold.access(|_| ()), Err(Gone));
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
-            check_eq!(hold.begin(p).map(|_| ()), Err(Gone));
+            check_eq!(hold.begin(hold.span(), p).map(|_| ()), Err(Gone));
             check_eq!(hold.retire(), Retire::Replaced);
             check_eq!(hold.punch(page(span, 0)?), Ok(Changed::Gone));
             check_eq!(hold.resize(page(span, 0)?), Ok(Changed::Gone));
             let piece = s.mirror.get(span.start(), p).ok_or(ENOENT)?;
             check_eq!(piece.commit(section, |_| ()), Err(Retry::Collided));
-            let section = piece.begin(p).map_err(Error::from)?;
+            let section = piece.begin(piece.span(), p).map_err(Error::from)?;
             check_eq!(piece.commit(section, |_| ()), Ok(()));
             drop(piece);
 
@@ -443,7 +443,7 @@ mod tests {
             check_eq!(hold.resize(pages(span, 0, 3)?), Ok(Changed::Queued));
             // The piece is there, but not in the tree; the old range is in service until it is.
             eventually("the piece is there", || s.mirror.ranges() == 2)?;
-            let section = hold.begin(p).map_err(Error::from)?;
+            let section = hold.begin(hold.span(), p).map_err(Error::from)?;
             check_eq!(hold.commit(section, |_| ()), Ok(()));
             check_eq!(range_at(&s.mirror, page(span, 1)?, p), Some(span));
             // What is asked for now reaches the piece.
@@ -816,7 +816,7 @@ mod tests {
             s.space.map_at(hole)?;
             let new = s.mirror.insert(hole, s.shared.clone(), p)?;
             check_eq!(range_at(&s.mirror, hole, p), Some(hole));
-            let section = new.begin(p).map_err(Error::from)?;
+            let section = new.begin(new.span(), p).map_err(Error::from)?;
             new.commit(section, |pages| pages.install(hole.start()))??;
             drop(hold);
             s.mirror.flush(Until::Released, p)?;

@@ -22,20 +22,88 @@ TEST_F(mirror, commit_installs)
 
 TEST_F(mirror, commit_after_an_invalidation)
 {
-	char *mem = map_pages(2);
+	char *mem = map_pages(1);
 	uint64_t id;
 
 	ASSERT_NE(NULL, mem);
-	ASSERT_EQ(0, mirror_insert(self->fd, mem, 2 * self->page));
+	ASSERT_EQ(0, mirror_insert(self->fd, mem, self->page));
 	ASSERT_EQ(0, mirror_begin(self->fd, mem, &id));
-	/* Of another page of the range, but that is how fine the sequence is. */
-	ASSERT_EQ(0, madvise(mem + self->page, self->page, MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(mem, self->page, MADV_DONTNEED));
 	EXPECT_EQ(-EAGAIN, mirror_commit(self->fd, id));
 	EXPECT_EQ(ODP_MIRROR_MIRRORED, mirror_probe(self->fd, mem));
 
 	ASSERT_EQ(0, mirror_begin(self->fd, mem, &id));
 	ASSERT_EQ(0, mirror_commit(self->fd, id));
-	EXPECT_EQ(IN_USE, mirror_probe(self->fd, mem));
+	EXPECT_EQ(ODP_MIRROR_MIRRORED | ODP_MIRROR_PRESENT, mirror_probe(self->fd, mem));
+}
+
+TEST_F(mirror, commit_after_an_invalidation_of_another_page)
+{
+	char *mem = map_pages(3);
+	uint64_t id;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, mirror_insert(self->fd, mem, 3 * self->page));
+	ASSERT_EQ(0, mirror_begin(self->fd, mem + self->page, &id));
+	ASSERT_EQ(0, madvise(mem, self->page, MADV_DONTNEED));
+	ASSERT_EQ(0, madvise(mem + 2 * self->page, self->page, MADV_DONTNEED));
+	EXPECT_EQ(0, mirror_commit(self->fd, id));
+	EXPECT_EQ(IN_USE, mirror_probe(self->fd, mem + self->page));
+	EXPECT_EQ(ODP_MIRROR_MIRRORED, mirror_probe(self->fd, mem));
+}
+
+/* Threads that invalidate a page each, at either end of a range. */
+struct clearer {
+	pthread_t thread;
+	char *page;
+	bool over;
+	int failed;
+};
+
+static void *clearer_run(void *arg)
+{
+	struct clearer *clearer = arg;
+
+	while (!__atomic_load_n(&clearer->over, __ATOMIC_RELAXED) && !clearer->failed) {
+		clearer->failed = madvise(clearer->page, page_size(), MADV_DONTNEED);
+		__atomic_store_n(clearer->page, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/* However many there are, all of them get their page: that is not in the number of attempts. */
+TEST_F(mirror, faults_between_pages_that_are_invalidated)
+{
+	struct clearer clearers[2] = {};
+	const size_t pages = 64;
+	unsigned long tries = 0;
+	char *mem = map_pages(pages);
+
+	ASSERT_NE(NULL, mem);
+	clearers[0].page = mem;
+	clearers[1].page = mem + (pages - 1) * self->page;
+	ASSERT_EQ(0, mirror_insert(self->fd, mem, pages * self->page));
+	for (size_t i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&clearers[i].thread, NULL, clearer_run, &clearers[i]));
+	for (size_t i = 1; i < pages - 1; i++) {
+		struct odp_mirror_fault fault = {
+			.addr = (uintptr_t)(mem + i * self->page),
+			.flags = ODP_MIRROR_WRITE,
+			.value = i,
+		};
+
+		EXPECT_EQ(0, mirror_ioctl(self->fd, ODP_MIRROR_FAULT, &fault));
+		EXPECT_EQ((char)i, mem[i * self->page]);
+		tries += fault.attempts;
+	}
+	for (size_t i = 0; i < 2; i++) {
+		__atomic_store_n(&clearers[i].over, true, __ATOMIC_RELAXED);
+		ASSERT_EQ(0, pthread_join(clearers[i].thread, NULL));
+		EXPECT_EQ(0, clearers[i].failed);
+	}
+	TH_LOG("%zu faults, %lu attempts", pages - 2, tries);
+	for (size_t i = 1; i < pages - 1; i++)
+		EXPECT_EQ(IN_USE, mirror_probe(self->fd, mem + i * self->page));
 }
 
 TEST_F(mirror, commit_after_an_invalidation_elsewhere)

@@ -14,6 +14,7 @@ use super::{
             Retire, //
         },
         callbacks::WorkerContext,
+        faults::FaultId,
         invalidation::{
             Handled,
             Invalidation, //
@@ -23,14 +24,21 @@ use super::{
             Mirror, //
         },
         range::{
-            sealed,
             Mirrored,
             MirroredOps,
-            Range,
+            Range, //
+        },
+        read::{
+            FaultError,
+            Hold,
+            Retry,
+            Section, //
+        },
+        shared::{
+            sealed,
             Shared,
             UserLock, //
         },
-        read::Hold,
         stats::Snapshot, //
     },
     layout,
@@ -40,11 +48,11 @@ use super::{
     until_from_raw, //
 };
 use crate::{
+    hmm::HmmRange,
     may_block::MayBlock,
     mmu_interval::{
         Event,
-        Interval,
-        Sequence, //
+        Interval, //
     },
     module_ref::ModuleRef,
     span::Span, //
@@ -172,9 +180,9 @@ layout! {
     "odp_span.start" = offset_of!(odp_span, start),
     "odp_span.end" = offset_of!(odp_span, end),
 
-    "odp_section" = size_of::<Sequence>(),
+    "odp_section" = size_of::<Section>(),
 }
-const _: () = assert!(align_of::<Sequence>() <= align_of::<c_ulong>());
+const _: () = assert!(align_of::<Section>() <= align_of::<c_ulong>());
 
 /// An `enum odp_verdict` other than `ODP_KEEP`.
 const ODP_RETIRE: c_int = 1;
@@ -653,9 +661,42 @@ unsafe extern "C" fn odp_range_remove(range: NonNull<odp_range>) -> c_int {
 
 /// # Safety
 ///
+/// The caller holds `range`, `hmm` is a valid `struct hmm_range` with an entry for each page, and `section`
+/// memory for a `struct odp_section`. Nobody else uses either.
+#[no_mangle]
+unsafe extern "C" fn odp_range_fault(
+    range: *mut odp_range,
+    hmm: NonNull<HmmRange>,
+    timeout: c_ulong,
+    section: *mut Section,
+) -> c_int {
+    // SAFETY: As required here.
+    let interval = unsafe { interval(range) };
+    // SAFETY: As required here.
+    let span = unsafe { Interval::<Range<Object>>::bounds_of(hmm) };
+    let found = span.map_err(FaultError::Failed).and_then(|span| {
+        MayBlock::assume(|p| {
+            Section::of_fault(interval, span, || {
+                // SAFETY: As required here.
+                unsafe { interval.fault_for(hmm, timeout, p) }
+            })
+        })
+    });
+    match found {
+        Ok(found) => {
+            // SAFETY: As required here; `layout!` has seen to it that it fits.
+            unsafe { section.write(found) };
+            0
+        }
+        Err(error) => Error::from(error).to_errno(),
+    }
+}
+
+/// # Safety
+///
 /// The caller holds `range`, and `section` is memory for a `struct odp_section`.
 #[no_mangle]
-unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Sequence) -> c_int {
+unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Section) -> c_int {
     // SAFETY: As required here.
     let interval = unsafe { interval(range) };
     if !interval.data().is_live() {
@@ -663,8 +704,12 @@ unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Seque
     }
     match MayBlock::assume(|p| interval.read_begin(p)) {
         Ok(sequence) => {
+            let begun = Section {
+                sequence,
+                fault: FaultId::NONE,
+            };
             // SAFETY: As required here; `layout!` has seen to it that it fits.
-            unsafe { section.write(sequence) };
+            unsafe { section.write(begun) };
             0
         }
         Err(_) => code::ESTALE.to_errno(),
@@ -689,35 +734,35 @@ unsafe extern "C" fn odp_range_notifier(
 #[no_mangle]
 unsafe extern "C" fn odp_section_adopt(
     range: *mut odp_range,
-    section: *mut Sequence,
+    section: *mut Section,
     notifier_seq: c_ulong,
 ) {
-    // SAFETY: As required here.
-    let sequence = unsafe { interval(range) }.sequence(notifier_seq);
+    let adopted = Section {
+        // SAFETY: As required here.
+        sequence: unsafe { interval(range) }.sequence(notifier_seq),
+        fault: FaultId::NONE,
+    };
     // SAFETY: As required here; `layout!` has seen to it that it fits.
-    unsafe { section.write(sequence) };
+    unsafe { section.write(adopted) };
 }
 
 /// # Safety
 ///
-/// The caller holds `range`, and `odp_read_begin` or `odp_section_adopt` has filled in `section`.
+/// The caller holds `range`, and one of the functions that begin a section has filled in `section`.
 #[no_mangle]
-unsafe extern "C" fn odp_commit_begin(range: *const odp_range, section: *const Sequence) -> c_int {
+unsafe extern "C" fn odp_commit_begin(range: *const odp_range, section: *const Section) -> c_int {
     // SAFETY: As required here.
     let interval = unsafe { interval(range) };
     // SAFETY: As required here.
-    let sequence = unsafe { section.read() };
-
-    let table = interval.data().shared().lock().lock();
-    if !interval.data().is_live() {
-        return code::ESTALE.to_errno();
+    let section = unsafe { section.read() };
+    match section.commit(interval) {
+        Ok(locked) => {
+            // It is now the caller's to unlock.
+            forget(locked);
+            0
+        }
+        Err(retry @ (Retry::Gone | Retry::Collided)) => Error::from(retry).to_errno(),
     }
-    if interval.read_retry(sequence) {
-        return EAGAIN.to_errno();
-    }
-    // It is now the caller's to unlock.
-    forget(table);
-    0
 }
 
 /// # Safety
@@ -738,12 +783,12 @@ unsafe extern "C" fn odp_commit_end(range: *const odp_range) {
 unsafe extern "C" fn odp_access_begin(range: *const odp_range) -> c_int {
     // SAFETY: As required here.
     let interval = unsafe { interval(range) };
-    let table = interval.data().shared().lock().lock();
+    let locked = interval.data().shared().locked();
     if !interval.data().is_live() {
         return code::ESTALE.to_errno();
     }
     // It is now the caller's to unlock.
-    forget(table);
+    forget(locked);
     0
 }
 

@@ -287,6 +287,7 @@ impl Model for Protocol {
             property!(Lost),
             property!(Untold),
             property!(Stuck),
+            property!(Starved),
             property!(Endless),
         ]
     }

@@ -87,6 +87,11 @@ impl Invalidator {
         *self == Self::Done
     }
 
+    /// Whether it has said that it is going to, and not that it is over.
+    pub(super) fn is_going_on(&self) -> bool {
+        !matches!(self, Self::Done | Self::Begins | Self::Starts)
+    }
+
     /// Whether it has a lock of the address space that keeps new mappings out of `plan`.
     fn excludes_mapping(&self, plan: &Plan) -> bool {
         plan.kind == Kind::Unmap && !matches!(self, Self::Done | Self::Begins)
@@ -150,6 +155,7 @@ impl Protocol {
                 Invalidator::Starts
             }
             Invalidator::Starts => {
+                world.reader.is_disturbed(plan.span());
                 let ranges = world.ranges;
                 let (found, seq) = world.subscriptions.inv_start(|id| {
                     ranges[id].is_some_and(|range| range.span.intersect(&plan.span()).is_some())
@@ -219,6 +225,9 @@ impl Protocol {
         let span = range.intersect(&plan.span()).expect("it was found");
         if !self.is(Mutant::NoSequence) {
             world.subscriptions.set_seq(id, seq);
+        }
+        if !self.is(Mutant::FaultsAreNotMet) {
+            world.reader.is_met(span);
         }
         if world.range(id).disowned && self.is(Mutant::DisownedDeaf) {
             say!(log, "which nobody hears of");

@@ -45,6 +45,14 @@ mutants! {
         "A commit tests the sequence, and not whether the range is live (P2).";
     CommitIgnoresRetry: Stale in "a hole, and pages that are cleared",
         "A commit tests whether the range is live, and not the sequence.";
+    CommitWantsSequence: Starved in "pages on both sides of a fault that are cleared",
+        "A commit tests the sequence, whatever it was that happened to the range.";
+    FaultsAreNotMet: Stale in "pages that are cleared, and a fault on one",
+        "An invalidation does not look which faults it meets.";
+    NotesFaultsLate: Stale in "pages that are cleared, and a fault on one",
+        "A fault is noted after the sequence has been read.";
+    FaultsDoNotWait: Stale in "pages that are cleared, and a fault on one",
+        "A fault that has been noted does not wait for the invalidations that are going on.";
     NoSequence: Stale in "a hole, and pages that are cleared",
         "A callback does not record its sequence.";
     NoZap: Uncovered in "a hole, and the range is retired from outside",

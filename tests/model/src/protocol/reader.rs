@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device's page fault: `lookup`, `hold`, `begin`, a look at the process's pages, `commit`. Or somebody who asks for
-//! something, in the section, of what he has found.
+//! A device's page fault: `lookup`, `hold`, a note of the page that it is about, `read_begin`, a look at the
+//! process's pages, `commit`. Or somebody who asks for something, in the section, of what he has found.
 //!
 //! The end of the SRCU section is part of the step that takes the hold: later, it could only hold off
 //! more.
@@ -24,7 +24,10 @@ use super::{
     Protocol, //
 };
 use crate::{
-    spans::small::PAGE_SIZE,
+    spans::small::{
+        span::Span,
+        PAGE_SIZE, //
+    },
     state::{
         Effect,
         Event, //
@@ -51,7 +54,10 @@ pub(super) enum At {
     Asks(usize),
     Holds(usize),
     Begins(usize),
+    Notes(usize),
     Begun(usize),
+    /// Mutant: notes it after the sequence.
+    NotesLate(usize, u8),
     Asleep(usize, u8),
     Faults(usize, u8),
     Commits(usize, u8, u8),
@@ -71,6 +77,10 @@ pub(super) struct Reader {
     steady: bool,
     /// Whether what it has asked for was accepted.
     accepted: bool,
+    /// Whether its fault is on the list of those that no invalidation has met.
+    unmet: bool,
+    /// Whether something has happened to its page since the fault began, or was going on then.
+    disturbed: bool,
 }
 
 impl Reader {
@@ -81,7 +91,19 @@ impl Reader {
             page: page.unwrap_or(0),
             steady: false,
             accepted: false,
+            unmet: false,
+            disturbed: false,
         }
+    }
+
+    /// `Faults::met()`
+    pub(super) fn is_met(&mut self, span: Span) {
+        self.unmet &= !pages(span).contains(&self.page);
+    }
+
+    /// Something begins to happen to `span`.
+    pub(super) fn is_disturbed(&mut self, span: Span) {
+        self.disturbed |= pages(span).contains(&self.page);
     }
 
     /// Whether what it has asked for `page` has not been done in the end, and `range`, which is there, does
@@ -120,7 +142,7 @@ impl Protocol {
         match world.reader.at {
             At::Done => false,
             At::Asleep(_, seq) => world.subscriptions.is_over(seq),
-            At::Commits(..) => world.user_lock.is_none(),
+            At::Notes(..) | At::NotesLate(..) | At::Commits(..) => world.user_lock.is_none(),
             _ => true,
         }
     }
@@ -226,11 +248,27 @@ impl Protocol {
                     name(id),
                     if live { "live" } else { "not live" }
                 );
-                if live {
+                if !live {
+                    At::Puts(id)
+                } else if self.is(Mutant::NotesFaultsLate) {
                     At::Begun(id)
                 } else {
-                    At::Puts(id)
+                    At::Notes(id)
                 }
+            }
+            At::Notes(id) => {
+                say!(log, "user lock: notes that it is about page {page}");
+                self.note(world);
+                if self.is(Mutant::FaultsDoNotWait) {
+                    At::Faults(id, world.subscriptions.read_begin(id).0)
+                } else {
+                    At::Begun(id)
+                }
+            }
+            At::NotesLate(id, seq) => {
+                say!(log, "user lock: notes that it is about page {page}");
+                self.note(world);
+                At::Faults(id, seq)
             }
             At::Begun(id) => {
                 world.touch(id);
@@ -239,13 +277,19 @@ impl Protocol {
                 if sleeps {
                     say!(log, "sleeps");
                     At::Asleep(id, seq)
+                } else if self.is(Mutant::NotesFaultsLate) {
+                    At::NotesLate(id, seq)
                 } else {
                     At::Faults(id, seq)
                 }
             }
             At::Asleep(id, seq) => {
                 say!(log, "wakes up");
-                At::Faults(id, seq)
+                if self.is(Mutant::NotesFaultsLate) {
+                    At::NotesLate(id, seq)
+                } else {
+                    At::Faults(id, seq)
+                }
             }
             At::Faults(id, seq) => {
                 let page = &mut world.pages[page];
@@ -264,15 +308,21 @@ impl Protocol {
             }
             At::Commits(id, seq, frame) => {
                 let gone = !world.is_live(id) && !self.is(Mutant::CommitIgnoresState);
-                let collided =
-                    world.subscriptions.read_retry(id, seq) && !self.is(Mutant::CommitIgnoresRetry);
+                let unmet = world.reader.unmet && !self.is(Mutant::CommitWantsSequence);
+                let collided = world.subscriptions.read_retry(id, seq)
+                    && !unmet
+                    && !self.is(Mutant::CommitIgnoresRetry);
+                world.reader.unmet = false;
                 if gone || collided {
                     say!(log, "commit: {}", if gone { "Gone" } else { "Collided" });
+                    if !gone && !world.reader.disturbed {
+                        world.broke(Violation::Starved);
+                    }
                     At::Puts(id)
                 } else {
                     say!(
                         log,
-                        "commit: user lock, {} is live, nothing has changed",
+                        "commit: user lock, {} is live, nothing has happened to page {page}",
                         name(id)
                     );
                     world.user_lock = Some(Owner::Reader);
@@ -293,6 +343,17 @@ impl Protocol {
             }
             At::Done => unreachable!("it has nothing to do"),
         };
+    }
+
+    /// `Faults::begin()`
+    fn note(&self, world: &mut World) {
+        let page = world.reader.page;
+        world.reader.unmet = true;
+        world.reader.disturbed = (0..world.invalidators.len()).any(|n| {
+            let plan = self.scenario.invalidators[n].as_ref();
+            plan.is_some_and(|plan| pages(plan.span()).contains(&page))
+                && world.invalidators[n].is_going_on()
+        });
     }
 
     /// `Worker::put()`

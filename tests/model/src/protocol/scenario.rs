@@ -262,6 +262,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .punch(1, 2)
         .try_clear(0, 2)
         .reader(0),
+    Scenario::new("pages that are cleared, and a fault on one")
+        .clear(0, 2)
+        .try_clear(1, 3)
+        .reader(1),
+    Scenario::new("pages on both sides of a fault that are cleared")
+        .clear(0, 1)
+        .clear(2, 3)
+        .reader(1),
+    Scenario::new("a hole beside a fault, and pages that are cleared on its other side")
+        .clear(0, 1)
+        .punch(2, 3)
+        .reader(1),
     Scenario::new("a hole, and the end of the process")
         .punch(1, 2)
         .exit()

@@ -159,13 +159,15 @@ pub(super) enum Violation {
     Untold,
     /// Somebody waits, and nobody is going to wake him up.
     Stuck,
+    /// A fault has to begin again though nothing has happened to its page.
+    Starved,
     /// It does not come to an end.
     Endless,
 }
 
 impl Violation {
     /// All of them, with the property that each is the lack of.
-    pub(super) const ALL: [(Self, &'static str); 15] = [
+    pub(super) const ALL: [(Self, &'static str); 16] = [
         (
             Self::Stale,
             "the device reaches what the process has, or nothing",
@@ -195,6 +197,10 @@ impl Violation {
             "every range that no live mapping backs has been told, or will be",
         ),
         (Self::Stuck, "nobody waits for ever"),
+        (
+            Self::Starved,
+            "a fault is not held up by what happens to other pages",
+        ),
         (Self::Endless, "everything comes to an end"),
     ];
 
