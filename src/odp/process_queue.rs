@@ -97,22 +97,54 @@ struct Entry {
     _mm: ARef<Mm>,
 }
 
-/// The queues of all processes that have one, by the address of their `mm_struct`.
+/// How many queues that nobody uses are kept for the next processes, because to make one and to destroy
+/// it takes long. Each is a kernel thread that sleeps.
+const MOST_SPARE: usize = 4;
+
+/// All queues there are.
+struct Queues {
+    /// Those that are used, by the address of their process's `mm_struct`.
+    by_mm: RBTree<usize, Entry>,
+    /// Those that are not, with nothing on them.
+    spare: [Option<Arc<ProcessQueue>>; MOST_SPARE],
+}
+
+/// The queues of all processes that have one, and some to spare.
 #[pin_data]
 pub(super) struct ProcessQueues {
     #[pin]
-    by_mm: Mutex<RBTree<usize, Entry>>,
+    queues: Mutex<Queues>,
 }
 
 impl ProcessQueues {
     pub(super) fn new() -> impl PinInit<Self> {
+        let queues = Queues {
+            by_mm: RBTree::new(),
+            spare: [const { None }; MOST_SPARE],
+        };
         pin_init!(Self {
-            by_mm <- new_mutex!(RBTree::new(), "odp::ProcessQueues::by_mm"),
+            queues <- new_mutex!(queues, "odp::ProcessQueues::queues"),
         })
+    }
+
+    /// A queue that nobody uses.
+    fn unused(&self) -> Result<Arc<ProcessQueue>> {
+        let spare = self.queues.lock().spare.iter_mut().find_map(Option::take);
+        spare.map_or_else(ProcessQueue::new, Ok)
+    }
+
+    /// Keeps `queue`, on which there is nothing, for somebody else, if there is room. What is returned is to
+    /// be dropped without the lock.
+    fn spare(&self, queue: Arc<ProcessQueue>) -> Option<Arc<ProcessQueue>> {
+        let mut queues = self.queues.lock();
+        match queues.spare.iter_mut().find(|place| place.is_none()) {
+            Some(place) => place.replace(queue),
+            None => Some(queue),
+        }
     }
 }
 
-/// The use of a process's queue by one worker. With the last one the queue goes.
+/// The use of a process's queue by one worker. After the last one the queue is somebody else's, or goes.
 ///
 /// Dropping it may sleep: then it waits for what runs on the queue. So it is not dropped by work on the
 /// queue; a worker's owner has it, while the worker has a reference to the queue as such.
@@ -131,27 +163,27 @@ impl QueueUse {
     ///
     /// `ENOMEM`; also if the current task is killed meanwhile, since a queue has a kernel thread.
     pub(super) fn new(mm: Option<&Mm>) -> Result<Self> {
+        let process_queues = Library::get().process_queues();
         let current = current!();
         let mm = match (mm, current.mm()) {
             (Some(mm), _) => mm,
             (None, Some(mm)) => mm,
             (None, None) => {
                 return Ok(Self {
-                    queue: ProcessQueue::new()?,
+                    queue: process_queues.unused()?,
                     key: 0,
                 })
             }
         };
         let key = mm.as_raw().addr();
-        let by_mm = &Library::get().process_queues().by_mm;
-        if let Some(entry) = by_mm.lock().get_mut(&key) {
+        if let Some(entry) = process_queues.queues.lock().by_mm.get_mut(&key) {
             return Ok(entry.join(key));
         }
         // Without the lock, because it takes long. Somebody else may be faster.
-        let queue = ProcessQueue::new()?;
+        let queue = process_queues.unused()?;
         let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        let mut by_mm = by_mm.lock();
-        let entry = match by_mm.entry(key) {
+        let mut queues = process_queues.queues.lock();
+        let entry = match queues.by_mm.entry(key) {
             rbtree::Entry::Occupied(entry) => entry.into_mut(),
             rbtree::Entry::Vacant(entry) => entry.insert(
                 Entry {
@@ -171,14 +203,14 @@ impl QueueUse {
 
     /// Counts one user less, and returns the entry if that was the last one.
     fn leave(&self) -> Option<Entry> {
-        let mut by_mm = Library::get().process_queues().by_mm.lock();
-        let entry = by_mm.get_mut(&self.key)?;
+        let mut queues = Library::get().process_queues().queues.lock();
+        let entry = queues.by_mm.get_mut(&self.key)?;
         // OVERFLOW: `join` has counted this one.
         entry.users -= 1;
         if entry.users > 0 {
             return None;
         }
-        by_mm.remove(&self.key)
+        queues.by_mm.remove(&self.key)
     }
 }
 
@@ -197,8 +229,10 @@ impl Drop for QueueUse {
     fn drop(&mut self) {
         if self.key == 0 || self.leave().is_some() {
             // A lane has a reference to its worker, and so to the queue, until its very end. The queue must
-            // not be destroyed there: a work item would wait for itself.
+            // not be destroyed there: a work item would wait for itself. Nor may there be anything on it of
+            // one process when it is another's.
             self.queue.queue.flush();
+            drop(Library::get().process_queues().spare(self.queue.clone()));
         }
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What one process does, and others that have the device open, too. */
 
+#include <dirent.h>
 #include <poll.h>
+#include <stdlib.h>
 
 #include "mirror_device.h"
 
@@ -138,6 +140,57 @@ TEST_F_TIMEOUT(processes, do_not_wait_for_each_other, 240)
 		EXPECT_EQ(0, close(fds[i]));
 	}
 	EXPECT_EQ(0, close(frozen_fd));
+}
+
+/* The rescuers of the library's workqueues: the lowest number of a thread, and how many there are. */
+static int rescuers(pid_t *lowest)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	int n = 0;
+
+	*lowest = 0;
+	while (proc && (entry = readdir(proc))) {
+		char path[300], name[32] = "";
+		pid_t pid = atoi(entry->d_name);
+		FILE *comm;
+
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		comm = pid ? fopen(path, "r") : NULL;
+		if (!comm)
+			continue;
+		if (fgets(name, sizeof(name), comm) && !strcmp(name, "kworker/R-odp\n")) {
+			n++;
+			if (!*lowest || pid < *lowest)
+				*lowest = pid;
+		}
+		fclose(comm);
+	}
+	closedir(proc);
+	return n;
+}
+
+/* One process after the other has a mirror: the queue of one that has none any more is the next one's. */
+TEST(a_queue_is_used_again)
+{
+	pid_t first = 0, now;
+	int n = 0;
+
+	for (int i = 0; i < 8; i++) {
+		pid_t child = fork();
+		int status = -1;
+
+		ASSERT_LE(0, child);
+		if (!child)
+			_exit(mirror_open() < 0);
+		ASSERT_EQ(child, waitpid(child, &status, 0));
+		ASSERT_EQ(0, status);
+		if (!first)
+			n = rescuers(&first);
+		EXPECT_LT(0, n);
+		EXPECT_EQ(n, rescuers(&now));
+		EXPECT_EQ(first, now);
+	}
 }
 
 TEST_HARNESS_MAIN
