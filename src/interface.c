@@ -58,7 +58,7 @@ ODP_EXPORT(odp_mirror_stats);
 
 /*
  * Each of these refers to a symbol with a number in its name, where the number is what the C
- * compiler has worked out. src/odp/ffi.rs defines symbols with the numbers of the Rust compiler. If
+ * compiler has worked out. src/odp/ffi/ defines symbols with the numbers of the Rust compiler. If
  * the two differ, modpost ends the build, naming the struct and the member in an undefined symbol.
  * The section is discarded when the module is linked.
  */

@@ -58,13 +58,13 @@ impl From<SpanError> for Error {
 }
 
 struct OdpModule {
-    _library: odp::library::Handle,
+    _library: odp::engine::library::Handle,
 }
 
 impl kernel::Module for OdpModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self {
-            _library: odp::library::Library::init()?,
+            _library: odp::engine::library::Library::init()?,
         })
     }
 }

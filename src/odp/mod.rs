@@ -5,64 +5,50 @@
 //! Data flows one way: callback → request → worker → driver. See DESIGN.md for who holds which lock
 //! and reference.
 
-mod alarm;
-mod answer;
-mod callbacks;
-mod epoch;
-mod faults;
+pub(crate) mod engine;
 mod ffi;
-mod fifo;
-mod gone;
-mod invalidation;
-mod lane;
-pub(crate) mod library;
-mod lists;
 mod mirror;
-mod process_queue;
-mod range;
-mod read;
-mod request;
 mod retire;
-mod shared;
-mod stalled;
-mod state;
-mod stats;
-mod swap;
-mod wish;
-mod worker;
-
-use crate::span::Span;
 
 pub use self::{
-    answer::{
-        Changed,
-        Retire, //
-    },
-    callbacks::WorkerContext,
-    invalidation::{
-        Handled,
-        Invalidation,
-        Zap, //
+    engine::{
+        callbacks::WorkerContext,
+        outcome::{
+            Changed,
+            Retire, //
+        },
+        queues::Until,
+        request::Request,
+        stats::Snapshot,
+        worker::Pace, //
     },
     mirror::{
+        access::{
+            FaultError,
+            Gone,
+            Hold,
+            Lookup,
+            Retry,
+            Section, //
+        },
+        driver::{
+            Mirrored,
+            MirroredOps, //
+        },
+        invalidation::{
+            Handled,
+            Invalidation,
+            Zap, //
+        },
+        range::Range,
+        shared::{
+            Shared,
+            UserLock, //
+        },
         Config,
         InsertError,
         Mirror, //
     },
-    range::{
-        Mirrored,
-        MirroredOps,
-        Range, //
-    },
-    read::{
-        FaultError,
-        Gone,
-        Hold,
-        Lookup,
-        Retry,
-        Section, //
-    },
-    request::Request,
     retire::{
         HasRequest,
         Held,
@@ -70,14 +56,5 @@ pub use self::{
         Retirable,
         RetirableOps,
         Retirer, //
-    },
-    shared::{
-        Shared,
-        UserLock, //
-    },
-    stats::Snapshot,
-    worker::{
-        Pace,
-        Until, //
     }, //
 };

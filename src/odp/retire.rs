@@ -6,18 +6,18 @@
 //! notifiers. What is theirs: the table that lookups go through, and the blocking teardown. What is the
 //! library's: that it happens once, in which order, after which grace period, and where.
 
-use super::{
-    answer::Retire,
+use super::engine::{
     callbacks::{
         RequestOps,
         WorkerContext, //
     },
+    outcome::Retire,
+    queues::Until,
     request::Request,
     stats::Snapshot,
     worker::{
         OwnedWorker,
         Pace,
-        Until,
         Worker, //
     }, //
 };

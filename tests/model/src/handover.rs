@@ -5,7 +5,7 @@
 //! reordering of memory accesses that the C11 model allows, which is more than the kernel's does.
 //!
 //! The state machine is the module's own. The lists and the work queue are written down here by hand, after
-//! src/odp/worker.rs and src/odp/request.rs: what decides who is woken up, and nothing else. A spinlock is a
+//! src/odp/engine/worker/ and engine/request.rs: what decides who is woken up, and nothing else. A spinlock is a
 //! mutex, a list is a number. `queue_work()` does nothing while a work item is pending, and that is over
 //! before its function begins.
 

@@ -7,11 +7,11 @@
 
 #![cfg(test)]
 
-#[path = "../../../src/odp/epoch.rs"]
+#[path = "../../../src/odp/engine/epoch.rs"]
 mod epoch;
-#[path = "../../../src/odp/state.rs"]
+#[path = "../../../src/odp/engine/state.rs"]
 mod state;
-#[path = "../../../src/odp/wish.rs"]
+#[path = "../../../src/odp/mirror/trim.rs"]
 mod wish;
 
 use spans::small::span::Span;

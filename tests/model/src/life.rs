@@ -2,7 +2,7 @@
 
 //! The life of a request: every order in which everybody can do what they do.
 //!
-//! The search knows who may do what when, by the rules that `worker.rs`, `mirror.rs` and `read.rs`
+//! The search knows who may do what when, by the rules that `worker/`, `mirror/mod.rs` and `access.rs`
 //! keep to, and nothing of how the state machine does its part. What it checks it counts itself.
 
 use crate::{

@@ -2,14 +2,14 @@
 
 //! The protocol: everything that can happen around a range that is replaced, or retired.
 //!
-//! The state machine (`state.rs`) and what follows from a wish (`wish.rs`) are the module's own, unmodified. The
+//! The state machine (`state.rs`) and what follows from a wish (`trim.rs`) are the module's own, unmodified. The
 //! rest is written down here by hand, with the same names, and has to be kept like what it is a model
 //! of:
 //!
 //! - `subscriptions`: mm/mmu_notifier.c, function by function;
 //! - `invalidator`: who changes page tables, with the callbacks;
-//! - `worker`: src/odp/worker.rs and src/odp/swap.rs;
-//! - `reader` and `user`: src/odp/read.rs and src/odp/mirror.rs.
+//! - `worker`: src/odp/engine/worker/ and src/odp/mirror/range/split.rs;
+//! - `reader` and `user`: src/odp/mirror/access.rs and src/odp/mirror/mod.rs.
 //!
 //! A step is what is done under one lock, or with one access that others can see. The index is one
 //! entry a page; the device's table is one frame a page, and a frame is never used twice, so that a stale

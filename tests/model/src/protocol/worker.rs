@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who does what was asked for: src/odp/worker.rs and src/odp/swap.rs, step by step.
+//! Who does what was asked for: src/odp/engine/worker/ and src/odp/mirror/range/split.rs, step by step.
 //!
 //! There are up to three, as there: the work item that takes what was queued and sees to what is to go, the one
 //! that replaces what is to change, and a caller of drain, who does both.

@@ -16,22 +16,22 @@ const RENEWABLE: u8 = 2;
 
 /// Tickets to be given back together.
 #[derive(Default)]
-pub(super) struct Bundle([usize; 2]);
+pub(crate) struct Bundle([usize; 2]);
 
 impl Bundle {
     /// Adds a ticket that is out.
-    pub(super) fn add(&mut self, ticket: u8) {
+    pub(crate) fn add(&mut self, ticket: u8) {
         // OVERFLOW: There cannot be as many requests as there are bytes.
         self.0[usize::from(ticket & 1)] += 1;
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0[0].saturating_add(self.0[1])
     }
 
     /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
@@ -41,14 +41,14 @@ impl Bundle {
 /// # Invariants
 ///
 /// Those are of the current epoch, or of the one before.
-pub(super) struct Epochs {
+pub(crate) struct Epochs {
     current: u64,
     /// By the last bit of the epoch, which is the ticket's.
     out: [usize; 2],
 }
 
 impl Epochs {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             current: 0,
             out: [0; 2],
@@ -61,14 +61,14 @@ impl Epochs {
     }
 
     /// Hands out a ticket of the current epoch.
-    pub(super) fn enter(&mut self) -> u8 {
+    pub(crate) fn enter(&mut self) -> u8 {
         self.join(Self::ticket(self.current))
     }
 
     /// Hands out one more ticket of the kind of one that is out.
     ///
     /// For what comes of something else: who waits for the one waits for both.
-    pub(super) fn join(&mut self, ticket: u8) -> u8 {
+    pub(crate) fn join(&mut self, ticket: u8) -> u8 {
         let ticket = ticket & 1;
         // OVERFLOW: There cannot be as many requests as there are bytes.
         self.out[usize::from(ticket)] += 1;
@@ -76,7 +76,7 @@ impl Epochs {
     }
 
     /// Work begins on all that a ticket stands for so far: returns the ticket to go on with.
-    pub(super) fn begin(&self, ticket: u8) -> u8 {
+    pub(crate) fn begin(&self, ticket: u8) -> u8 {
         let ticket = ticket & 1;
         // Who waits for an epoch before the current one has begun to before this: what is asked for
         // from here on came after that.
@@ -91,7 +91,7 @@ impl Epochs {
     ///
     /// Of the current epoch, if that is right for all of it; so that what is asked for again and again
     /// does not keep a flush waiting for ever. Not for what is left to do of the same work.
-    pub(super) fn renew(&mut self, ticket: u8) -> u8 {
+    pub(crate) fn renew(&mut self, ticket: u8) -> u8 {
         if ticket & RENEWABLE == 0 {
             return ticket;
         }
@@ -100,28 +100,28 @@ impl Epochs {
     }
 
     /// Takes back a ticket that was handed out.
-    pub(super) fn exit(&mut self, ticket: u8) {
+    pub(crate) fn exit(&mut self, ticket: u8) {
         let mut bundle = Bundle::default();
         bundle.add(ticket);
         self.exit_all(&bundle);
     }
 
     /// Takes back tickets that were handed out.
-    pub(super) fn exit_all(&mut self, bundle: &Bundle) {
+    pub(crate) fn exit_all(&mut self, bundle: &Bundle) {
         for (out, n) in self.out.iter_mut().zip(bundle.0) {
             *out = out.saturating_sub(n);
         }
     }
 
     /// The epoch of what is queued now: to be passed to [`Epochs::is_over`] by who waits for that.
-    pub(super) fn current(&self) -> u64 {
+    pub(crate) fn current(&self) -> u64 {
         self.current
     }
 
     /// Begins a new epoch.
     ///
     /// No ticket of the epoch before the current one may be out.
-    pub(super) fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         // INVARIANT: By what is required what is out is of what was the current epoch up to here.
         // OVERFLOW: It would take centuries.
         self.current += 1;
@@ -131,7 +131,7 @@ impl Epochs {
     ///
     /// Begins a new epoch if this one is asked for and the one before is over. So what is asked again
     /// and again is true in the end, whatever is queued meanwhile.
-    pub(super) fn is_over(&mut self, epoch: u64) -> bool {
+    pub(crate) fn is_over(&mut self, epoch: u64) -> bool {
         let none = |of: u64| self.out[usize::from(Self::ticket(of))] == 0;
         if epoch == self.current && none(epoch ^ 1) {
             self.advance();
@@ -145,7 +145,7 @@ impl Epochs {
     }
 
     /// How many tickets are out.
-    pub(super) fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.out[0].saturating_add(self.out[1])
     }
 }

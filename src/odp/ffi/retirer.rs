@@ -1,36 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C interface: the retire level, and what it has in common with the managed level.
-//!
-//! What the functions do, and what their callers promise, is written in the header, by which they
-//! are exported, too; the safety requirements here are those in short. A pointer is valid where
-//! nothing else is said.
-//!
-//! C header: `include/odp.h`
-
-mod mirror;
+//! The C interface of the retire level.
 
 use super::{
-    answer::Retire,
-    callbacks::RequestOps,
-    request::{
-        Link,
-        Request,
-        Tickets, //
-    },
-    state::State,
-    stats::Snapshot,
-    worker::{
-        OwnedWorker,
-        Pace,
-        Until,
-        Worker,
-        LINGER, //
-    }, //
+    layout,
+    linger_from_raw,
+    retire_result,
+    to_errno,
+    until_from_raw, //
 };
 use crate::{
     may_block::MayBlock,
-    mmu_interval, //
+    mmu_interval,
+    odp::engine::{
+        callbacks::RequestOps,
+        request::{
+            Link,
+            Request,
+            Tickets, //
+        },
+        state::State,
+        stats::Snapshot,
+        worker::{
+            OwnedWorker,
+            Pace,
+            Worker, //
+        }, //
+    }, //
 };
 use core::{
     arch::global_asm,
@@ -50,24 +46,8 @@ use kernel::{
         aref::ARef,
         Arc,
         SpinLock, //
-    },
-    time::Delta, //
+    }, //
 };
-
-/// Defines symbols with the size of a struct and the offsets of its members in their names.
-///
-/// `src/interface.c` refers to the symbols that the C compiler's numbers make.
-macro_rules! layout {
-    ($($name:literal = $number:expr,)*) => {
-        $(
-            global_asm!(
-                concat!(".globl odp_layout.", $name, ".{number}"),
-                concat!(".set odp_layout.", $name, ".{number}, 0"),
-                number = const $number,
-            );
-        )*
-    };
-}
 
 const LINK: usize = offset_of!(Request, link);
 const TICKETS: usize = LINK + offset_of!(Link, tickets);
@@ -93,31 +73,7 @@ layout! {
     "odp_retirer_config.mm" = offset_of!(RetirerConfig, mm),
     "odp_retirer_config.linger_us" = offset_of!(RetirerConfig, linger_us),
     "odp_retirer_config.expedited" = offset_of!(RetirerConfig, expedited),
-
-    "odp_stats" = size_of::<Snapshot>(),
-    "odp_stats.inserted" = offset_of!(Snapshot, inserted),
-    "odp_stats.insert_failed" = offset_of!(Snapshot, insert_failed),
-    "odp_stats.mm_dead" = offset_of!(Snapshot, mm_dead),
-    "odp_stats.queued" = offset_of!(Snapshot, queued),
-    "odp_stats.coalesced" = offset_of!(Snapshot, coalesced),
-    "odp_stats.batches" = offset_of!(Snapshot, batches),
-    "odp_stats.grace_periods" = offset_of!(Snapshot, grace_periods),
-    "odp_stats.drained" = offset_of!(Snapshot, drained),
-    "odp_stats.removed" = offset_of!(Snapshot, removed),
-    "odp_stats.released" = offset_of!(Snapshot, released),
-    "odp_stats.holds" = offset_of!(Snapshot, holds),
-    "odp_stats.puts" = offset_of!(Snapshot, puts),
-    "odp_stats.held_back" = offset_of!(Snapshot, held_back),
-    "odp_stats.kicks" = offset_of!(Snapshot, kicks),
-    "odp_stats.would_block" = offset_of!(Snapshot, would_block),
-    "odp_stats.changes" = offset_of!(Snapshot, changes),
-    "odp_stats.unchanged" = offset_of!(Snapshot, unchanged),
-    "odp_stats.replaced" = offset_of!(Snapshot, replaced),
-    "odp_stats.pieces" = offset_of!(Snapshot, pieces),
-    "odp_stats.replace_failed" = offset_of!(Snapshot, replace_failed),
 }
-
-use layout;
 
 /// `struct odp_retirer_config`, in which 0 stands for the default.
 #[repr(C)]
@@ -125,18 +81,6 @@ struct RetirerConfig {
     mm: *mut bindings::mm_struct,
     linger_us: c_uint,
     expedited: bool,
-}
-
-/// `ODP_AT_ONCE`.
-const ODP_AT_ONCE: c_uint = c_uint::MAX;
-
-/// The time to linger that a configuration in C asks for.
-fn linger_from_raw(linger_us: c_uint) -> Delta {
-    match linger_us {
-        0 => LINGER,
-        ODP_AT_ONCE => Delta::ZERO,
-        us => Delta::from_micros(i64::from(us)),
-    }
 }
 
 /// `struct odp_retirer`: in a box from `odp_retirer_create` to `odp_retirer_shutdown`.
@@ -152,32 +96,6 @@ impl Retirer {
     /// Whether `request` belongs to this retirer; one that belongs to none does from now on.
     fn owns(&self, request: &Request) -> bool {
         request.bind(Arc::as_ptr(self.worker()).cast_mut().cast())
-    }
-}
-
-/// What C is told about a request to retire.
-fn retire_result(retire: Retire) -> Result {
-    match retire {
-        Retire::Queued => Ok(()),
-        Retire::Already => Err(EALREADY),
-        Retire::Closed => Err(ESHUTDOWN),
-        Retire::Foreign => Err(EXDEV),
-        Retire::Replaced => Err(ESTALE),
-    }
-}
-
-fn to_errno(result: Result) -> c_int {
-    match result {
-        Ok(()) => 0,
-        Err(error) => error.to_errno(),
-    }
-}
-
-/// An `enum odp_until`.
-fn until_from_raw(until: c_uint) -> Until {
-    match until {
-        0 => Until::Removed,
-        _ => Until::Released,
     }
 }
 

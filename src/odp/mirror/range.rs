@@ -22,45 +22,32 @@
 //!   user lock
 //! ```
 
+pub(super) mod space;
+mod split;
+mod stalled;
+
+use self::{
+    space::{
+        Room,
+        Space, //
+    },
+    split::Swap, //
+};
 use super::{
-    answer::{
-        Changed,
-        Retire, //
+    driver::{
+        Mirrored,
+        MirroredOps, //
     },
-    callbacks::{
-        MirrorOps,
-        RequestOps,
-        WorkerContext, //
-    },
-    fifo::Fifo,
     invalidation::Invalidation,
-    request::{
-        Guarded,
-        Request, //
-    },
-    shared::{
-        Shared,
-        UserLock, //
-    },
-    stalled::Stalled,
-    state::{
-        Change,
-        Effect,
-        Event as Step,
-        Stage,
-        State, //
-    },
-    swap::Swap,
-    wish::{
+    shared::Shared,
+    trim::{
         Verdict,
         Wish, //
-    },
-    worker::Worker, //
+    }, //
 };
 use crate::{
     mappings::Mappings,
     may_block::MayBlock,
-    memcg::MemCgroup,
     mmu_interval::{
         self,
         Event,
@@ -70,7 +57,30 @@ use crate::{
         InvalidateOps,
         Registration, //
     },
-    range_index::RangeIndex,
+    odp::engine::{
+        callbacks::{
+            MirrorOps,
+            RequestOps,
+            WorkerContext, //
+        },
+        fifo::Fifo,
+        outcome::{
+            Changed,
+            Retire, //
+        },
+        request::{
+            Guarded,
+            Request, //
+        },
+        state::{
+            Change,
+            Effect,
+            Event as Step,
+            Stage,
+            State, //
+        },
+        worker::Worker, //
+    },
     span::Span, //
 };
 use core::ptr::NonNull;
@@ -83,10 +93,8 @@ use kernel::{
     },
     prelude::*,
     sync::{
-        aref::ARef,
         atomic::{
             Atomic,
-            Full,
             Relaxed, //
         },
         Arc,
@@ -94,275 +102,6 @@ use kernel::{
     },
     types::ScopeGuard, //
 };
-
-/// What a driver says about the addresses it mirrors.
-///
-/// A value of the implementing type is the driver's object; any number of ranges can be made from
-/// one, and all of them share its table and its lock.
-///
-/// What has been installed by a [`Hold::commit`] is good until [`Mirrored::invalidate`] or
-/// [`Mirrored::zap`] is called for its address, and one of them is before the address is without a
-/// notifier, whatever becomes of the range. So a device may walk the table under the user lock without
-/// knowing the range, and so does [`Shared::inspect`]. Retiring a range does not end that, but
-/// [`Mirrored::zap`].
-///
-/// [`Hold::commit`]: super::Hold::commit
-pub trait Mirrored: Send + Sync + Sized + 'static {
-    /// What the library calls for ranges of this type: [`mirrored_ops!`](crate::mirrored_ops) of the type.
-    const OPS: &'static MirroredOps<Self>;
-
-    /// What the device may reach, by absolute address: its page table, or what stands for it.
-    type Table;
-
-    /// The user lock, with the table in it.
-    type Lock: UserLock<Table = Self::Table>;
-
-    /// Stops the device's access to what `inv` names, and answers.
-    ///
-    /// What is asked for here of a range counts for the smaller ones that take its place, too. During an
-    /// invalidation it is not called for those yet: a driver that looks at the size of a range, and asks for
-    /// nothing, has said so of them.
-    ///
-    /// Context: as [`Invalidate::invalidate`] says. Called again and again until the range is
-    /// removed, and for a range that is retired, too.
-    ///
-    /// # Examples
-    ///
-    /// ```ignore
-    /// fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
-    ///     let mut zap = match inv.begin() {
-    ///         Ok(zap) => zap,
-    ///         Err(handled) => return handled,
-    ///     };
-    ///     let span = zap.span();
-    ///     zap.clear(span);
-    ///     if zap.event() == Event::Unmap {
-    ///         zap.retire();
-    ///     }
-    ///     zap.done()
-    /// }
-    /// ```
-    fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb>;
-
-    /// Stops the device's access to `dead` once more: it leaves coverage, and nothing new can be
-    /// installed in it through the range that did cover it. Must not fail.
-    ///
-    /// Context: the worker, or a caller of drain or of insert, with the mirror's index and the user lock
-    /// held; may sleep as far as the latter allows. No insertion, no [`Mirror::retire_all`].
-    ///
-    /// [`Mirror::retire_all`]: super::Mirror::retire_all
-    fn zap(&self, table: &mut Self::Table, dead: Span);
-
-    /// A range at `dead` that has been retired or replaced has been zapped, and the lock is free again: the
-    /// place to wait for the device, not to take anything apart: other ranges may be in service at part of
-    /// `dead` by now, and smaller ones are where it has been replaced.
-    ///
-    /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker.
-    fn zapped(&self, dead: Span, ctx: &WorkerContext<'_>) {
-        let (_, _) = (dead, ctx);
-    }
-
-    /// Smaller ranges are in service in the place of the one at `old`: at `pieces`, in order of address.
-    /// Nothing has to be done; the table and the lock are theirs as they were the old one's.
-    ///
-    /// Called before anything else of the pieces is, apart from [`Mirrored::invalidate`].
-    ///
-    /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker. The old range has
-    /// yet to leave: what is not covered any more is zapped after this.
-    fn replaced(&self, old: Span, pieces: &[Span], ctx: &WorkerContext<'_>) {
-        let (_, _, _) = (old, pieces, ctx);
-    }
-
-    /// A range is gone: no callback, no access and no hold is left of it.
-    ///
-    /// Called once for every range that was in service, also for one that smaller ones are in the place of, and
-    /// before the range's share of `self` is dropped. It does not count for `max_ranges` any more.
-    ///
-    /// Context: the worker; may sleep, but not wait for a worker. How long it takes delays later
-    /// removals of the same mirror. `self` must not own the mirror.
-    fn released(&self, span: Span, ctx: &WorkerContext<'_>);
-}
-
-/// What the library and core mm call for ranges of a driver's, and the module whose text that is, which a
-/// mirror keeps loaded.
-///
-/// Made by [`mirrored_ops!`](crate::mirrored_ops), as a static item of the module.
-pub struct MirroredOps<T: Mirrored> {
-    /// What a worker calls for a range.
-    pub(super) request: RequestOps,
-    /// What a mirror's worker calls besides.
-    pub(super) mirror: MirrorOps,
-    notifier: InvalidateOps<Range<T>>,
-}
-
-impl<T: Mirrored> MirroredOps<T> {
-    /// Makes the tables for `T`. Not to be called but by the macro.
-    ///
-    /// # Safety
-    ///
-    /// For the initialiser of a static item, with `THIS_MODULE` of the crate that has the item.
-    #[doc(hidden)]
-    pub const unsafe fn new(module: &ThisModule) -> Self {
-        Self {
-            request: RequestOps {
-                owner: module.as_ptr(),
-                unpublish: None,
-                remove: Some(remove::<T>),
-                release: Some(release::<T>),
-            },
-            mirror: MirrorOps {
-                unpublish: unpublish::<T>,
-                change: Range::<T>::CHANGE_OPS,
-            },
-            // SAFETY: As required here.
-            notifier: unsafe { InvalidateOps::new(module) },
-        }
-    }
-}
-
-/// The tables for [`Mirrored::OPS`] of a type, in the module that this is written in.
-///
-/// The type has no parameters that are those of the implementation around it: one table for all types
-/// would be in one module, while the code for each type is in the module that uses it. So where a crate
-/// implements [`Mirrored`] for a type with parameters, those have to bring the tables.
-///
-/// # Examples
-///
-/// ```ignore
-/// const OPS: &'static MirroredOps<Self> = odp::mirrored_ops!(Device);
-/// ```
-#[macro_export]
-#[allow(
-    clippy::crate_in_macro_def,
-    reason = "it is the module of the crate that uses this"
-)]
-macro_rules! mirrored_ops {
-    ($type:ty) => {{
-        static OPS: $crate::MirroredOps<$type> =
-            // SAFETY: It is the initialiser of a static item, and the module is that of its crate.
-            unsafe {
-                $crate::MirroredOps::new(
-                    &<crate::LocalModule as ::kernel::ModuleMetadata>::THIS_MODULE,
-                )
-            };
-        &OPS
-    }};
-}
-
-/// What all ranges of a mirror have in common.
-#[pin_data]
-pub(super) struct Space<T: Mirrored> {
-    pub(super) worker: Arc<Worker>,
-    #[pin]
-    pub(super) index: RangeIndex<Interval<Range<T>>>,
-    pub(super) mm: ARef<Mm>,
-    /// That in which the mirror was made: what it keeps is charged to it.
-    pub(super) memcg: MemCgroup,
-    /// How many ranges there are, retired ones included.
-    ranges: Atomic<usize>,
-    limit: usize,
-    /// What the ends of pieces are rounded to, in bytes: a power of two, a page or more.
-    pub(super) grain: usize,
-    /// The ranges that could not be changed as they should.
-    stalled: Stalled,
-}
-
-/// How many ranges a drain looks at, at most, for those that could not be changed, and how many of these it
-/// has changed: who inserts a range pays for no more.
-const LOOKS: usize = 64;
-const TRIES: usize = 8;
-
-/// How many a flush, which tries all of them, looks at before others may change the index.
-const LOOKS_AT_A_TIME: usize = 1024;
-
-impl<T: Mirrored> Space<T> {
-    pub(super) fn new(
-        worker: Arc<Worker>,
-        mm: ARef<Mm>,
-        memcg: MemCgroup,
-        limit: usize,
-        grain: usize,
-    ) -> impl PinInit<Self> {
-        pin_init!(Self {
-            worker,
-            index <- RangeIndex::new(),
-            mm,
-            memcg,
-            ranges: Atomic::new(0),
-            limit,
-            grain,
-            stalled: Stalled::new(),
-        })
-    }
-
-    /// Has another try made for a few of the changes that could not be made, if ranges have been released since;
-    /// the next call goes on with others. May sleep.
-    pub(super) fn retry_some(&self) {
-        if !self.stalled.is_due(self.worker.stats().released.get()) {
-            return;
-        }
-        let index = self.index.lock();
-        let (from, mut left) = (self.stalled.step(), TRIES);
-        let next = index.look_at(from, LOOKS, |interval| {
-            // OVERFLOW: No more than there are left.
-            left -= usize::from(interval.data().retry(interval.span()));
-            left > 0
-        });
-        self.stalled.stop(next);
-    }
-
-    /// Has another try made for all changes that could not be made before the call. May sleep.
-    pub(super) fn retry_all(&self) {
-        if !self.stalled.any() {
-            return;
-        }
-        self.stalled.pass(|| {
-            let mut next = Some(0);
-            while let Some(from) = next {
-                let index = self.index.lock();
-                if from == 0 {
-                    self.stalled.take_all();
-                }
-                next = index.look_at(from, LOOKS_AT_A_TIME, |interval| {
-                    let _ = interval.data().retry(interval.span());
-                    true
-                });
-            }
-        });
-    }
-
-    /// How many ranges there are that have not been released.
-    pub(super) fn ranges(&self) -> usize {
-        self.ranges.load(Relaxed)
-    }
-
-    /// Counts one more. Where there is no room nothing is, not even for a moment: somebody else might find none
-    /// for that.
-    fn count(&self, room: Room) -> Result {
-        let mut ranges = self.ranges.load(Relaxed);
-        while room == Room::Taken || ranges < self.limit {
-            // OVERFLOW: There cannot be as many ranges as there are bytes.
-            match self.ranges.cmpxchg(ranges, ranges + 1, Full) {
-                Ok(_) => return Ok(()),
-                Err(others) => ranges = others,
-            }
-        }
-        Err(ENOSPC)
-    }
-
-    fn uncount(&self) {
-        let _ = self.ranges.fetch_sub(1, Full);
-    }
-}
-
-/// Whether there must be room for another range.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
-    /// In the number of ranges that a mirror may have.
-    Limited,
-    /// There is: that of a range which is about to leave.
-    Taken,
-}
 
 /// A range of addresses that a driver mirrors.
 ///
@@ -452,17 +191,17 @@ impl<T: Mirrored> Range<T> {
 
     /// Whether lookups find it and commits succeed; stable under the user lock for as long as the
     /// worker's zap has not run.
-    pub(super) fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.request.state().is_live()
     }
 
     /// Whether nobody has asked for it to go.
-    pub(super) fn is_wanted(&self) -> bool {
+    fn is_wanted(&self) -> bool {
         matches!(self.request.state().stage, Stage::Building | Stage::Live)
     }
 
     /// Whether smaller ranges are in its place.
-    pub(super) fn is_replaced(&self) -> bool {
+    fn is_replaced(&self) -> bool {
         matches!(self.request.state().change, Change::Replaced)
     }
 
@@ -476,7 +215,7 @@ impl<T: Mirrored> Range<T> {
     }
 
     /// Retires it. Context: any process context. `self` must be a range that was inserted.
-    pub(super) fn retire(&self) -> Retire {
+    pub(crate) fn retire(&self) -> Retire {
         // SAFETY: `self` is valid. Once it is in service it will be until `release` is called, which
         // is what ends the registration's reference; until then nobody queues it.
         unsafe {
@@ -501,7 +240,7 @@ impl<T: Mirrored> Range<T> {
     }
 
     /// Asks for no more than `keep`, which is part of `of`, to be mirrored.
-    pub(super) fn resize(&self, of: Span, keep: Span) -> Result<Changed> {
+    pub(crate) fn resize(&self, of: Span, keep: Span) -> Result<Changed> {
         if !of.covers(&keep) {
             return Err(EINVAL);
         }
@@ -509,7 +248,7 @@ impl<T: Mirrored> Range<T> {
     }
 
     /// Says that `unmapped`, which is part of `of`, is not mapped any more.
-    pub(super) fn punch(&self, of: Span, unmapped: Span) -> Result<Changed> {
+    pub(crate) fn punch(&self, of: Span, unmapped: Span) -> Result<Changed> {
         if !of.covers(&unmapped) {
             return Err(EINVAL);
         }
@@ -521,7 +260,7 @@ impl<T: Mirrored> Range<T> {
     ///
     /// Whatever is unmapped after the look, callbacks are told of: the range has been published, so that its
     /// notifier is in the tree.
-    pub(super) fn punch_unmapped(&self, span: Span, p: &mut MayBlock<'_>) -> Result {
+    pub(crate) fn punch_unmapped(&self, span: Span, p: &mut MayBlock<'_>) -> Result {
         p.for_mmap_lock(&self.space.mm);
         let mm = self.space.mm.mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here: it calls the driver.
@@ -568,18 +307,18 @@ impl<T: Mirrored> Range<T> {
     }
 
     /// Takes over what has been asked for.
-    pub(super) fn take_wish(&self) -> Wish {
+    fn take_wish(&self) -> Wish {
         self.request
             .locked(|| self.with_wish(|wish| core::mem::replace(wish, Wish::NONE)))
     }
 
     /// Adds to what has been asked for, but does not have it done.
-    pub(super) fn remember(&self, wish: Wish) {
+    fn remember(&self, wish: Wish) {
         self.request.locked(|| self.add_wish(wish));
     }
 
     /// Keeps a wish that could not be granted for another try.
-    pub(super) fn give_up(&self, wish: Wish) {
+    fn give_up(&self, wish: Wish) {
         self.remember(wish);
         let stats = self.worker().stats();
         stats.replace_failed.inc();
@@ -604,7 +343,7 @@ impl<T: Mirrored> Range<T> {
     /// A wish that another range, of which this is a piece, was asked for.
     ///
     /// The caller has adopted the range.
-    pub(super) fn inherit(&self, wish: Wish) {
+    fn inherit(&self, wish: Wish) {
         let effect = self.request.apply_with(Step::Change, |effect| {
             if effect != Effect::Gone {
                 self.add_wish(wish);
@@ -616,7 +355,7 @@ impl<T: Mirrored> Range<T> {
 
     /// Gives up the range, which has been adopted and is not going to be a piece. Returns whether nobody had
     /// retired it, and what else it was asked for.
-    pub(super) fn disown(&self) -> (bool, Wish) {
+    fn disown(&self) -> (bool, Wish) {
         self.disowned.store(true, Relaxed);
         self.request.apply_with(Step::Disown, |effect| {
             let wish = self.with_wish(|wish| core::mem::replace(wish, Wish::NONE));
@@ -625,7 +364,7 @@ impl<T: Mirrored> Range<T> {
     }
 
     /// Remembers that pieces of it have been disowned, which leave in the same batches.
-    pub(super) fn note_disowned(&self) {
+    fn note_disowned(&self) {
         self.has_disowned.store(true, Relaxed);
     }
 
@@ -635,7 +374,7 @@ impl<T: Mirrored> Range<T> {
     }
 
     /// Marks the range replaced, and returns what has been asked for since it was taken.
-    pub(super) fn replaced(&self) -> (Effect, Wish) {
+    fn replaced(&self) -> (Effect, Wish) {
         self.request.apply_with(Step::Replace, |effect| {
             let wish = self.with_wish(|wish| core::mem::replace(wish, Wish::NONE));
             (effect, wish)
@@ -647,7 +386,7 @@ impl<T: Mirrored> Range<T> {
     /// # Safety
     ///
     /// The caller has taken the range to change it.
-    pub(super) unsafe fn set_swap(&self, swap: Option<KBox<Swap<T>>>) {
+    unsafe fn set_swap(&self, swap: Option<KBox<Swap<T>>>) {
         // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
         *unsafe { self.swap.get() } = swap;
     }
@@ -657,7 +396,7 @@ impl<T: Mirrored> Range<T> {
     /// # Safety
     ///
     /// As there.
-    pub(super) unsafe fn take_swap(&self) -> Option<KBox<Swap<T>>> {
+    unsafe fn take_swap(&self) -> Option<KBox<Swap<T>>> {
         // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
         unsafe { self.swap.get() }.take()
     }
@@ -676,7 +415,7 @@ impl<T: Mirrored> Range<T> {
     /// # Safety
     ///
     /// `request` is that of a range of this type, in an interval that has been inserted, and valid for `'a`.
-    pub(super) unsafe fn of_request<'a>(request: *mut Request) -> &'a Interval<Self> {
+    unsafe fn of_request<'a>(request: *mut Request) -> &'a Interval<Self> {
         // SAFETY: As required here.
         let interval = unsafe { Self::raw_of_request(request) };
         // SAFETY: By the safety requirements; only shared references to it exist.
@@ -720,6 +459,31 @@ impl<T: Mirrored> Invalidate for Range<T> {
             range.retire();
         }
         handled
+    }
+}
+
+impl<T: Mirrored> MirroredOps<T> {
+    /// Makes the tables for `T`. Not to be called but by the macro.
+    ///
+    /// # Safety
+    ///
+    /// For the initialiser of a static item, with `THIS_MODULE` of the crate that has the item.
+    #[doc(hidden)]
+    pub const unsafe fn new(module: &ThisModule) -> Self {
+        Self {
+            request: RequestOps {
+                owner: module.as_ptr(),
+                unpublish: None,
+                remove: Some(remove::<T>),
+                release: Some(release::<T>),
+            },
+            mirror: MirrorOps {
+                unpublish: unpublish::<T>,
+                change: Range::<T>::CHANGE_OPS,
+            },
+            // SAFETY: As required here.
+            notifier: unsafe { InvalidateOps::new(module) },
+        }
     }
 }
 

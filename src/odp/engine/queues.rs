@@ -3,51 +3,61 @@
 //! The requests that a worker has, by what is to be done with them next, and who waits for that.
 
 use super::{
+    completed::Gone,
     epoch::Epochs,
     fifo::Fifo,
-    gone::Gone,
     request::{
         Request,
         Tickets, //
-    },
-    worker::Until, //
+    }, //
 };
 use core::ptr::NonNull;
 
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// No callback, lookup or access is left. Takes as long as the address space is being
+    /// invalidated and lookups last; and as the driver's releases do, which are not waited for, but
+    /// may be in the way.
+    Removed,
+    /// Released, too. Takes as long as the slowest hold: user space can make that long.
+    Released,
+}
+
 /// What the worker has to do.
-pub(super) struct Lists {
+pub(crate) struct Lists {
     /// Retired or to be changed, and taken by nobody.
-    pub(super) pending: Fifo,
+    pub(crate) pending: Fifo,
     /// Taken to be changed, and nobody has begun to.
-    pub(super) changing: Fifo,
+    pub(crate) changing: Fifo,
     /// Others are in their place; they have yet to leave.
-    pub(super) replaced: Fifo,
+    pub(crate) replaced: Fifo,
     /// The grace period is over; for the lanes.
-    pub(super) removing: Fifo,
+    pub(crate) removing: Fifo,
     /// Removed and no longer held.
-    pub(super) ready: Fifo,
+    pub(crate) ready: Fifo,
     /// How many of the worker's current batch are not done with yet.
-    pub(super) in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Whether `batch` is queued or running, or `alarm` is going to queue it.
-    pub(super) batching: bool,
+    pub(crate) batching: bool,
     /// Whether `change` is queued or about to look at `changing`.
-    pub(super) replacing: bool,
+    pub(crate) replacing: bool,
     /// Whether `release` is queued or about to look at `ready`.
-    pub(super) releasing: bool,
+    pub(crate) releasing: bool,
     /// Whether requests are refused.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
     /// How many lanes there are, besides the work item `batch`.
-    pub(super) lanes: usize,
+    pub(crate) lanes: usize,
     /// How many tasks sleep on `progress`, or are about to look whether they have to.
-    pub(super) waiters: usize,
+    pub(crate) waiters: usize,
     /// How many insertions are over, successful or not; wraps.
-    pub(super) insertions: usize,
-    pub(super) removed: Epochs,
-    pub(super) released: Epochs,
+    pub(crate) insertions: usize,
+    pub(crate) removed: Epochs,
+    pub(crate) released: Epochs,
 }
 
 impl Lists {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             pending: Fifo::new(),
             changing: Fifo::new(),
@@ -73,7 +83,7 @@ impl Lists {
     ///
     /// The caller got the answer [`Effect::Queue`](super::state::Effect::Queue) for it.
     #[must_use]
-    pub(super) unsafe fn queue(&mut self, request: NonNull<Request>) -> bool {
+    pub(crate) unsafe fn queue(&mut self, request: NonNull<Request>) -> bool {
         let tickets = Tickets {
             removed: self.removed.enter(),
             released: self.released.enter(),
@@ -86,7 +96,7 @@ impl Lists {
     }
 
     /// The epochs of those who wait for this.
-    pub(super) fn epochs(&mut self, until: Until) -> &mut Epochs {
+    pub(crate) fn epochs(&mut self, until: Until) -> &mut Epochs {
         match until {
             Until::Removed => &mut self.removed,
             Until::Released => &mut self.released,
@@ -94,7 +104,7 @@ impl Lists {
     }
 
     /// Counts what is gone.
-    pub(super) fn settle(&mut self, gone: &Gone) {
+    pub(crate) fn settle(&mut self, gone: &Gone) {
         // What a caller of drain has removed was in nobody's batch, and is not in `of_batch`.
         self.in_flight = self.in_flight.saturating_sub(gone.of_batch);
         self.removed.exit_all(&gone.removed);
@@ -105,14 +115,14 @@ impl Lists {
     ///
     /// While a batch is in flight nothing can be done: whoever ends it looks again.
     #[must_use]
-    pub(super) fn should_batch(&mut self) -> bool {
+    pub(crate) fn should_batch(&mut self) -> bool {
         let should = !self.batching && self.in_flight == 0 && !self.is_idle();
         self.batching |= should;
         should
     }
 
     /// Whether there is nothing for a batch.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.replaced.is_empty()
     }
 }

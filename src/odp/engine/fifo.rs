@@ -18,7 +18,7 @@ use core::ptr::{
 /// - `head` and `tail` are both null, or the ends of a chain of `len` valid requests, linked by
 ///   `link.next` and ended by null.
 /// - The links of those requests are accessed through this list only.
-pub(super) struct Fifo {
+pub(crate) struct Fifo {
     head: *mut Request,
     tail: *mut Request,
     len: usize,
@@ -28,7 +28,7 @@ pub(super) struct Fifo {
 unsafe impl Send for Fifo {}
 
 impl Fifo {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         // INVARIANT: No requests, no chain.
         Self {
             head: ptr::null_mut(),
@@ -37,11 +37,11 @@ impl Fifo {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.head.is_null()
     }
 
@@ -51,7 +51,7 @@ impl Fifo {
     ///
     /// It is valid until it has left this list (and those its content is moved to), and its link
     /// belongs to the caller.
-    pub(super) unsafe fn push(&mut self, request: NonNull<Request>) {
+    pub(crate) unsafe fn push(&mut self, request: NonNull<Request>) {
         // SAFETY: By the safety requirements the link is the caller's.
         unsafe { (*request.as_ref().link.get()).next = ptr::null_mut() };
         self.append(Fifo {
@@ -62,7 +62,7 @@ impl Fifo {
     }
 
     /// Appends everything that is on `other`.
-    pub(super) fn append(&mut self, other: Fifo) {
+    pub(crate) fn append(&mut self, other: Fifo) {
         if other.is_empty() {
             return;
         }
@@ -79,7 +79,7 @@ impl Fifo {
     }
 
     /// Takes the first request out.
-    pub(super) fn pop(&mut self) -> Option<NonNull<Request>> {
+    pub(crate) fn pop(&mut self) -> Option<NonNull<Request>> {
         let first = NonNull::new(self.head)?;
         // SAFETY: By the type invariants the head is valid and its link ours.
         self.head = unsafe { (*first.as_ref().link.get()).next };
@@ -92,7 +92,7 @@ impl Fifo {
     }
 
     /// Takes the first `n` out, or as many as there are, as a list.
-    pub(super) fn take_first(&mut self, n: usize) -> Fifo {
+    pub(crate) fn take_first(&mut self, n: usize) -> Fifo {
         let mut first = Fifo::new();
         for _ in 0..n {
             let Some(request) = self.pop() else { break };
@@ -103,12 +103,12 @@ impl Fifo {
     }
 
     /// Takes everything out, as a list.
-    pub(super) fn take(&mut self) -> Fifo {
+    pub(crate) fn take(&mut self) -> Fifo {
         core::mem::replace(self, Fifo::new())
     }
 
     /// The requests in order, without taking them out.
-    pub(super) fn iter(&self) -> impl Iterator<Item = NonNull<Request>> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = NonNull<Request>> + '_ {
         let mut next = self.head;
         core::iter::from_fn(move || {
             let this = NonNull::new(next)?;

@@ -47,7 +47,7 @@ pub struct odp_request {
     #[pin]
     lock: SpinLock<()>,
     word: Atomic<u32>,
-    pub(super) link: UnsafeCell<Link>,
+    pub(crate) link: UnsafeCell<Link>,
     /// The worker that it belongs to, from its first use on: compared, never followed.
     worker: Atomic<*mut c_void>,
 }
@@ -64,14 +64,14 @@ fn new_lock() -> impl PinInit<SpinLock<()>> {
 }
 
 /// A value that its owner's invariants give to one task at a time.
-pub(super) struct Guarded<V>(UnsafeCell<V>);
+pub(crate) struct Guarded<V>(UnsafeCell<V>);
 
 // SAFETY: Shared access to it is nothing but a pointer; who uses that has the value to itself, and hands
 // it to others in turn.
 unsafe impl<V: Send> Sync for Guarded<V> {}
 
 impl<V> Guarded<V> {
-    pub(super) const fn new(value: V) -> Self {
+    pub(crate) const fn new(value: V) -> Self {
         Self(UnsafeCell::new(value))
     }
 
@@ -81,7 +81,7 @@ impl<V> Guarded<V> {
     ///
     /// By the invariants of its owner nobody else accesses it while the answer is used.
     #[allow(clippy::mut_from_ref)]
-    pub(super) unsafe fn get(&self) -> &mut V {
+    pub(crate) unsafe fn get(&self) -> &mut V {
         // SAFETY: By the safety requirements.
         unsafe { &mut *self.0.get() }
     }
@@ -89,19 +89,19 @@ impl<V> Guarded<V> {
 
 /// A request's place in a list, and the flushes that wait for it.
 #[repr(C)]
-pub(super) struct Link {
-    pub(super) next: *mut Request,
-    pub(super) tickets: Tickets,
+pub(crate) struct Link {
+    pub(crate) next: *mut Request,
+    pub(crate) tickets: Tickets,
     /// Whether its removal, which has just taken place, had to wait for invalidations. Not looked at but then.
-    pub(super) has_waited: bool,
+    pub(crate) has_waited: bool,
 }
 
 /// In which epoch of each kind a request was queued.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) struct Tickets {
-    pub(super) removed: u8,
-    pub(super) released: u8,
+pub(crate) struct Tickets {
+    pub(crate) removed: u8,
+    pub(crate) released: u8,
 }
 
 // SAFETY: A request may be retired in one task and taken out in another; the links it has belong
@@ -117,13 +117,13 @@ impl Request {
     }
 
     /// Makes the request of an object of level 1 that may be retired before it is in the driver's
-    /// table: its removal does not begin before [`Retirer::publish`](super::Retirer::publish).
+    /// table: its removal does not begin before [`Retirer::publish`](crate::Retirer::publish).
     pub fn building() -> impl PinInit<Self> {
         Self::in_state(State::building(0))
     }
 
     /// Makes a request in the given state, on no list.
-    pub(super) fn in_state(state: State) -> impl PinInit<Self> {
+    pub(crate) fn in_state(state: State) -> impl PinInit<Self> {
         pin_init!(Self {
             lock <- new_lock(),
             word: Atomic::new(state.pack()),
@@ -140,12 +140,12 @@ impl Request {
     ///
     /// Takes no lock. Where a decision rests on it, a lock under which the state would have to
     /// change must be held: for commits and accesses that is the user lock.
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         State::unpack(self.word.load(Acquire))
     }
 
     /// Whether the request belongs to `worker`; one that belongs to none does from now on.
-    pub(super) fn bind(&self, worker: *mut c_void) -> bool {
+    pub(crate) fn bind(&self, worker: *mut c_void) -> bool {
         let bound = self.worker.load(Relaxed);
         if bound.is_null() {
             // If somebody else was faster, what counts is for whom.
@@ -162,21 +162,21 @@ impl Request {
     /// # Safety
     ///
     /// Called in [`RequestOps::remove`](super::callbacks::RequestOps::remove) for this request.
-    pub(super) unsafe fn note_wait(&self, has_waited: bool) {
+    pub(crate) unsafe fn note_wait(&self, has_waited: bool) {
         // SAFETY: The link is the worker's, which leaves it alone until the caller has returned.
         unsafe { (*self.link.get()).has_waited = has_waited };
     }
 
     /// Applies `event`. The caller does what the effect asks for.
     #[must_use]
-    pub(super) fn apply(&self, event: Event) -> Effect {
+    pub(crate) fn apply(&self, event: Event) -> Effect {
         self.apply_with(event, |effect| effect)
     }
 
     /// Applies `event`, and `f` to the effect in the same step: with the lock held.
     ///
     /// `f` takes no lock.
-    pub(super) fn apply_with<R>(&self, event: Event, f: impl FnOnce(Effect) -> R) -> R {
+    pub(crate) fn apply_with<R>(&self, event: Event, f: impl FnOnce(Effect) -> R) -> R {
         let _lock = self.lock.lock();
         let (state, effect) = State::unpack(self.word.load(Relaxed)).step(event);
         // INVARIANT: The lock is held, and this is a packed state.
@@ -185,7 +185,7 @@ impl Request {
     }
 
     /// Runs `f` with the lock held: between two events. `f` takes no lock.
-    pub(super) fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
         let _lock = self.lock.lock();
         f()
     }

@@ -2,24 +2,36 @@
 
 //! Level 2: one process's addresses, as one device context mirrors them.
 
-use super::{
-    range::{
-        Mirrored,
-        Range,
-        Room,
-        Space, //
-    },
-    read::{
+pub(crate) mod access;
+pub(crate) mod driver;
+pub(crate) mod faults;
+pub(crate) mod invalidation;
+pub(crate) mod range;
+pub(crate) mod shared;
+mod trim;
+
+use self::{
+    access::{
         Hold,
         Lookup, //
     },
-    shared::Shared,
+    driver::Mirrored,
+    range::{
+        space::{
+            Room,
+            Space, //
+        },
+        Range, //
+    },
+    shared::Shared, //
+};
+use super::engine::{
+    queues::Until,
     state::Stage,
     stats::Snapshot,
     worker::{
         OwnedWorker,
         Pace,
-        Until,
         Worker,
         LINGER, //
     }, //

@@ -49,7 +49,7 @@ impl Library {
         unsafe { &*LIBRARY.load(Acquire) }
     }
 
-    pub(super) fn process_queues(&self) -> &ProcessQueues {
+    pub(crate) fn process_queues(&self) -> &ProcessQueues {
         &self.process_queues
     }
 

@@ -31,16 +31,16 @@ struct Fault {
 /// A fault among those of one list; or none, which is on no list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub(super) struct FaultId(u64);
+pub(crate) struct FaultId(u64);
 
 impl FaultId {
-    pub(super) const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 }
 
 /// The faults of a driver's object that are going on and that no invalidation has met.
 ///
 /// Guarded by the user lock of the object.
-pub(super) struct Faults {
+pub(crate) struct Faults {
     /// In order of `id`.
     unmet: KVec<Fault>,
     last: u64,

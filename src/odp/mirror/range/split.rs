@@ -33,27 +33,11 @@
 //! made in, so that a cgroup at its limit is one more reason for the old range to stay.
 
 use super::{
-    callbacks::{
-        ChangeOps,
-        WorkerContext, //
-    },
-    range::{
-        Mirrored,
-        Range,
+    space::{
         Room,
         Space, //
     },
-    request::Request,
-    shared::Shared,
-    state::{
-        Effect,
-        Event, //
-    },
-    wish::{
-        Verdict,
-        Wish, //
-    },
-    worker::Worker, //
+    Range, //
 };
 use crate::{
     mappings::Mappings,
@@ -61,6 +45,28 @@ use crate::{
     mmu_interval::{
         Interval,
         Registration, //
+    },
+    odp::{
+        engine::{
+            callbacks::{
+                ChangeOps,
+                WorkerContext, //
+            },
+            request::Request,
+            state::{
+                Effect,
+                Event, //
+            },
+            worker::Worker, //
+        },
+        mirror::{
+            driver::Mirrored,
+            shared::Shared,
+            trim::{
+                Verdict,
+                Wish, //
+            }, //
+        }, //
     },
     span::Span, //
 };

@@ -12,21 +12,10 @@
 //! be long: only the release of its own range waits for it, and no removal ever does.
 
 use super::{
-    answer::{
-        Changed,
-        Retire, //
-    },
+    driver::Mirrored,
     faults::FaultId,
-    range::{
-        Mirrored,
-        Range, //
-    },
-    shared::Locked,
-    state::State,
-    worker::{
-        Until,
-        Worker, //
-    }, //
+    range::Range,
+    shared::Locked, //
 };
 use crate::{
     hmm::{
@@ -37,6 +26,15 @@ use crate::{
     mmu_interval::{
         Interval,
         Sequence, //
+    },
+    odp::engine::{
+        outcome::{
+            Changed,
+            Retire, //
+        },
+        queues::Until,
+        state::State,
+        worker::Worker, //
     },
     span::Span, //
 };
@@ -119,7 +117,7 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
     /// # Safety
     ///
     /// `interval` was found in the index of the mirror that `section` is of, after that had been entered.
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         interval: NonNull<Interval<Range<T>>>,
         section: srcu::Guard<'g>,
     ) -> Self {
@@ -160,7 +158,7 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
     }
 
     /// Whether it is held as often as it can be.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.interval().data().request().state().holds == State::MAX_HOLDS
     }
 
@@ -180,7 +178,7 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
         })
     }
 
-    /// Retires the range. Context: as for [`Zap::retire`](super::Zap::retire).
+    /// Retires the range. Context: as for [`Zap::retire`](crate::Zap::retire).
     pub fn retire(&self) -> Retire {
         self.interval().data().retire()
     }
@@ -188,7 +186,7 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
     /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests, what
     /// is common to all. Where that is nothing the range is retired.
     ///
-    /// Context: as for [`Zap::resize`](super::Zap::resize).
+    /// Context: as for [`Zap::resize`](crate::Zap::resize).
     ///
     /// # Errors
     ///
@@ -198,7 +196,7 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
     }
 
     /// Says that the process has nothing at `unmapped` any more, in bytes; see
-    /// [`Zap::punch`](super::Zap::punch), also for the context.
+    /// [`Zap::punch`](crate::Zap::punch), also for the context.
     ///
     /// # Errors
     ///
@@ -229,12 +227,12 @@ impl<T: Mirrored> Hold<T> {
     /// # Safety
     ///
     /// A hold of `interval` was begun that belongs to nobody else.
-    pub(super) unsafe fn new(interval: NonNull<Interval<Range<T>>>) -> Self {
+    pub(crate) unsafe fn new(interval: NonNull<Interval<Range<T>>>) -> Self {
         // INVARIANT: By the safety requirements.
         Self { interval }
     }
 
-    pub(super) fn interval(&self) -> &Interval<Range<T>> {
+    pub(crate) fn interval(&self) -> &Interval<Range<T>> {
         // SAFETY: By the type invariants there is a hold, and ranges are freed after the last one.
         unsafe { self.interval.as_ref() }
     }
@@ -259,7 +257,7 @@ impl<T: Mirrored> Hold<T> {
         access(self.interval(), f)
     }
 
-    /// Retires the range. Context: as for [`Zap::retire`](super::Zap::retire).
+    /// Retires the range. Context: as for [`Zap::retire`](crate::Zap::retire).
     pub fn retire(&self) -> Retire {
         self.interval().data().retire()
     }
@@ -290,7 +288,7 @@ impl<T: Mirrored> Hold<T> {
     /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests, what
     /// is common to all. Where that is nothing the range is retired.
     ///
-    /// Context: as for [`Zap::resize`](super::Zap::resize).
+    /// Context: as for [`Zap::resize`](crate::Zap::resize).
     ///
     /// # Errors
     ///
@@ -300,7 +298,7 @@ impl<T: Mirrored> Hold<T> {
     }
 
     /// Says that the process has nothing at `unmapped` any more, in bytes; see
-    /// [`Zap::punch`](super::Zap::punch), also for the context.
+    /// [`Zap::punch`](crate::Zap::punch), also for the context.
     ///
     /// # Errors
     ///
@@ -406,8 +404,8 @@ impl<T: Mirrored> Drop for Hold<T> {
 /// It may be kept, and used again. From the second commit on every invalidation of the range comes between.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
-    pub(super) sequence: Sequence,
-    pub(super) fault: FaultId,
+    pub(crate) sequence: Sequence,
+    pub(crate) fault: FaultId,
 }
 
 impl Section {
@@ -418,7 +416,7 @@ impl Section {
     /// # Errors
     ///
     /// [`FaultError::Gone`] if the range is retired, and whatever `look` says.
-    pub(super) fn of_fault<T: Mirrored>(
+    pub(crate) fn of_fault<T: Mirrored>(
         interval: &Interval<Range<T>>,
         span: Span,
         look: impl FnOnce() -> Result<Sequence>,
@@ -447,7 +445,7 @@ impl Section {
     /// # Errors
     ///
     /// Those of [`Hold::commit`].
-    pub(super) fn commit<T: Mirrored>(
+    pub(crate) fn commit<T: Mirrored>(
         self,
         interval: &Interval<Range<T>>,
     ) -> Result<Locked<'_, T>, Retry> {

@@ -13,7 +13,7 @@
 /// How far a range has come on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// Its notifier is being inserted. Lookups do not find it yet.
     Building = 0,
     /// In service.
@@ -33,10 +33,10 @@ pub(super) enum Stage {
 /// How far a wish to shrink or split a range has come.
 ///
 /// What exactly is wished for is not the state machine's business: wishes add up, in whatever
-/// order they come (see [`Wish`](super::wish::Wish)).
+/// order they come (see [`Wish`](crate::odp::mirror::trim::Wish)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// There is none.
     None = 0,
     /// Asked for before the insertion has returned; whoever inserts it queues it.
@@ -54,7 +54,7 @@ pub(super) enum Change {
 
 /// Something that happens to a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// The insertion of the notifier has returned.
     Publish,
     /// It is a piece of another range, and whoever puts it in that one's place has it until
@@ -82,7 +82,7 @@ pub(super) enum Event {
 
 /// What the caller of [`State::step`] has to do, exactly once for each answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// Nothing.
     None,
     /// Queue the request for the worker: it is the caller's until then.
@@ -114,13 +114,13 @@ pub(super) enum Effect {
 
 /// The state of a request: two stages and a number of holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct State {
+pub(crate) struct State {
     /// How far it has come.
-    pub(super) stage: Stage,
+    pub(crate) stage: Stage,
     /// Whether it is to be smaller.
-    pub(super) change: Change,
+    pub(crate) change: Change,
     /// How many long holds there are; at most [`State::MAX_HOLDS`].
-    pub(super) holds: u32,
+    pub(crate) holds: u32,
 }
 
 impl State {
@@ -128,10 +128,10 @@ impl State {
     const CHANGE_BITS: u32 = 3;
 
     /// The largest number of holds a state can have.
-    pub(super) const MAX_HOLDS: u32 = u32::MAX >> (Self::STAGE_BITS + Self::CHANGE_BITS);
+    pub(crate) const MAX_HOLDS: u32 = u32::MAX >> (Self::STAGE_BITS + Self::CHANGE_BITS);
 
     /// The state of a range whose notifier is about to be inserted, held `holds` times.
-    pub(super) const fn building(holds: u32) -> Self {
+    pub(crate) const fn building(holds: u32) -> Self {
         Self {
             stage: Stage::Building,
             change: Change::None,
@@ -140,7 +140,7 @@ impl State {
     }
 
     /// The state of a range in service that nobody holds.
-    pub(super) const fn live() -> Self {
+    pub(crate) const fn live() -> Self {
         Self {
             stage: Stage::Live,
             change: Change::None,
@@ -149,7 +149,7 @@ impl State {
     }
 
     /// The state as one word.
-    pub(super) const fn pack(self) -> u32 {
+    pub(crate) const fn pack(self) -> u32 {
         // CAST: The enums are `repr(u32)` with at most eight values, which fit in three bits.
         (self.holds << (Self::STAGE_BITS + Self::CHANGE_BITS))
             | ((self.change as u32) << Self::STAGE_BITS)
@@ -157,7 +157,7 @@ impl State {
     }
 
     /// The state that [`State::pack`] made `word` from.
-    pub(super) const fn unpack(word: u32) -> Self {
+    pub(crate) const fn unpack(word: u32) -> Self {
         let stage = match word & ((1 << Self::STAGE_BITS) - 1) {
             0 => Stage::Building,
             1 => Stage::Live,
@@ -183,23 +183,23 @@ impl State {
     }
 
     /// Whether lookups find it and commits succeed.
-    pub(super) const fn is_live(self) -> bool {
+    pub(crate) const fn is_live(self) -> bool {
         matches!(self.stage, Stage::Live)
     }
 
     /// Whether it is on its way out and nothing but the worker is needed for that.
-    pub(super) const fn is_leaving(self) -> bool {
+    pub(crate) const fn is_leaving(self) -> bool {
         !matches!(self.stage, Stage::Building | Stage::Live | Stage::Doomed)
     }
 
     /// Whether no callback, lookup or access is left.
-    pub(super) const fn is_removed(self) -> bool {
+    pub(crate) const fn is_removed(self) -> bool {
         matches!(self.stage, Stage::Removed | Stage::Releasing)
     }
 
     /// The state after `event`, and what follows from it.
     #[must_use]
-    pub(super) const fn step(self, event: Event) -> (Self, Effect) {
+    pub(crate) const fn step(self, event: Event) -> (Self, Effect) {
         use Stage::*;
 
         let (stage, change, effect) = match (event, self.stage, self.change) {

@@ -11,23 +11,23 @@ use kernel::{
 };
 
 /// A number that only grows.
-pub(super) struct Counter(Atomic<u64>);
+pub(crate) struct Counter(Atomic<u64>);
 
 impl Counter {
     const fn new() -> Self {
         Self(Atomic::new(0))
     }
 
-    pub(super) fn add(&self, n: usize) {
+    pub(crate) fn add(&self, n: usize) {
         // CAST: `usize` has at most 64 bits.
         self.0.add(n as u64, Relaxed);
     }
 
-    pub(super) fn inc(&self) {
+    pub(crate) fn inc(&self) {
         self.add(1);
     }
 
-    pub(super) fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
@@ -35,8 +35,8 @@ impl Counter {
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counters of a worker while it works.
-        pub(super) struct Stats {
-            $($(#[$doc])* pub(super) $name: Counter,)*
+        pub(crate) struct Stats {
+            $($(#[$doc])* pub(crate) $name: Counter,)*
         }
 
         /// The counters of a worker at one moment.
@@ -47,16 +47,16 @@ macro_rules! counters {
         }
 
         impl Stats {
-            pub(super) const fn new() -> Self {
+            pub(crate) const fn new() -> Self {
                 Self { $($name: Counter::new(),)* }
             }
 
-            pub(super) fn snapshot(&self) -> Snapshot {
+            pub(crate) fn snapshot(&self) -> Snapshot {
                 Snapshot { $($name: self.$name.get(),)* }
             }
 
             /// Writes a line for each counter.
-            pub(super) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            pub(crate) fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 $(writeln!(f, "{} {}", stringify!($name), self.$name.get())?;)*
                 // Read one after the other, so that it may seem that more have ended than begun.
                 let outstanding = self.holds.get().saturating_sub(self.puts.get());

@@ -51,13 +51,13 @@ const PATIENCE: u32 = 4;
 const FACTOR: i64 = 4;
 
 /// What an alarm is for.
-pub(super) struct AlarmOps {
+pub(crate) struct AlarmOps {
     /// How much has come so far. In a hardware interrupt, or where the alarm is set.
-    pub(super) count: unsafe fn(NonNull<Alarm>) -> u64,
+    pub(crate) count: unsafe fn(NonNull<Alarm>) -> u64,
     /// Whether a call is likely to be going on. In a hardware interrupt.
-    pub(super) busy: unsafe fn(NonNull<Alarm>) -> bool,
+    pub(crate) busy: unsafe fn(NonNull<Alarm>) -> bool,
     /// Wakes up whoever it is for. In a hardware interrupt.
-    pub(super) ring: unsafe fn(NonNull<Alarm>),
+    pub(crate) ring: unsafe fn(NonNull<Alarm>),
 }
 
 /// An alarm, embedded in what it is for.
@@ -66,7 +66,7 @@ pub(super) struct AlarmOps {
 ///
 /// `ops` may be called with this alarm until it is dropped.
 #[pin_data(PinnedDrop)]
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     #[pin]
     timer: HrTimer<Self>,
     /// What it was made with: zero for at once.
@@ -92,7 +92,7 @@ impl Alarm {
     /// # Safety
     ///
     /// `ops` may be called with it until it is dropped.
-    pub(super) unsafe fn new(delay: Delta, ops: &'static AlarmOps) -> impl PinInit<Self> {
+    pub(crate) unsafe fn new(delay: Delta, ops: &'static AlarmOps) -> impl PinInit<Self> {
         // INVARIANT: By the safety requirements.
         pin_init!(Self {
             timer <- HrTimer::new(),
@@ -107,7 +107,7 @@ impl Alarm {
     /// Sets it, if it is not set and not about to ring: the caller knows.
     ///
     /// Context: any process context, with the caller's locks held; does not sleep.
-    pub(super) fn set(&self) {
+    pub(crate) fn set(&self) {
         if self.delay.is_zero() {
             self.ring();
             return;
@@ -120,7 +120,7 @@ impl Alarm {
     }
 
     /// Makes it idle, and says whether it had been set and has not rung. Waits for a ring that is going on.
-    pub(super) fn cancel(&self) -> bool {
+    pub(crate) fn cancel(&self) -> bool {
         // SAFETY: `self` is valid.
         let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) }.cast_mut();
         // SAFETY: The timer is initialised; it is not called with a lock that the callback takes.

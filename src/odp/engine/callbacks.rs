@@ -44,11 +44,11 @@ pub(crate) struct RequestOps {
 unsafe impl Sync for RequestOps {}
 
 /// What the worker of a mirror calls, which knows what its objects have in common.
-pub(super) struct MirrorOps {
+pub(crate) struct MirrorOps {
     /// In the place of [`RequestOps::unpublish`], for all that leave together: requests of this worker's, taken.
-    pub(super) unpublish: unsafe fn(&Fifo),
+    pub(crate) unpublish: unsafe fn(&Fifo),
     /// For requests to change an object.
-    pub(super) change: ChangeOps,
+    pub(crate) change: ChangeOps,
 }
 
 /// What the worker calls, before all that, for requests to change an object.
@@ -80,7 +80,7 @@ impl WorkerContext<'_> {
     /// Where removals wait for invalidations, the worker then has more of them do so at the same time.
     /// That a driver's removal sleeps for something else is no reason for that.
     ///
-    /// Context: [`Retirable::remove`](super::Retirable::remove); not under a lock that a callback takes.
+    /// Context: [`Retirable::remove`](crate::Retirable::remove); not under a lock that a callback takes.
     pub fn remove<T: Invalidate>(&self, registration: Registration<T>) -> Arc<Interval<T>> {
         let (interval, has_waited) = MayBlock::assume(|p| registration.remove_observed(p));
         if has_waited {
@@ -90,7 +90,7 @@ impl WorkerContext<'_> {
     }
 
     /// Whether a removal had to wait for invalidations so far.
-    pub(super) fn has_waited(&self) -> bool {
+    pub(crate) fn has_waited(&self) -> bool {
         self.has_waited.get()
     }
 
@@ -99,7 +99,7 @@ impl WorkerContext<'_> {
     /// # Safety
     ///
     /// Called by functions of a [`RequestOps`] or a [`MirrorOps`] only.
-    pub(super) unsafe fn enter<R>(f: impl for<'w> FnOnce(&WorkerContext<'w>) -> R) -> R {
+    pub(crate) unsafe fn enter<R>(f: impl for<'w> FnOnce(&WorkerContext<'w>) -> R) -> R {
         f(&WorkerContext {
             has_waited: Cell::new(false),
             _scope: PhantomData,

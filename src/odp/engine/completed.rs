@@ -9,18 +9,18 @@ use super::epoch::Bundle;
 
 /// Objects that are gone, as those count them who wait for that.
 #[derive(Default)]
-pub(super) struct Gone {
+pub(crate) struct Gone {
     /// The tickets of those whose removal is over,
-    pub(super) removed: Bundle,
+    pub(crate) removed: Bundle,
     /// and of those that have been released.
-    pub(super) released: Bundle,
+    pub(crate) released: Bundle,
     /// How many of the worker's current batch are done with: removed, and released if nobody holds them.
-    pub(super) of_batch: usize,
+    pub(crate) of_batch: usize,
 }
 
 impl Gone {
     /// Whether there is nothing to tell.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.released.is_empty() && self.of_batch == 0
     }
 }

@@ -40,7 +40,7 @@ const MAX_ACTIVE: u16 = 512;
 const MOST_LANES: usize = 127;
 
 /// A workqueue, and the lanes on it.
-pub(super) struct ProcessQueue {
+pub(crate) struct ProcessQueue {
     queue: OwnedQueue,
     lanes: Atomic<usize>,
 }
@@ -64,7 +64,7 @@ impl ProcessQueue {
     /// Counts another lane, unless there are as many as there may be. To be followed by
     /// [`ProcessQueue::lane_has_ended`].
     #[must_use]
-    pub(super) fn add_lane(&self) -> bool {
+    pub(crate) fn add_lane(&self) -> bool {
         // OVERFLOW: Each task that has overshot takes its one back.
         let room = self.lanes.fetch_add(1, Relaxed) < MOST_LANES;
         if !room {
@@ -74,7 +74,7 @@ impl ProcessQueue {
     }
 
     /// One lane less.
-    pub(super) fn lane_has_ended(&self) {
+    pub(crate) fn lane_has_ended(&self) {
         // OVERFLOW: `add_lane` has counted it.
         let _ = self.lanes.fetch_sub(1, Relaxed);
     }
@@ -111,13 +111,13 @@ struct Queues {
 
 /// The queues of all processes that have one, and some to spare.
 #[pin_data]
-pub(super) struct ProcessQueues {
+pub(crate) struct ProcessQueues {
     #[pin]
     queues: Mutex<Queues>,
 }
 
 impl ProcessQueues {
-    pub(super) fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         let queues = Queues {
             by_mm: RBTree::new(),
             spare: [const { None }; MOST_SPARE],
@@ -148,7 +148,7 @@ impl ProcessQueues {
 ///
 /// Dropping it may sleep: then it waits for what runs on the queue. So it is not dropped by work on the
 /// queue; a worker's owner has it, while the worker has a reference to the queue as such.
-pub(super) struct QueueUse {
+pub(crate) struct QueueUse {
     queue: Arc<ProcessQueue>,
     /// Null if the queue is nobody else's.
     key: usize,
@@ -162,7 +162,7 @@ impl QueueUse {
     /// # Errors
     ///
     /// `ENOMEM`; also if the current task is killed meanwhile, since a queue has a kernel thread.
-    pub(super) fn new(mm: Option<&Mm>) -> Result<Self> {
+    pub(crate) fn new(mm: Option<&Mm>) -> Result<Self> {
         let process_queues = Library::get().process_queues();
         let current = current!();
         let mm = match (mm, current.mm()) {
@@ -197,7 +197,7 @@ impl QueueUse {
         Ok(entry.join(key))
     }
 
-    pub(super) fn queue(&self) -> &Arc<ProcessQueue> {
+    pub(crate) fn queue(&self) -> &Arc<ProcessQueue> {
         &self.queue
     }
 

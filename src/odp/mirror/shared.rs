@@ -3,16 +3,16 @@
 //! Level 2: a driver's object, and the lock that it has in common with the library.
 
 use super::{
+    driver::Mirrored,
     faults::{
         FaultId,
         Faults,
         RoomForFaults, //
-    },
-    range::Mirrored,
-    request::Guarded, //
+    }, //
 };
 use crate::{
     may_block::ReclaimScope,
+    odp::engine::request::Guarded,
     span::Span, //
 };
 use core::{
@@ -57,7 +57,7 @@ pub trait UserLock: sealed::UserLock + Send + Sync + 'static {
     fn try_lock(&self) -> Option<Self::Guard<'_>>;
 }
 
-pub(super) mod sealed {
+pub(crate) mod sealed {
     pub trait UserLock {}
 }
 
@@ -138,12 +138,12 @@ impl<T: Mirrored> Shared<T> {
     }
 
     /// The user lock. Not for drivers: that would be a way to install without a commit.
-    pub(super) fn lock(&self) -> &T::Lock {
+    pub(crate) fn lock(&self) -> &T::Lock {
         &self.lock
     }
 
     /// Takes the user lock.
-    pub(super) fn locked(&self) -> Locked<'_, T> {
+    pub(crate) fn locked(&self) -> Locked<'_, T> {
         // INVARIANT: It has just been taken.
         Locked {
             shared: self,
@@ -196,7 +196,7 @@ impl<T: Mirrored> Shared<T> {
 /// # Invariants
 ///
 /// `table` is the locked state of `shared.lock`.
-pub(super) struct Locked<'a, T: Mirrored> {
+pub(crate) struct Locked<'a, T: Mirrored> {
     shared: &'a Shared<T>,
     table: <T::Lock as UserLock>::Guard<'a>,
 }

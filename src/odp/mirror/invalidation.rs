@@ -13,14 +13,8 @@
 //! was recorded under the user lock nor answer "try again" where the core does not take that.
 
 use super::{
-    answer::{
-        Changed,
-        Retire, //
-    },
-    range::{
-        Mirrored,
-        Range, //
-    },
+    driver::Mirrored,
+    range::Range,
     shared::Locked, //
 };
 use crate::{
@@ -28,6 +22,10 @@ use crate::{
         self,
         Event,
         Interval, //
+    },
+    odp::engine::outcome::{
+        Changed,
+        Retire, //
     },
     span::Span, //
 };
@@ -47,7 +45,7 @@ pub struct Invalidation<'cb, T: Mirrored> {
 }
 
 impl<'cb, T: Mirrored> Invalidation<'cb, T> {
-    pub(super) fn new(
+    pub(crate) fn new(
         interval: &'cb Interval<Range<T>>,
         inner: mmu_interval::Invalidation<'cb>,
     ) -> Self {
@@ -132,7 +130,7 @@ impl<'cb, T: Mirrored> Invalidation<'cb, T> {
 pub struct Zap<'cb, T: Mirrored> {
     table: Locked<'cb, T>,
     handled: Handled<'cb>,
-    pub(super) interval: &'cb Interval<Range<T>>,
+    pub(crate) interval: &'cb Interval<Range<T>>,
     event: Event,
     span: Span,
 }

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is taken together: by the worker, or by a caller of drain.
+
+use super::{
+    removal::FEW_LANES,
+    Worker,
+    BATCH, //
+};
+use crate::{
+    may_block::{
+        MayBlock,
+        WorkerScope, //
+    },
+    odp::engine::{
+        completed::Gone,
+        fifo::Fifo,
+        state::{
+            Effect,
+            Event, //
+        }, //
+    }, //
+};
+use kernel::{
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    workqueue::WorkItem, //
+};
+
+impl WorkItem<BATCH> for Worker {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        while let Some((pending, mut leaving)) = this.take_batch() {
+            let (retired, changing) = this.take(pending);
+            let left = changing.len();
+            if !changing.is_empty() {
+                Self::change_later(this.as_arc_borrow(), changing);
+            }
+            leaving.append(retired);
+            this.expire(&leaving);
+            let more = leaving.len().saturating_sub(1);
+            {
+                let mut lists = this.lists.lock();
+                // What is to be changed does not come to a lane.
+                lists.in_flight = lists.in_flight.saturating_sub(left);
+                lists.removing.append(leaving);
+            }
+            Self::widen(this.as_arc_borrow(), more, FEW_LANES);
+            Self::lane(this.as_arc_borrow());
+        }
+    }
+}
+
+impl Worker {
+    /// Takes everything that is pending, and what has been replaced, as the worker's next batch, unless it
+    /// still has one.
+    fn take_batch(&self) -> Option<(Fifo, Fifo)> {
+        let mut lists = self.lists.lock();
+        if lists.in_flight > 0 || lists.is_idle() {
+            lists.batching = false;
+            return None;
+        }
+        let (pending, replaced) = (lists.pending.take(), lists.replaced.take());
+        // OVERFLOW: There cannot be as many requests as there are bytes.
+        lists.in_flight = pending.len() + replaced.len();
+        Some((pending, replaced))
+    }
+
+    /// Takes requests: returns those that are retired, and those that are to be changed.
+    pub(super) fn take(&self, mut batch: Fifo) -> (Fifo, Fifo) {
+        let (mut retired, mut changing) = (Fifo::new(), Fifo::new());
+        while let Some(request) = batch.pop() {
+            // SAFETY: Requests on a list are valid.
+            let effect = unsafe { request.as_ref() }.apply(Event::Take);
+            let list = if effect == Effect::Build {
+                let lists = self.lists.lock();
+                // SAFETY: It has just been taken from a list.
+                let tickets = unsafe { &mut (*request.as_ref().link.get()).tickets };
+                tickets.removed = lists.removed.begin(tickets.removed);
+                tickets.released = lists.released.begin(tickets.released);
+                &mut changing
+            } else {
+                kernel::warn_on!(effect != Effect::None);
+                &mut retired
+            };
+            // SAFETY: It has just been taken from a list.
+            unsafe { list.push(request) };
+        }
+        (retired, changing)
+    }
+
+    /// Sees to it that nobody can reach objects that have been taken to go.
+    fn expire(&self, leaving: &Fifo) {
+        if let Some(mirror) = self.mirror {
+            let _scope = WorkerScope::enter();
+            // SAFETY: They are requests of this worker's, and this is their turn.
+            unsafe { (mirror.unpublish)(leaving) };
+        } else if let Some(unpublish) = self.ops.unpublish {
+            for request in leaving.iter() {
+                let _scope = WorkerScope::enter();
+                // SAFETY: It is a request of this worker's, and this is its turn.
+                unsafe { unpublish(request.as_ptr()) };
+            }
+        }
+        if !leaving.is_empty() {
+            // The order is what makes this safe: after the last object was unpublished.
+            self.synchronize();
+        }
+        self.stats.batches.inc();
+    }
+
+    /// Removes here what the worker has not begun to remove; returns how many objects that was.
+    ///
+    /// Never waits for the worker: what that has taken is left to it, and so are all releases. A
+    /// fault path calls this before it looks for addresses, with locks held if need be that
+    /// `release` takes, too.
+    pub(crate) fn drain(this: ArcBorrow<'_, Self>, p: &mut MayBlock<'_>) -> usize {
+        p.for_invalidate();
+        p.for_readers(&this.srcu);
+        let (pending, mut changing, mut batch) = {
+            let mut lists = this.lists.lock();
+            (
+                lists.pending.take(),
+                lists.changing.take(),
+                lists.replaced.take(),
+            )
+        };
+        // OVERFLOW: There cannot be as many requests as there are bytes.
+        let drained = pending.len() + changing.len() + batch.len();
+        if drained == 0 {
+            return 0;
+        }
+        this.stats.drained.add(drained);
+        let (retired, more) = this.take(pending);
+        batch.append(retired);
+        changing.append(more);
+        // First what is to go: a change may have to wait for `mmap_lock`.
+        Self::remove_all(this, batch);
+        let replaced = Self::replace(this, changing);
+        Self::remove_all(this, replaced);
+        drained
+    }
+
+    /// Takes objects away for good here, and leaves releases to the worker.
+    fn remove_all(this: ArcBorrow<'_, Self>, mut leaving: Fifo) {
+        if leaving.is_empty() {
+            return;
+        }
+        this.expire(&leaving);
+        while let Some(request) = leaving.pop() {
+            let mut gone = Gone::default();
+            // SAFETY: It has been taken and unpublished, and a grace period has passed.
+            let removed = unsafe { this.remove(request, &mut gone) };
+            drop(this.settle_gone(&gone));
+            if removed.is_ours {
+                // SAFETY: By the answer it is ours to release.
+                unsafe { Self::release_later(this, request) };
+            }
+        }
+    }
+}

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The worker: what happens to a request after the callback.
+//!
+//! One for each mirror. It takes what has been queued as one batch and, for the whole batch,
+//!
+//! 1. *takes* what there is. What is not to go but to change is left to a work item of its own, so
+//!    that nothing waits for it: that one *replaces* it, see
+//!    [`ChangeOps`](crate::odp::engine::callbacks::ChangeOps), and what has been replaced goes on here, in a later batch;
+//! 2. *unpublishes*: from then on no new lookup finds the objects;
+//! 3. waits for *one* grace period of its SRCU domain, for lookups that had found them;
+//! 4. *removes*: the blocking part. Several lanes do this at the same time, because a removal
+//!    sleeps until the invalidations of the address space have ended, and all that sleep in the
+//!    same phase wake up together; where removals sleep there are more lanes;
+//! 5. *releases* each object once its last hold is gone. Nothing ever waits for a hold: where one
+//!    is left, its end queues the release.
+//!
+//! While a batch is on its way, what comes in meanwhile waits and makes the next one. Nothing here
+//! waits for another work item, so that a single thread (the queue's rescuer) is enough.
+//!
+//! It knows nothing of ranges, notifiers or Rust types: an object is a [`Request`] and a table of C
+//! functions, [`RequestOps`].
+
+mod batch;
+mod change;
+mod removal;
+mod shutdown;
+mod waiting;
+mod wakeup;
+
+pub use self::wakeup::Pace;
+pub(crate) use self::{
+    shutdown::OwnedWorker,
+    wakeup::LINGER, //
+};
+
+use super::{
+    alarm::Alarm,
+    callbacks::{
+        MirrorOps,
+        RequestOps, //
+    },
+    library::Library,
+    outcome::{
+        Changed,
+        Retire, //
+    },
+    process_queue::ProcessQueue,
+    queues::Lists,
+    request::Request,
+    state::{
+        Effect,
+        Event, //
+    },
+    stats::Stats, //
+};
+use crate::{
+    may_block::MayBlock,
+    wait_queue::WaitQueue, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    bindings,
+    debugfs::File,
+    mm::Mm,
+    new_spinlock,
+    prelude::*,
+    static_lock_class,
+    str::CString,
+    sync::{
+        aref::ARef,
+        srcu::{
+            self,
+            new_srcu, //
+        },
+        Arc,
+        ArcBorrow,
+        SpinLock,
+        Srcu, //
+    },
+    workqueue::{
+        impl_has_work,
+        new_work,
+        Work, //
+    }, //
+};
+
+// SAFETY: The prototype is that of helpers.h.
+#[allow(
+    improper_ctypes,
+    reason = "some structs of the bindings have no fields in some kernels"
+)]
+unsafe extern "C" {
+    safe fn odp_srcu_size() -> usize;
+}
+
+/// The work behind one mirror.
+#[pin_data]
+pub(crate) struct Worker {
+    /// Set instead of queueing `batch`, where somebody is in the middle of something. The first field, so that
+    /// it is cancelled before anything else goes.
+    #[pin]
+    alarm: Alarm,
+    /// The address space that requests come from, where there is one.
+    mm: Option<ARef<Mm>>,
+    /// Where its work runs.
+    queue: Arc<ProcessQueue>,
+    #[pin]
+    lists: SpinLock<Lists>,
+    /// Notified when `lists` has changed for somebody who waits.
+    #[pin]
+    progress: WaitQueue,
+    /// That of its file in debugfs.
+    name: CString,
+    #[pin]
+    srcu: Srcu,
+    /// As much memory as `srcu` has for the machine's CPUs, which `init_srcu_struct()` charges to nobody: user
+    /// space decides how many of these there are.
+    _charge: KVVec<u8>,
+    #[pin]
+    batch: Work<Worker, BATCH>,
+    #[pin]
+    change: Work<Worker, CHANGE>,
+    #[pin]
+    release: Work<Worker, RELEASE>,
+    #[pin]
+    stats: File<Stats>,
+    ops: &'static RequestOps,
+    /// Where the requests are those of a mirror's ranges.
+    mirror: Option<&'static MirrorOps>,
+    /// Whether grace periods are expedited.
+    expedited: bool,
+}
+
+const BATCH: u64 = 0;
+const RELEASE: u64 = 1;
+const CHANGE: u64 = 2;
+
+impl_has_work! {
+    impl HasWork<Self, 0> for Worker { self.batch }
+    impl HasWork<Self, 1> for Worker { self.release }
+    impl HasWork<Self, 2> for Worker { self.change }
+}
+
+impl Worker {
+    fn new(
+        name: &CStr,
+        ops: &'static RequestOps,
+        mirror: Option<&'static MirrorOps>,
+        pace: Pace,
+        queue: Arc<ProcessQueue>,
+    ) -> Result<Arc<Self>> {
+        let shown = CString::try_from(name)?;
+        Arc::pin_init(
+            try_pin_init!(Self {
+                // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
+                alarm <- unsafe { Alarm::new(pace.linger, &Self::ALARM_OPS) },
+                mm: pace.mm,
+                queue,
+                lists <- new_spinlock!(Lists::new(), "odp::Worker::lists"),
+                progress <- WaitQueue::new(c"odp::Worker::progress", static_lock_class!()),
+                name: shown,
+                srcu <- new_srcu!("odp::Worker::srcu"),
+                _charge: KVVec::with_capacity(odp_srcu_size(), GFP_KERNEL_ACCOUNT)?,
+                batch <- new_work!("odp::Worker::batch"),
+                change <- new_work!("odp::Worker::change"),
+                release <- new_work!("odp::Worker::release"),
+                stats <- Library::get().debugfs().read_callback_file(
+                    name,
+                    Stats::new(),
+                    &|stats: &Stats, f: &mut kernel::fmt::Formatter<'_>| stats.write(f),
+                ),
+                ops,
+                mirror,
+                expedited: pace.expedited,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+        // For `of_alarm`.
+        .inspect(|worker| {
+            let _ = Arc::as_ptr(worker).expose_provenance();
+        })
+    }
+
+    /// Where its work runs. May be dropped in a work item, but with another reference behind it: see
+    /// [`QueueUse`].
+    pub(crate) fn queue(&self) -> &ProcessQueue {
+        &self.queue
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Enters a section that holds off the grace period of objects looked up in it. May sleep in
+    /// it, but not wait for the worker.
+    pub(crate) fn read_lock(&self) -> srcu::Guard<'_> {
+        self.srcu.read_lock()
+    }
+
+    /// The SRCU domain, for C.
+    pub(crate) fn srcu(&self) -> *mut bindings::srcu_struct {
+        // CAST: `Srcu` is transparent over `srcu_struct`.
+        core::ptr::from_ref(&self.srcu).cast_mut().cast()
+    }
+
+    /// Retires an object: exactly once, whoever else tries.
+    ///
+    /// Context: any process context, with any lock held but those of this library. Allocates
+    /// nothing, does not sleep.
+    ///
+    /// # Safety
+    ///
+    /// `request` is valid during the call, and if it is not retired yet, until `release` has been
+    /// called for it. The worker is not shut down during the call.
+    pub(crate) unsafe fn retire(this: ArcBorrow<'_, Self>, request: NonNull<Request>) -> Retire {
+        // SAFETY: By the safety requirements it is valid.
+        let request_ref = unsafe { request.as_ref() };
+        if !this.owns(request_ref) {
+            return Retire::Foreign;
+        }
+        let mut lists = this.lists.lock();
+        if lists.closed && request_ref.state().is_live() {
+            return Retire::Closed;
+        }
+        let kick = match request_ref.apply(Event::Retire) {
+            // SAFETY: By the answer the link is ours; it is valid until it is released.
+            Effect::Queue => unsafe { lists.queue(request) },
+            Effect::Joined => false,
+            Effect::Deferred => return Retire::Queued,
+            Effect::Gone => return Retire::Replaced,
+            _ => {
+                drop(lists);
+                this.stats.coalesced.inc();
+                return Retire::Already;
+            }
+        };
+        this.stats.queued.inc();
+        if kick {
+            Self::wake(this, &lists);
+        }
+        Retire::Queued
+    }
+
+    /// Asks for an object to be changed; `note` writes down how, with the request's lock held, if the
+    /// request is accepted.
+    ///
+    /// Context: as for [`Worker::retire`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`Worker::retire`], and the worker has [`MirrorOps`].
+    pub(crate) unsafe fn change(
+        this: ArcBorrow<'_, Self>,
+        request: NonNull<Request>,
+        note: impl FnOnce(),
+    ) -> Changed {
+        // SAFETY: By the safety requirements it is valid.
+        let request_ref = unsafe { request.as_ref() };
+        let mut lists = this.lists.lock();
+        if lists.closed {
+            return Changed::Closed;
+        }
+        let effect = request_ref.apply_with(Event::Change, |effect| {
+            if matches!(effect, Effect::Queue | Effect::Deferred | Effect::Already) {
+                note();
+            }
+            effect
+        });
+        let (changed, kick) = match effect {
+            // SAFETY: By the answer the link is ours; it is valid until it is released.
+            Effect::Queue => (Changed::Queued, unsafe { lists.queue(request) }),
+            Effect::Deferred => (Changed::Queued, false),
+            Effect::Already => (Changed::Joined, false),
+            _ => return Changed::Gone,
+        };
+        this.stats.changes.inc();
+        if kick {
+            Self::wake(this, &lists);
+        }
+        changed
+    }
+
+    /// Says that an object is in service now; hands it over if it was retired before that.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Worker::retire`].
+    pub(crate) unsafe fn publish(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
+        // SAFETY: By the safety requirements it is valid.
+        let request_ref = unsafe { request.as_ref() };
+        let mut lists = this.lists.lock();
+        // Whoever waits for this looks again when the lock is free.
+        this.insertion_over(&mut lists);
+        if !this.owns(request_ref) || request_ref.apply(Event::Publish) != Effect::Queue {
+            return;
+        }
+        // Retired, or to be changed.
+        let retired = !request_ref.state().is_live();
+        // SAFETY: By the answer the link is ours; it is valid until it is released.
+        let kick = unsafe { lists.queue(request) };
+        drop(lists);
+
+        if retired {
+            this.stats.queued.inc();
+        }
+        if kick {
+            Self::kick_batch(this);
+        }
+    }
+
+    /// Begins a long hold; says whether there is one now.
+    pub(crate) fn hold(&self, request: &Request) -> bool {
+        let held = self.owns(request) && request.apply(Event::Hold) == Effect::None;
+        if held {
+            self.stats.holds.inc();
+        }
+        held
+    }
+
+    /// Ends a long hold. Context: as for [`Worker::retire`].
+    ///
+    /// # Safety
+    ///
+    /// [`Worker::hold`] succeeded, and this is called once for that. The object is not used after
+    /// this.
+    pub(crate) unsafe fn put(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
+        this.stats.puts.inc();
+        // SAFETY: The hold keeps it valid.
+        if unsafe { request.as_ref() }.apply(Event::Put) != Effect::Release {
+            return;
+        }
+        // SAFETY: By the answer it is ours to release.
+        unsafe { Self::release_later(this, request) };
+    }
+
+    /// Whether `request` belongs to this worker; one that belongs to none does from now on.
+    fn owns(&self, request: &Request) -> bool {
+        request.bind(core::ptr::from_ref(self).cast_mut().cast())
+    }
+
+    /// Tells lockdep that [`Worker::synchronize`] may be about to be called.
+    pub(crate) fn may_synchronize(&self, p: &mut MayBlock<'_>) {
+        p.for_readers(&self.srcu);
+    }
+
+    /// Waits until nothing that was in a read section before the call is any more.
+    pub(crate) fn synchronize(&self) {
+        if self.expedited {
+            self.srcu.synchronize_expedited();
+        } else {
+            self.srcu.synchronize();
+        }
+        self.stats.grace_periods.inc();
+    }
+}

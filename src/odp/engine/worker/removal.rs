@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The blocking part, and what comes after it: lanes that remove, and releases.
+//!
+//! A lane is a task that helps to remove the objects of a batch. A batch needs none: the work item that has begun it removes, too. A lane is made when there is more
+//! to remove than one task should, and ends when nothing is left; how many there are is the worker's to say.
+
+use super::{
+    Worker,
+    RELEASE, //
+};
+use crate::{
+    may_block::{
+        ReleaseScope,
+        WorkerScope, //
+    },
+    odp::engine::{
+        completed::Gone,
+        fifo::Fifo,
+        queues::Lists,
+        request::{
+            Request,
+            Tickets, //
+        },
+        state::{
+            Effect,
+            Event, //
+        }, //
+    }, //
+};
+use core::ptr::NonNull;
+use kernel::{
+    alloc::AllocError,
+    prelude::*,
+    sync::{
+        lock::spinlock::SpinLockGuard,
+        Arc,
+        ArcBorrow, //
+    },
+    workqueue::{
+        impl_has_work,
+        new_work,
+        Work,
+        WorkItem, //
+    }, //
+};
+
+/// What became of an object that was to be removed.
+pub(super) struct Removed {
+    /// Whether it is the caller's to release: nobody holds it.
+    pub(super) is_ours: bool,
+    /// Whether its notifier had to wait for invalidations of the address space to end.
+    has_waited: bool,
+}
+
+/// How many objects a lane takes at a time at most, where removals do not wait.
+const MOST_AT_A_TIME: usize = 16;
+
+/// How many lanes a batch begins with, besides its own. There are more only where removals wait for
+/// invalidations, and then the process's queue says how many.
+pub(super) const FEW_LANES: usize = 7;
+
+/// A lane, as its work item has it.
+#[pin_data]
+struct Lane {
+    #[pin]
+    work: Work<Lane>,
+    worker: Arc<Worker>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Lane { self.work }
+}
+
+impl Lane {
+    /// Has one run for `worker`, which has counted it. Does not sleep.
+    fn start(worker: ArcBorrow<'_, Worker>) -> Result<(), AllocError> {
+        // Not `Queue::try_spawn()`: the lock class of its work items is the kernel's, and its name would go with
+        // this module.
+        let lane = KBox::pin_init(
+            pin_init!(Self {
+                work <- new_work!("odp::Lane::work"),
+                worker: worker.into(),
+            }),
+            GFP_NOWAIT | __GFP_NOWARN,
+        );
+        worker.queue().enqueue(lane.map_err(|_| AllocError)?);
+        Ok(())
+    }
+}
+
+impl WorkItem for Lane {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(this: Pin<KBox<Self>>) {
+        Worker::lane(this.worker.as_arc_borrow());
+        // The next batch may begin with as many as this one did.
+        this.worker.lane_has_ended();
+        this.worker.kick_batch_if_idle();
+    }
+}
+
+impl WorkItem<RELEASE> for Worker {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let mut gone = Gone::default();
+        loop {
+            let mut lists = this.settle_gone(&gone);
+            let Some(request) = lists.ready.pop() else {
+                lists.releasing = false;
+                return;
+            };
+            drop(lists);
+            gone = Gone::default();
+            // SAFETY: It was on the list of those that are ready to be released.
+            unsafe { this.release(request, &mut gone) };
+        }
+    }
+}
+
+impl Worker {
+    /// Removes what there is to remove, until nothing is left.
+    ///
+    /// Takes several objects at a time, and so takes the lock that all lanes want twice for all of them; but
+    /// no more than its part, because a removal may sleep for reasons of the driver's. Where one waits for
+    /// invalidations, those that it has not begun with are given back: each of them is likely to wait as well,
+    /// and in as many lanes they do that at the same time.
+    ///
+    /// None is released before all are removed, so that no removal waits for the driver's `release`.
+    pub(crate) fn lane(this: ArcBorrow<'_, Self>) {
+        let (mut gone, mut share) = (Gone::default(), 1);
+        loop {
+            let mut requests = {
+                let mut lists = this.settle_gone(&gone);
+                let part = lists.removing.len() / lists.lanes.max(1);
+                lists.removing.take_first(share.min(part.max(1)))
+            };
+            if requests.is_empty() {
+                return;
+            }
+            gone = Gone::default();
+            let (mut ours, mut taken, mut waited) = (Fifo::new(), 0, false);
+            while let Some(request) = requests.pop() {
+                // OVERFLOW: No more than were taken.
+                taken += 1;
+                // SAFETY: The grace period of what is on this list is over.
+                let removed = unsafe { this.remove(request, &mut gone) };
+                if removed.is_ours {
+                    // SAFETY: By the answer it is ours to release, and so is its link.
+                    unsafe { ours.push(request) };
+                } else {
+                    // Whoever holds it may wait for the removal.
+                    drop(this.settle_gone(&core::mem::take(&mut gone)));
+                }
+                if removed.has_waited {
+                    waited = true;
+                    break;
+                }
+            }
+            this.settle_gone(&core::mem::take(&mut gone))
+                .removing
+                .append(requests);
+            share = MOST_AT_A_TIME.min(2 * share);
+            if waited {
+                share = 1;
+                Self::widen(this, 2, usize::MAX);
+            }
+            while let Some(request) = ours.pop() {
+                // SAFETY: It was ours to release.
+                unsafe { this.release(request, &mut gone) };
+            }
+            gone.of_batch = taken;
+        }
+    }
+
+    /// Has `n` more lanes run, as long as there is something to remove, there are fewer than `most`, and the
+    /// process has not as many as it may have.
+    ///
+    /// Where removals wait for invalidations, each lane removes one in the time of an invalidation. So a lane
+    /// that has waited brings others along, and as many as there may be are there after a few invalidations.
+    /// Where nothing sleeps they would only be in each other's way, and so they would where a removal
+    /// sleeps for anything else, such as a lock of the driver's.
+    pub(super) fn widen(this: ArcBorrow<'_, Self>, n: usize, most: usize) {
+        for _ in 0..n {
+            {
+                let mut lists = this.lists.lock();
+                if lists.removing.is_empty() || lists.lanes >= most || !this.queue.add_lane() {
+                    return;
+                }
+                // OVERFLOW: The queue's limit is far less.
+                lists.lanes += 1;
+            }
+            if Lane::start(this).is_err() {
+                // The batch has its own, which is enough for it to end.
+                this.lane_has_ended();
+                return;
+            }
+        }
+    }
+
+    /// A lane that `widen` counted is not there any more.
+    pub(crate) fn lane_has_ended(&self) {
+        self.queue.lane_has_ended();
+        // OVERFLOW: Incremented by `widen`.
+        self.progress_made(|lists| lists.lanes -= 1);
+    }
+
+    /// Takes an object away for good. To be followed by [`Worker::settle_gone`].
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken `request`, unpublished it, and waited for a grace period.
+    #[must_use]
+    pub(super) unsafe fn remove(&self, request: NonNull<Request>, gone: &mut Gone) -> Removed {
+        if let Some(remove) = self.ops.remove {
+            let _scope = WorkerScope::enter();
+            // SAFETY: It is a request of this worker's, and this is its turn.
+            unsafe { remove(request.as_ptr()) };
+        }
+        // SAFETY: The link is ours; we have taken it from a list. It must be looked at now,
+        // because once the state has changed somebody else may release the object.
+        let link = unsafe { &mut *request.as_ref().link.get() };
+        let removed = link.tickets.removed;
+        let has_waited = core::mem::take(&mut link.has_waited);
+        // Before anybody can see that it is removed, and look at the counters.
+        self.stats.removed.inc();
+        gone.removed.add(removed);
+        // SAFETY: It has not been released.
+        let effect = unsafe { request.as_ref() }.apply(Event::Remove);
+        let is_ours = effect == Effect::Release;
+        if !is_ours {
+            kernel::warn_on!(effect != Effect::None);
+            self.stats.held_back.inc();
+        }
+        Removed {
+            is_ours,
+            has_waited,
+        }
+    }
+
+    /// Gives an object back to the driver. To be followed by [`Worker::settle_gone`].
+    ///
+    /// # Safety
+    ///
+    /// The caller got the answer [`Effect::Release`], or the request from somebody who did.
+    pub(super) unsafe fn release(&self, request: NonNull<Request>, gone: &mut Gone) {
+        // SAFETY: By the safety requirements the link is ours.
+        let Tickets { released, .. } = unsafe { (*request.as_ref().link.get()).tickets };
+        if let Some(release) = self.ops.release {
+            let _scope = ReleaseScope::enter();
+            // SAFETY: It is a request of this worker's, and this is its turn, its last.
+            unsafe { release(request.as_ptr()) };
+        }
+        gone.released.add(released);
+    }
+
+    /// Has an object released by the worker.
+    ///
+    /// # Safety
+    ///
+    /// The caller got the answer [`Effect::Release`].
+    pub(super) unsafe fn release_later(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
+        let mut lists = this.lists.lock();
+        // SAFETY: By the safety requirements the link is the caller's; it is valid until it is
+        // released.
+        unsafe { lists.ready.push(request) };
+        let kick = !core::mem::replace(&mut lists.releasing, true);
+        drop(lists);
+        if kick {
+            // The flag says that it is neither queued nor going to look again. Until it has run, the
+            // object is outstanding, which keeps the worker from being shut down.
+            let _ = this.queue().enqueue::<Arc<Self>, RELEASE>(this.into());
+        }
+    }
+
+    /// Counts what is gone, and has those who wait for it look again; returns with the lists locked.
+    pub(super) fn settle_gone(&self, gone: &Gone) -> SpinLockGuard<'_, Lists> {
+        if !gone.released.is_empty() {
+            // Before the tickets: who flushes looks at the counters.
+            self.stats.released.add(gone.released.len());
+        }
+        let mut lists = self.lists.lock();
+        lists.settle(gone);
+        if lists.waiters > 0 && !gone.is_empty() {
+            self.progress.notify_all();
+        }
+        lists
+    }
+}

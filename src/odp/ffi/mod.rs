@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C interface: what both levels of it have in common.
+//!
+//! What the functions do, and what their callers promise, is written in the header, by which they
+//! are exported, too; the safety requirements here are those in short. A pointer is valid where
+//! nothing else is said.
+//!
+//! C header: `include/odp.h`
+
+mod mirror;
+mod object;
+mod range;
+mod retirer;
+
+use super::engine::{
+    outcome::Retire,
+    queues::Until,
+    stats::Snapshot,
+    worker::LINGER, //
+};
+use core::{
+    arch::global_asm,
+    mem::offset_of, //
+};
+use kernel::{
+    ffi::{
+        c_int,
+        c_uint, //
+    },
+    prelude::*,
+    time::Delta, //
+};
+
+/// Defines symbols with the size of a struct and the offsets of its members in their names.
+///
+/// `src/interface.c` refers to the symbols that the C compiler's numbers make.
+macro_rules! layout {
+    ($($name:literal = $number:expr,)*) => {
+        $(
+            global_asm!(
+                concat!(".globl odp_layout.", $name, ".{number}"),
+                concat!(".set odp_layout.", $name, ".{number}, 0"),
+                number = const $number,
+            );
+        )*
+    };
+}
+
+layout! {
+    "odp_stats" = size_of::<Snapshot>(),
+    "odp_stats.inserted" = offset_of!(Snapshot, inserted),
+    "odp_stats.insert_failed" = offset_of!(Snapshot, insert_failed),
+    "odp_stats.mm_dead" = offset_of!(Snapshot, mm_dead),
+    "odp_stats.queued" = offset_of!(Snapshot, queued),
+    "odp_stats.coalesced" = offset_of!(Snapshot, coalesced),
+    "odp_stats.batches" = offset_of!(Snapshot, batches),
+    "odp_stats.grace_periods" = offset_of!(Snapshot, grace_periods),
+    "odp_stats.drained" = offset_of!(Snapshot, drained),
+    "odp_stats.removed" = offset_of!(Snapshot, removed),
+    "odp_stats.released" = offset_of!(Snapshot, released),
+    "odp_stats.holds" = offset_of!(Snapshot, holds),
+    "odp_stats.puts" = offset_of!(Snapshot, puts),
+    "odp_stats.held_back" = offset_of!(Snapshot, held_back),
+    "odp_stats.kicks" = offset_of!(Snapshot, kicks),
+    "odp_stats.would_block" = offset_of!(Snapshot, would_block),
+    "odp_stats.changes" = offset_of!(Snapshot, changes),
+    "odp_stats.unchanged" = offset_of!(Snapshot, unchanged),
+    "odp_stats.replaced" = offset_of!(Snapshot, replaced),
+    "odp_stats.pieces" = offset_of!(Snapshot, pieces),
+    "odp_stats.replace_failed" = offset_of!(Snapshot, replace_failed),
+}
+
+use layout;
+
+/// `ODP_AT_ONCE`.
+const ODP_AT_ONCE: c_uint = c_uint::MAX;
+
+/// The time to linger that a configuration in C asks for.
+fn linger_from_raw(linger_us: c_uint) -> Delta {
+    match linger_us {
+        0 => LINGER,
+        ODP_AT_ONCE => Delta::ZERO,
+        us => Delta::from_micros(i64::from(us)),
+    }
+}
+
+/// What C is told about a request to retire.
+fn retire_result(retire: Retire) -> Result {
+    match retire {
+        Retire::Queued => Ok(()),
+        Retire::Already => Err(EALREADY),
+        Retire::Closed => Err(ESHUTDOWN),
+        Retire::Foreign => Err(EXDEV),
+        Retire::Replaced => Err(ESTALE),
+    }
+}
+
+fn to_errno(result: Result) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// An `enum odp_until`.
+fn until_from_raw(until: c_uint) -> Until {
+    match until {
+        0 => Until::Removed,
+        _ => Until::Released,
+    }
+}

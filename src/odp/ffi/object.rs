@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C interface of the managed level: the driver's object, its functions and its lock.
+//!
+//! What a [`Mirrored`] object's types say in Rust is the driver's contract here: that what it does
+//! is done under its lock, and that its functions are there while the mirror is.
+
+use super::layout;
+use crate::{
+    mmu_interval::Event,
+    odp::{
+        engine::callbacks::WorkerContext,
+        mirror::{
+            driver::{
+                Mirrored,
+                MirroredOps, //
+            },
+            invalidation::{
+                Handled,
+                Invalidation, //
+            },
+            shared::{
+                sealed,
+                UserLock, //
+            }, //
+        }, //
+    },
+    span::Span, //
+};
+use core::{
+    arch::global_asm,
+    ffi::c_void,
+    mem::offset_of,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings,
+    ffi::{
+        c_int,
+        c_uint,
+        c_ulong, //
+    },
+    prelude::*,
+    sync::Arc,
+    types::NotThreadSafe, //
+};
+
+/// A range, as C sees it: the address of an `Interval<Range<Object>>`.
+///
+/// The name is that of the struct in C, which kCFI compares.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub(super) struct odp_range {
+    _opaque: [u8; 0],
+}
+
+/// `struct odp_span`; named like it for the same reason.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+pub(super) struct odp_span {
+    start: c_ulong,
+    end: c_ulong,
+}
+
+// `Span` is `repr(C)`, too, with the same members in the same order.
+const _: () = assert!(size_of::<odp_span>() == size_of::<Span>());
+const _: () = assert!(align_of::<odp_span>() == align_of::<Span>());
+
+type SharedFn = unsafe extern "C" fn(*mut c_void);
+type TryLockFn = unsafe extern "C" fn(*mut c_void) -> bool;
+type ZapFn = unsafe extern "C" fn(*mut c_void, *mut odp_range, c_ulong, c_ulong, c_uint) -> c_int;
+type SpanFn = unsafe extern "C" fn(*mut c_void, c_ulong, c_ulong);
+type ReplacedFn = unsafe extern "C" fn(*mut c_void, c_ulong, c_ulong, *const odp_span, usize);
+
+/// `struct odp_mirror_ops`.
+#[repr(C)]
+pub(super) struct MirrorOps {
+    pub(super) owner: *mut bindings::module,
+    lock: Option<SharedFn>,
+    trylock: Option<TryLockFn>,
+    unlock: Option<SharedFn>,
+    zap: Option<ZapFn>,
+    zap_dead: Option<SpanFn>,
+    zapped: Option<SpanFn>,
+    replaced: Option<ReplacedFn>,
+    released: Option<SpanFn>,
+    get: Option<SharedFn>,
+    put: Option<SharedFn>,
+}
+
+layout! {
+    "odp_mirror_ops" = size_of::<MirrorOps>(),
+    "odp_mirror_ops.owner" = offset_of!(MirrorOps, owner),
+    "odp_mirror_ops.lock" = offset_of!(MirrorOps, lock),
+    "odp_mirror_ops.trylock" = offset_of!(MirrorOps, trylock),
+    "odp_mirror_ops.unlock" = offset_of!(MirrorOps, unlock),
+    "odp_mirror_ops.zap" = offset_of!(MirrorOps, zap),
+    "odp_mirror_ops.zap_dead" = offset_of!(MirrorOps, zap_dead),
+    "odp_mirror_ops.zapped" = offset_of!(MirrorOps, zapped),
+    "odp_mirror_ops.replaced" = offset_of!(MirrorOps, replaced),
+    "odp_mirror_ops.released" = offset_of!(MirrorOps, released),
+    "odp_mirror_ops.get" = offset_of!(MirrorOps, get),
+    "odp_mirror_ops.put" = offset_of!(MirrorOps, put),
+    "odp_span" = size_of::<odp_span>(),
+    "odp_span.start" = offset_of!(odp_span, start),
+    "odp_span.end" = offset_of!(odp_span, end),
+}
+
+/// An `enum odp_verdict` other than `ODP_KEEP`.
+const ODP_RETIRE: c_int = 1;
+const ODP_PUNCH: c_int = 2;
+
+/// The functions that must be there, and those that need not.
+#[derive(Clone, Copy)]
+pub(super) struct Calls {
+    lock: SharedFn,
+    trylock: TryLockFn,
+    unlock: SharedFn,
+    zap: ZapFn,
+    zap_dead: SpanFn,
+    zapped: Option<SpanFn>,
+    replaced: Option<ReplacedFn>,
+    released: Option<SpanFn>,
+    get: Option<SharedFn>,
+    put: Option<SharedFn>,
+}
+
+impl Calls {
+    pub(super) fn new(ops: &MirrorOps) -> Option<Self> {
+        Some(Self {
+            lock: ops.lock?,
+            trylock: ops.trylock?,
+            unlock: ops.unlock?,
+            zap: ops.zap?,
+            zap_dead: ops.zap_dead?,
+            zapped: ops.zapped,
+            replaced: ops.replaced,
+            released: ops.released,
+            get: ops.get,
+            put: ops.put,
+        })
+    }
+}
+
+/// The driver's object, with what can be done to it.
+///
+/// # Invariants
+///
+/// - `shared` was passed to `odp_range_insert` of a mirror that was made with `calls`, so that the
+///   functions may be called with it, each in its context.
+/// - The object is valid until this is dropped, by the driver's word or by its `get`.
+pub(super) struct Driver {
+    pub(super) shared: *mut c_void,
+    pub(super) calls: Arc<Calls>,
+}
+
+// SAFETY: The functions may be called in any task.
+unsafe impl Send for Driver {}
+// SAFETY: As above, and several at the same time, as far as the user lock does not exclude that.
+unsafe impl Sync for Driver {}
+
+/// An object that C mirrors a range through. There is one for each range; the lock, which they may have in
+/// common, is the driver's.
+///
+/// # Invariants
+///
+/// `get` has been called for this.
+pub(super) struct Object(pub(super) Driver);
+
+impl Object {
+    /// # Safety
+    ///
+    /// `driver.shared` is valid during the call.
+    pub(super) unsafe fn new(driver: Driver) -> Self {
+        if let Some(get) = driver.calls.get {
+            // SAFETY: By the type invariants of `Driver`.
+            unsafe { get(driver.shared) };
+        }
+        // INVARIANT: It was called just now.
+        Self(driver)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        if let Some(put) = self.0.calls.put {
+            // SAFETY: By the type invariants `get` has been called for this.
+            unsafe { put(self.0.shared) };
+        }
+    }
+}
+
+/// The user lock, which is C's.
+pub(super) struct Lock(pub(super) Driver);
+
+impl Lock {
+    /// # Safety
+    ///
+    /// The caller has locked it.
+    pub(super) unsafe fn unlock(&self) {
+        // SAFETY: By the safety requirements, and the type invariants of `Driver`.
+        unsafe { (self.0.calls.unlock)(self.0.shared) };
+    }
+}
+
+impl sealed::UserLock for Lock {}
+
+impl UserLock for Lock {
+    /// What it guards is C's business.
+    type Table = ();
+    type Guard<'a> = Guard<'a>;
+
+    fn lock(&self) -> Guard<'_> {
+        // SAFETY: By the type invariants of `Driver`.
+        unsafe { (self.0.calls.lock)(self.0.shared) };
+        // INVARIANT: It is locked.
+        Guard {
+            lock: self,
+            table: (),
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    fn try_lock(&self) -> Option<Guard<'_>> {
+        // SAFETY: By the type invariants of `Driver`.
+        let locked = unsafe { (self.0.calls.trylock)(self.0.shared) };
+        if !locked {
+            return None;
+        }
+        // INVARIANT: It is locked.
+        Some(Guard {
+            lock: self,
+            table: (),
+            _not_send: NotThreadSafe,
+        })
+    }
+}
+
+/// The locked state.
+///
+/// # Invariants
+///
+/// The lock is locked, and nobody else is going to unlock it.
+pub(super) struct Guard<'a> {
+    lock: &'a Lock,
+    table: (),
+    _not_send: NotThreadSafe,
+}
+
+impl Deref for Guard<'_> {
+    type Target = ();
+
+    fn deref(&self) -> &() {
+        &self.table
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut () {
+        &mut self.table
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { self.lock.unlock() };
+    }
+}
+
+impl Mirrored for Object {
+    /// The library's own: the driver's module is kept by the mirror.
+    const OPS: &'static MirroredOps<Self> = crate::mirrored_ops!(Object);
+    type Table = ();
+    type Lock = Lock;
+
+    fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
+        let mut zap = match inv.begin() {
+            Ok(zap) => zap,
+            Err(handled) => return handled,
+        };
+        let span = zap.span();
+        let range = NonNull::from(zap.interval).cast().as_ptr();
+        let event = event_to_raw(zap.event());
+        // SAFETY: By the type invariants of `Driver`; the user lock is held.
+        let verdict =
+            unsafe { (self.0.calls.zap)(self.0.shared, range, span.start(), span.end(), event) };
+        match verdict {
+            ODP_RETIRE => {
+                let _ = zap.retire();
+            }
+            ODP_PUNCH => {
+                let _ = zap.punch();
+            }
+            _ => {}
+        }
+        zap.done()
+    }
+
+    fn zap(&self, (): &mut (), dead: Span) {
+        // SAFETY: By the type invariants of `Driver`; the user lock is held.
+        unsafe { (self.0.calls.zap_dead)(self.0.shared, dead.start(), dead.end()) };
+    }
+
+    fn zapped(&self, dead: Span, _ctx: &WorkerContext<'_>) {
+        if let Some(zapped) = self.0.calls.zapped {
+            // SAFETY: By the type invariants of `Driver`; a worker's callback is running.
+            unsafe { zapped(self.0.shared, dead.start(), dead.end()) };
+        }
+    }
+
+    fn replaced(&self, old: Span, pieces: &[Span], _ctx: &WorkerContext<'_>) {
+        if let Some(replaced) = self.0.calls.replaced {
+            let spans = pieces.as_ptr().cast();
+            // SAFETY: By the type invariants of `Driver`; a worker's callback is running. The spans
+            // are laid out like C's, as asserted above.
+            unsafe { replaced(self.0.shared, old.start(), old.end(), spans, pieces.len()) };
+        }
+    }
+
+    fn released(&self, span: Span, _ctx: &WorkerContext<'_>) {
+        if let Some(released) = self.0.calls.released {
+            // SAFETY: By the type invariants of `Driver`; a worker's callback is running.
+            unsafe { released(self.0.shared, span.start(), span.end()) };
+        }
+    }
+}
+
+fn event_to_raw(event: Event) -> c_uint {
+    match event {
+        Event::Unmap => bindings::mmu_notifier_event_MMU_NOTIFY_UNMAP,
+        Event::Clear => bindings::mmu_notifier_event_MMU_NOTIFY_CLEAR,
+        Event::ProtectVma => bindings::mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA,
+        Event::ProtectPage => bindings::mmu_notifier_event_MMU_NOTIFY_PROTECTION_PAGE,
+        Event::SoftDirty => bindings::mmu_notifier_event_MMU_NOTIFY_SOFT_DIRTY,
+        Event::Release => bindings::mmu_notifier_event_MMU_NOTIFY_RELEASE,
+        Event::Migrate => bindings::mmu_notifier_event_MMU_NOTIFY_MIGRATE,
+        Event::Exclusive => bindings::mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE,
+    }
+}
