@@ -44,6 +44,8 @@
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
+struct hmm_range;
+
 /**
  * struct odp_request - a request to take an object out of service
  *
@@ -480,7 +482,6 @@ struct odp_span {
  * struct odp_mirror is what one device context mirrors of one address space, and struct odp_range
  * is a span of addresses of it. Both are opaque.
  */
-struct hmm_range;
 struct odp_mirror;
 struct odp_range;
 
@@ -610,7 +611,7 @@ struct odp_section {
  * struct odp_mirror_config - what can be chosen when a mirror is made
  * @max_ranges: how many ranges there may be, counting those that are not released yet and those
  *	that take the place of others; 0 for 65536. Each takes 256 bytes, what the index has for it
- *	(less than 90), and what the driver has for it.
+ *	(less than 90), 32 if there has been a fault in it, and what the driver has for it.
  * @grain: what the ends of ranges that take the place of another are rounded outward to, in bytes,
  *	though never beyond that one: a power of two, and no less than PAGE_SIZE; 0 for that. A
  *	device with huge pages wants the size of those.
@@ -859,14 +860,15 @@ int odp_range_remove(struct odp_range *range);
 /**
  * odp_range_fault() - find the process's pages, and fault them in as needed
  * @range: a range that the caller holds
- * @hmm: what is wanted, within the range; its notifier is set
- * @timeout: for how many jiffies HMM begins again where invalidations of the range come between
+ * @hmm: what is wanted, within the range; this sets its notifier
+ * @timeout: for how many jiffies HMM begins again where invalidations of the range come between,
+ *	and waits for those that are going on; 0 for as long as it takes
  * @section: what odp_commit_begin() wants
  *
  * hmm_range_fault_unlocked_timeout() with the notifier of the range. Only invalidations of the
- * addresses that @hmm asks for keep what is found from being committed, whatever becomes of the
- * rest of the range; unless there was no memory to note the fault, or more than 64 others have
- * begun since that @range's shared has in common with this one.
+ * addresses that @hmm asks for keep what is found from being committed, as long as the driver does
+ * not have the range retired or replaced for others; unless there was no memory to note the fault,
+ * or 64 or more others in the same range have begun since.
  *
  * A fault looks like this::
  *
@@ -883,7 +885,8 @@ int odp_range_remove(struct odp_range *range);
  *			continue;
  *		if (ret)
  *			break;
- *		// allocate here what is needed to install
+ *		// Allocate here what is needed to install. If that fails:
+ *		// odp_section_abandon(range, &section), and out.
  *		ret = odp_commit_begin(range, &section);
  *		if (ret)
  *			continue;
@@ -951,13 +954,26 @@ void odp_section_adopt(struct odp_range *range, struct odp_section *section,
 		       unsigned long notifier_seq);
 
 /**
- * odp_commit_begin() - take the user lock if nothing has changed
+ * odp_section_abandon() - end a section that is not going to be committed
+ * @range: the range that it is of
+ * @section: the section
+ *
+ * One that is left alone does no harm, but every invalidation of the range looks at it, until one
+ * meets it or 64 others have begun.
+ *
+ * Context: as the user lock wants it; not under it.
+ */
+void odp_section_abandon(struct odp_range *range, const struct odp_section *section);
+
+/**
+ * odp_commit_begin() - take the user lock if what was found may be installed
  * @range: a range that the caller holds
  * @section: a moment in the life of this range
  *
  * If so, the caller installs what it found since then, within what it asked for, and calls
- * odp_commit_end(). Otherwise the lock is not held. When a section is used again, every
- * invalidation of the range comes between. Stands on mmu_interval_read_retry().
+ * odp_commit_end(). Otherwise the lock is not held. That is so if no invalidation has come between:
+ * for a section of odp_range_fault() that is used for the first time, of what it asked for; for any
+ * other one of any part of the range, by mmu_interval_read_retry().
  *
  * Context: as the user lock wants it.
  *

@@ -153,7 +153,6 @@ int odp_hmm_range_fault_with(struct hmm_range *range, struct mmu_interval_notifi
 	*sequence = range->notifier_seq;
 	return ret;
 }
-EXPORT_SYMBOL_GPL(odp_hmm_range_fault_with);
 
 int odp_hmm_range_fault(struct mmu_interval_notifier *notifier, unsigned long start,
 			unsigned long end, unsigned long *entries, unsigned long request,
@@ -175,7 +174,6 @@ void odp_hmm_range_bounds(const struct hmm_range *range, unsigned long *start, u
 	*start = range->start;
 	*end = range->end;
 }
-EXPORT_SYMBOL_GPL(odp_hmm_range_bounds);
 
 struct page *odp_pfn_to_page(unsigned long pfn)
 {

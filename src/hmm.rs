@@ -12,8 +12,9 @@
 //! Nobody has a reference to it. A [`Page`] may be used between two moments, both of them with the
 //! user lock held:
 //!
-//! - [`Interval::read_retry`] has answered that the sequence that [`Interval::fault`] returned is still
-//!   good, and the lock has not been released without the page being put where `invalidate` finds it;
+//! - no invalidation of the page's address has come since [`Interval::fault`] was called, and the lock has
+//!   not been released without the page being put where `invalidate` finds it. That
+//!   [`Interval::read_retry`] says so of the sequence that was returned is enough, and so is a commit;
 //! - an `invalidate` of its address has been called, and has the lock.
 //!
 //! The kernel changes the process's page table only after `invalidate` has returned, and frees,
@@ -215,7 +216,8 @@ impl Page {
     /// How large the piece is that the process has mapped in one: two to the power of this, in pages
     /// (`hmm_pfn_to_map_order()`).
     ///
-    /// The piece is aligned to its size in memory and in the address space, and may reach beyond what was asked for.
+    /// The piece is aligned to its size in memory and in the address space, and may reach beyond what was
+    /// asked for. What is beyond must not be installed: only invalidations of what was asked for count.
     pub fn order(&self) -> u32 {
         // CAST: It has five bits.
         ((self.entry >> flags::ORDER_SHIFT) & 0x1f) as u32
@@ -459,7 +461,7 @@ impl<T: Invalidate> Interval<T> {
     }
 
     /// As [`Interval::fault`], for who has the entries and what else HMM wants in `request`, whose notifier
-    /// becomes that of the interval.
+    /// becomes that of the interval. With a `timeout` of 0 it goes on for as long as it takes.
     ///
     /// # Errors
     ///
@@ -492,12 +494,7 @@ impl<T: Invalidate> Interval<T> {
         // SAFETY: The notifier has been inserted, so it is initialised, into an address space that
         // has users; that it may be removed meanwhile does no harm. The rest is required here.
         to_result(unsafe {
-            shim::odp_hmm_range_fault_with(
-                request.as_ptr(),
-                self.as_raw(),
-                timeout.max(1),
-                &mut sequence,
-            )
+            shim::odp_hmm_range_fault_with(request.as_ptr(), self.as_raw(), timeout, &mut sequence)
         })?;
         Ok(self.sequence(sequence))
     }

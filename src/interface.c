@@ -47,6 +47,7 @@ ODP_EXPORT(odp_range_fault);
 ODP_EXPORT(odp_read_begin);
 ODP_EXPORT(odp_range_notifier);
 ODP_EXPORT(odp_section_adopt);
+ODP_EXPORT(odp_section_abandon);
 ODP_EXPORT(odp_commit_begin);
 ODP_EXPORT(odp_commit_end);
 ODP_EXPORT(odp_access_begin);

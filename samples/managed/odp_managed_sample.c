@@ -221,7 +221,7 @@ static int device_fault(struct context *ctx, struct odp_range *range, unsigned l
 	int ret;
 
 	do {
-		/* Invalidations of other pages may go on for longer than HMM does: only a signal ends it. */
+		/* Invalidations of other pages may go on for longer than HMM does. */
 		ret = odp_range_fault(range, &hmm, HZ, &section);
 		if (ret == -EBUSY)
 			continue;
@@ -232,8 +232,10 @@ static int device_fault(struct context *ctx, struct odp_range *range, unsigned l
 		 * if there was a zap, or another fault that failed; then there may be no memory.
 		 */
 		ret = xa_reserve(&ctx->pages, index, GFP_KERNEL);
-		if (ret)
+		if (ret) {
+			odp_section_abandon(range, &section);
 			break;
+		}
 		stall(ctx, ODP_MANAGED_IN_FAULT);
 
 		ret = odp_commit_begin(range, &section);
@@ -276,7 +278,7 @@ static int context_read(struct context *ctx, u64 addr, u64 *value)
 			ret = device_fault(ctx, range, addr, value);
 		odp_range_put(range);
 		/* The range has gone, and another one may be there. */
-	} while (ret == -ESTALE);
+	} while (ret == -ESTALE && !fatal_signal_pending(current));
 
 	return ret;
 }

@@ -231,13 +231,13 @@ impl Context {
         found: Found,
         then: impl FnOnce(&mut PageTable) -> R,
     ) -> Result<R> {
-        // Whatever needs memory comes before the commit.
-        let memory = Reservation::new(GFP_KERNEL)?;
         let Found {
             addr,
             page,
             section,
         } = found;
+        // Whatever needs memory comes before the commit.
+        let memory = Reservation::new(GFP_KERNEL).inspect_err(|_| hold.abandon(section))?;
         Ok(hold.commit(section, |table| {
             // SAFETY: This is the commit of the section that the page was found in, at this address.
             unsafe { table.install(addr, page, memory) };

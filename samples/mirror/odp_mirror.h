@@ -294,8 +294,9 @@ struct odp_mirror_stats {
 /*
  * Gets the page from the process that the address space is of, whoever asks, and accesses it.
  * ENOENT: there is no range. ESRCH: the address space is gone. EFAULT: there is no such page, or
- * none that may be read. EPERM: a write to what may only be read. EAGAIN: invalidations kept
- * coming. EINTR: the caller is being killed. ENOMEM.
+ * none that may be read. EPERM: a write to what may only be read. EINTR: the caller is being
+ * killed, or has a signal while invalidations of the page, or the ends of its range, keep coming.
+ * ENOMEM.
  */
 #define ODP_MIRROR_FAULT _IOWR(ODP_MIRROR_MAGIC, 4, struct odp_mirror_fault)
 #define ODP_MIRROR_PROBE _IOWR(ODP_MIRROR_MAGIC, 5, struct odp_mirror_probe)
@@ -310,12 +311,12 @@ struct odp_mirror_stats {
 
 /*
  * Like HOLD, and gets the page as FAULT does for a read, with the same errors, in a read section.
- * ESTALE: the range was retired meanwhile.
+ * EAGAIN: invalidations of the range kept coming. ESTALE: the range was retired meanwhile.
  */
 #define ODP_MIRROR_BEGIN _IOWR(ODP_MIRROR_MAGIC, 8, struct odp_mirror_hold)
 /*
- * Gives the device the page that BEGIN named, if nothing has changed since, and ends the hold.
- * EAGAIN: an invalidation came between. ESTALE: the range was retired. ENOENT: there is no such
+ * Gives the device the page that BEGIN named, if nothing has happened to it since, and ends the
+ * hold. EAGAIN: an invalidation of the page came between. ESTALE: the range was retired. ENOENT: there is no such
  * section.
  */
 #define ODP_MIRROR_COMMIT _IOW(ODP_MIRROR_MAGIC, 9, __u64)

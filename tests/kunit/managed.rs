@@ -27,6 +27,7 @@ mod tests {
     use odp::{
         Config,
         Event,
+        FaultError,
         Gone,
         MayBlock,
         Mirror,
@@ -191,13 +192,19 @@ mod tests {
             hold.retire();
             check_eq!(hold.is_live(), false);
             check_eq!(hold.access(|_| ()), Err(Gone));
-            check_eq!(hold.begin(hold.span(), p).map(|_| ()), Err(Gone));
+            check_eq!(
+                hold.begin(hold.span(), p).map(|_| ()),
+                Err(FaultError::Gone)
+            );
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
             check_eq!(s.mirror.get(span.start(), p).is_none(), true);
             // Still so when it has been removed: the sequence alone would not tell.
             s.mirror.flush(Until::Removed, p)?;
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
-            check_eq!(hold.begin(hold.span(), p).map(|_| ()), Err(Gone));
+            check_eq!(
+                hold.begin(hold.span(), p).map(|_| ()),
+                Err(FaultError::Gone)
+            );
             Ok(())
         })
     }
@@ -283,6 +290,56 @@ mod tests {
             for section in others {
                 check_eq!(hold.commit(section, |_| ()), Ok(()));
             }
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_section_of_another_range_leaves_its_faults_alone() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let (other, _) = Probe::new(None)?;
+            let mirror = Mirror::<Probe>::new(&*s.space.user()?, Config::default(), p)?;
+            let span = s.space.map(2)?;
+            AddressSpace::read(span.start())?;
+            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let theirs = mirror.insert(span, other, p)?;
+            // The first fault of each of two objects.
+            let section = hold.begin(right, p).map_err(Error::from)?;
+            let foreign = theirs.begin(right, p).map_err(Error::from)?;
+            check_eq!(hold.commit(foreign, |_| ()), Err(Retry::Collided));
+            AddressSpace::write(span.start(), 1)?;
+            check_eq!(hold.commit(section, |_| ()), Ok(()));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_section_is_within_its_range() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(2)?;
+            let left = Span::new(span.start(), PAGE_SIZE)?;
+            let hold = s.mirror.insert(left, s.shared.clone(), p)?;
+            let outside = hold.begin(span, p).map(|_| ());
+            check_eq!(outside, Err(FaultError::Failed(EINVAL)));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn an_abandoned_section_depends_on_the_sequence() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let span = s.space.map(2)?;
+            AddressSpace::read(span.start())?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let section = hold.begin(right, p).map_err(Error::from)?;
+            hold.abandon(section);
+            AddressSpace::write(span.start(), 1)?;
+            check_eq!(hold.commit(section, |_| ()), Err(Retry::Collided));
             Ok(())
         })
     }

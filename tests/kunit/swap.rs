@@ -28,6 +28,7 @@ mod tests {
     use odp::{
         Changed,
         Config,
+        FaultError,
         Gone,
         Hold,
         MayBlock,
@@ -98,7 +99,10 @@ mod tests {
             check_eq!(hold.is_live(), false);
             check_eq!(hold.access(|_| ()), Err(Gone));
             check_eq!(hold.commit(section, |_| ()), Err(Retry::Gone));
-            check_eq!(hold.begin(hold.span(), p).map(|_| ()), Err(Gone));
+            check_eq!(
+                hold.begin(hold.span(), p).map(|_| ()),
+                Err(FaultError::Gone)
+            );
             check_eq!(hold.retire(), Retire::Replaced);
             check_eq!(hold.punch(page(span, 0)?), Ok(Changed::Gone));
             check_eq!(hold.resize(page(span, 0)?), Ok(Changed::Gone));

@@ -7,8 +7,9 @@
 //! say, too: it may have as many mirrors as it has files. A workqueue runs a limited number of work
 //! items, so on one that all processes shared, one of them could fill it with sleepers and keep the
 //! others from theirs. The same holds for the one rescuer that a workqueue has.
+//!
+//! A queue that its process does not use any more is the next one's, once there is nothing on it.
 
-use super::library::Library;
 use crate::owned_queue::OwnedQueue;
 use core::ops::Deref;
 use kernel::{
@@ -29,6 +30,7 @@ use kernel::{
         Arc,
         Mutex, //
     },
+    types::ScopeGuard,
     workqueue::Queue, //
 };
 
@@ -98,7 +100,7 @@ struct Entry {
 }
 
 /// How many queues that nobody uses are kept for the next processes, because to make one and to destroy
-/// it takes long. Each is a kernel thread that sleeps.
+/// it takes long. Each is a kernel thread that sleeps, and a structure for each CPU.
 const MOST_SPARE: usize = 4;
 
 /// All queues there are.
@@ -149,6 +151,7 @@ impl ProcessQueues {
 /// Dropping it may sleep: then it waits for what runs on the queue. So it is not dropped by work on the
 /// queue; a worker's owner has it, while the worker has a reference to the queue as such.
 pub(crate) struct QueueUse {
+    queues: &'static ProcessQueues,
     queue: Arc<ProcessQueue>,
     /// Null if the queue is nobody else's.
     key: usize,
@@ -162,39 +165,36 @@ impl QueueUse {
     /// # Errors
     ///
     /// `ENOMEM`; also if the current task is killed meanwhile, since a queue has a kernel thread.
-    pub(crate) fn new(mm: Option<&Mm>) -> Result<Self> {
-        let process_queues = Library::get().process_queues();
+    pub(crate) fn new(queues: &'static ProcessQueues, mm: Option<&Mm>) -> Result<Self> {
         let current = current!();
-        let mm = match (mm, current.mm()) {
-            (Some(mm), _) => mm,
-            (None, Some(mm)) => mm,
-            (None, None) => {
-                return Ok(Self {
-                    queue: process_queues.unused()?,
-                    key: 0,
-                })
-            }
+        let Some(mm) = mm.or_else(|| current.mm().map(Deref::deref)) else {
+            return Ok(Self {
+                queues,
+                queue: queues.unused()?,
+                key: 0,
+            });
         };
         let key = mm.as_raw().addr();
-        if let Some(entry) = process_queues.queues.lock().by_mm.get_mut(&key) {
-            return Ok(entry.join(key));
+        if let Some(entry) = queues.queues.lock().by_mm.get_mut(&key) {
+            return Ok(entry.join(queues, key));
         }
         // Without the lock, because it takes long. Somebody else may be faster.
-        let queue = process_queues.unused()?;
+        let unused = ScopeGuard::new_with_data(queues.unused()?, |queue| drop(queues.spare(queue)));
         let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
-        let mut queues = process_queues.queues.lock();
-        let entry = match queues.by_mm.entry(key) {
+        // Unlocked before `unused`, which was made first, may be spared.
+        let mut locked = queues.queues.lock();
+        let entry = match locked.by_mm.entry(key) {
             rbtree::Entry::Occupied(entry) => entry.into_mut(),
             rbtree::Entry::Vacant(entry) => entry.insert(
                 Entry {
-                    queue: queue.clone(),
+                    queue: unused.dismiss(),
                     users: 0,
                     _mm: ARef::from(mm),
                 },
                 node,
             ),
         };
-        Ok(entry.join(key))
+        Ok(entry.join(queues, key))
     }
 
     pub(crate) fn queue(&self) -> &Arc<ProcessQueue> {
@@ -203,7 +203,7 @@ impl QueueUse {
 
     /// Counts one user less, and returns the entry if that was the last one.
     fn leave(&self) -> Option<Entry> {
-        let mut queues = Library::get().process_queues().queues.lock();
+        let mut queues = self.queues.queues.lock();
         let entry = queues.by_mm.get_mut(&self.key)?;
         // OVERFLOW: `join` has counted this one.
         entry.users -= 1;
@@ -215,10 +215,11 @@ impl QueueUse {
 }
 
 impl Entry {
-    fn join(&mut self, key: usize) -> QueueUse {
+    fn join(&mut self, queues: &'static ProcessQueues, key: usize) -> QueueUse {
         // OVERFLOW: There cannot be as many workers as there are bytes.
         self.users += 1;
         QueueUse {
+            queues,
             queue: self.queue.clone(),
             key,
         }
@@ -232,7 +233,7 @@ impl Drop for QueueUse {
             // not be destroyed there: a work item would wait for itself. Nor may there be anything on it of
             // one process when it is another's.
             self.queue.queue.flush();
-            drop(Library::get().process_queues().spare(self.queue.clone()));
+            drop(self.queues.spare(self.queue.clone()));
         }
     }
 }

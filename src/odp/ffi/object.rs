@@ -153,6 +153,7 @@ impl Calls {
 /// - `shared` was passed to `odp_range_insert` of a mirror that was made with `calls`, so that the
 ///   functions may be called with it, each in its context.
 /// - The object is valid until this is dropped, by the driver's word or by its `get`.
+/// - `lock` and `trylock` lock one lock, and nobody else has it until `unlock` is called, by the driver's word.
 pub(super) struct Driver {
     pub(super) shared: *mut c_void,
     pub(super) calls: Arc<Calls>,
@@ -207,7 +208,9 @@ impl Lock {
     }
 }
 
-impl sealed::UserLock for Lock {}
+// SAFETY: By the type invariants of `Driver` the lock excludes; it is unlocked by a guard's end, or by
+// `Lock::unlock`, whose caller has locked it.
+unsafe impl sealed::UserLock for Lock {}
 
 impl UserLock for Lock {
     /// What it guards is C's business.

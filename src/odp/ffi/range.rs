@@ -210,7 +210,7 @@ unsafe extern "C" fn odp_range_fault(
     let span = unsafe { Interval::<Range<Object>>::bounds_of(hmm) };
     let found = span.map_err(FaultError::Failed).and_then(|span| {
         MayBlock::assume(|p| {
-            Section::of_fault(interval, span, || {
+            Section::of_fault(interval, span, p, |p| {
                 // SAFETY: As required here.
                 unsafe { interval.fault_for(hmm, timeout, p) }
             })
@@ -297,6 +297,17 @@ unsafe extern "C" fn odp_commit_begin(range: *const odp_range, section: *const S
         }
         Err(retry @ (Retry::Gone | Retry::Collided)) => Error::from(retry).to_errno(),
     }
+}
+
+/// # Safety
+///
+/// The caller holds `range`, and one of the functions that begin a section has filled in `section`.
+#[no_mangle]
+unsafe extern "C" fn odp_section_abandon(range: *const odp_range, section: *const Section) {
+    // SAFETY: As required here.
+    let interval = unsafe { interval(range) };
+    // SAFETY: As required here.
+    unsafe { section.read() }.abandon(interval);
 }
 
 /// # Safety

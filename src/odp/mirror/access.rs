@@ -328,15 +328,17 @@ impl<T: Mirrored> Hold<T> {
     /// unless an invalidation of part of that comes between. Sleeps until those of the range that are going
     /// on have ended.
     ///
-    /// Context: may sleep; not under the user lock.
+    /// A section that is not going to be committed is for [`Hold::abandon`].
+    ///
+    /// Context: may sleep; not under the user lock, nor any other lock that a callback takes.
     ///
     /// # Errors
     ///
-    /// [`Gone`] if the range is retired.
-    pub fn begin(&self, span: Span, p: &mut MayBlock<'_>) -> Result<Section, Gone> {
+    /// [`FaultError::Gone`] if the range is retired, [`FaultError::Failed`] with `EINVAL` if `span` is not
+    /// part of it.
+    pub fn begin(&self, span: Span, p: &mut MayBlock<'_>) -> Result<Section, FaultError> {
         let interval = self.interval();
-        // Whatever failed, the range is not in service any more.
-        Section::of_fault(interval, span, || interval.read_begin(p)).map_err(|_| Gone)
+        Section::of_fault(interval, span, p, |p| interval.read_begin(p))
     }
 
     /// Begins a read section and finds the process's pages in `span` in it, faulting them in as needed
@@ -361,18 +363,26 @@ impl<T: Mirrored> Hold<T> {
         p: &mut MayBlock<'_>,
     ) -> Result<Section, FaultError> {
         let interval = self.interval();
-        Section::of_fault(interval, span, || {
+        Section::of_fault(interval, span, p, |p| {
             interval.fault(pages, span, access, timeout, p)
         })
+    }
+
+    /// Ends a section that is not going to be committed. It may be left alone, but then every invalidation
+    /// looks at it, until one meets it or 64 others have begun.
+    ///
+    /// Context: as the user lock wants it; not under it.
+    pub fn abandon(&self, section: Section) {
+        section.abandon(self.interval());
     }
 
     /// Calls `f`, under the user lock, if no invalidation of the section's span has come since it began: to
     /// install what was found, or to submit what relies on what was installed.
     ///
-    /// Invalidations of other addresses of the range do not matter, so that a fault makes progress whatever
-    /// becomes of the pages beside its own; unless there was no memory to note it, or more than 64 other
-    /// faults of the same [`Shared`](super::Shared) have begun since. `f` installs within the section's span,
-    /// and nothing that was found before the section began.
+    /// Invalidations of other addresses of the range do not matter, as long as the driver does not answer
+    /// them by retiring or replacing the range; unless there was no memory to note the fault, or 64 or more
+    /// others of the same [`Shared`](super::shared::Shared) have begun since. `f` installs within the section's
+    /// span, and nothing that was found before the section began.
     ///
     /// # Errors
     ///
@@ -411,26 +421,34 @@ pub struct Section {
 impl Section {
     /// Begins one for what `look` finds in `span` of the range, which reads the sequence before it looks.
     ///
-    /// Context: may sleep; not under the user lock.
+    /// Context: may sleep; not under the user lock, nor any other lock that a callback takes.
     ///
     /// # Errors
     ///
-    /// [`FaultError::Gone`] if the range is retired, and whatever `look` says.
+    /// [`FaultError::Gone`] if the range is retired, [`FaultError::Failed`] with `EINVAL` if `span` is not
+    /// part of it, and with whatever `look` says.
     pub(crate) fn of_fault<T: Mirrored>(
         interval: &Interval<Range<T>>,
         span: Span,
-        look: impl FnOnce() -> Result<Sequence>,
+        p: &mut MayBlock<'_>,
+        look: impl FnOnce(&mut MayBlock<'_>) -> Result<Sequence>,
     ) -> Result<Self, FaultError> {
+        // Before the user lock is waited for.
+        p.for_invalidate();
+        // No callback tells of what is not part of the range.
+        if !interval.span().covers(&span) {
+            return Err(FaultError::Failed(EINVAL));
+        }
         let range = interval.data();
         if !range.is_live() {
             return Err(FaultError::Gone);
         }
         let (space, shared) = range.parts();
         let fault = space.memcg.charged(|| shared.begin_fault(span));
-        look()
+        look(p)
             .map(|sequence| Self { sequence, fault })
             .map_err(|error| {
-                shared.give_up_fault(fault);
+                shared.abandon_fault(fault);
                 if range.is_live() {
                     FaultError::Failed(error)
                 } else {
@@ -450,16 +468,24 @@ impl Section {
         interval: &Interval<Range<T>>,
     ) -> Result<Locked<'_, T>, Retry> {
         let mut table = interval.data().shared().locked();
-        let unmet = table.faults().end(self.fault);
+        // Another range's fault may be another one's on this list.
+        let unmet = interval.is_of(self.sequence) && table.faults().end(self.fault);
         if !interval.data().is_live() {
             return Err(Retry::Gone);
         }
-        // Invalidations that were going on when it began have been waited for since, and any other one of
-        // its pages has met it.
-        if interval.read_retry(self.sequence) && !(unmet && interval.is_of(self.sequence)) {
+        // The range has been in the tree all the time. Invalidations that were going on when the fault began
+        // have been waited for since, and any other one of its pages has met it.
+        if !unmet && interval.read_retry(self.sequence) {
             return Err(Retry::Collided);
         }
         Ok(table)
+    }
+
+    /// [`Hold::abandon`]
+    pub(crate) fn abandon<T: Mirrored>(self, interval: &Interval<Range<T>>) {
+        if interval.is_of(self.sequence) {
+            interval.data().shared().abandon_fault(self.fault);
+        }
     }
 }
 

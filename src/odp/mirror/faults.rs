@@ -40,8 +40,13 @@ impl FaultId {
 /// The faults of a driver's object that are going on and that no invalidation has met.
 ///
 /// Guarded by the user lock of the object.
+///
+/// # Invariants
+///
+/// - `unmet` is in order of `id`.
+/// - For each fault in it, no invalidation of a range of the object, in service when the fault began, has
+///   come since that intersects its span.
 pub(crate) struct Faults {
-    /// In order of `id`.
     unmet: KVec<Fault>,
     last: u64,
 }
@@ -105,10 +110,15 @@ impl Faults {
 
     /// Ends a fault; says whether no invalidation has met it.
     pub(super) fn end(&mut self, id: FaultId) -> bool {
-        match self.unmet.iter().position(|fault| fault.id == id) {
-            Some(position) => self.unmet.remove(position).is_ok(),
-            None => false,
+        let Some(position) = self.unmet.iter().position(|fault| fault.id == id) else {
+            return false;
+        };
+        let _ = self.unmet.remove(position);
+        if self.unmet.is_empty() && self.unmet.capacity() > 1 {
+            // That of one stays: there may be as many of these as there are ranges.
+            self.unmet = KVec::new();
         }
+        true
     }
 }
 

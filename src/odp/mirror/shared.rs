@@ -58,10 +58,22 @@ pub trait UserLock: sealed::UserLock + Send + Sync + 'static {
 }
 
 pub(crate) mod sealed {
-    pub trait UserLock {}
+    /// What the library itself needs of a user lock.
+    ///
+    /// # Safety
+    ///
+    /// While there is a guard of a lock, or one has been forgotten and the lock not been unlocked since,
+    /// nobody gets another guard of it.
+    pub unsafe trait UserLock {}
 }
 
-impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> sealed::UserLock for lock::Lock<U, B> {}
+// SAFETY: The kernel's locks exclude.
+unsafe impl<U, B> sealed::UserLock for lock::Lock<U, B>
+where
+    U: Send + Unpin + 'static,
+    B: lock::Backend + 'static,
+{
+}
 
 impl<U: Send + Unpin + 'static, B: lock::Backend + 'static> UserLock for lock::Lock<U, B> {
     type Table = U;
@@ -183,8 +195,8 @@ impl<T: Mirrored> Shared<T> {
         }
     }
 
-    /// Ends a fault in which nothing was found. Context: as the user lock wants it; not under it.
-    pub(super) fn give_up_fault(&self, fault: FaultId) {
+    /// Ends a fault that nobody is going to commit. Context: as the user lock wants it; not under it.
+    pub(super) fn abandon_fault(&self, fault: FaultId) {
         let _ = self.locked().faults().end(fault);
     }
 }
@@ -204,8 +216,9 @@ pub(crate) struct Locked<'a, T: Mirrored> {
 impl<'a, T: Mirrored> Locked<'a, T> {
     /// The faults that are going on.
     pub(super) fn faults(&mut self) -> &mut Faults {
-        // SAFETY: By the type invariants the user lock is held, so that there is no other `Locked` of
-        // `shared`; and this one is borrowed for as long as the answer is used.
+        // SAFETY: By the type invariants this has a guard of the user lock, so that, as `sealed::UserLock`
+        // promises, there is no other `Locked` of `shared`; and this one is borrowed for as long as the
+        // answer is used.
         unsafe { self.shared.faults.get() }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
             MirrorOps,
             RequestOps, //
         },
+        library::Library,
         process_queue::QueueUse,
         stats::Snapshot, //
     }, //
@@ -79,7 +80,7 @@ impl OwnedWorker {
             // SAFETY: A table of operations belongs to a module that is at least being initialised.
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
-        let queue = QueueUse::new(pace.mm.as_deref())?;
+        let queue = QueueUse::new(Library::get().process_queues(), pace.mm.as_deref())?;
         Ok(Self {
             worker: Worker::new(name, ops, mirror, pace, queue.queue().clone())?,
             _queue: queue,
