@@ -181,7 +181,7 @@ enum odp_until {
  */
 context_lock_struct(odp_retirer);
 
-/* For linger_us of a configuration: the worker is woken up at once. */
+/* For wakeup_delay_us of a configuration: the worker is woken up at once. */
 #define ODP_AT_ONCE	(~0U)
 
 /**
@@ -189,7 +189,7 @@ context_lock_struct(odp_retirer);
  * @mm: the address space that the objects are retired for, if it is one: the worker is woken up a
  *	little later while its mmap_lock is taken, which is when a system call that retires is
  *	likely to go on. The mm_struct is kept, the address space is not. NULL for none.
- * @linger_us: about how many microseconds after a request the worker is woken up, so that it does
+ * @wakeup_delay_us: about how many microseconds after a request the worker is woken up, so that it does
  *	not run in the middle of the system call that the request came from: between a fourth of
  *	this and four times as long, as calls turn out to take, and longer while requests keep
  *	coming. Who waits for the worker does not wait for this. 0 for 50, %ODP_AT_ONCE, or 100000
@@ -201,7 +201,7 @@ context_lock_struct(odp_retirer);
  */
 struct odp_retirer_config {
 	struct mm_struct *mm;
-	unsigned int linger_us;
+	unsigned int wakeup_delay_us;
 	bool expedited;
 };
 
@@ -215,7 +215,7 @@ struct odp_retirer_config {
  * loaded.
  *
  * Return: the retirer, to be ended by odp_retirer_shutdown(); or an ERR_PTR: -ENOMEM, -ENODEV if
- * @ops->owner is about to be unloaded, or -EINVAL if the time to linger is not what it has to be.
+ * @ops->owner is about to be unloaded, or -EINVAL if the wakeup delay is not what it has to be.
  */
 struct odp_retirer *odp_retirer_create(const char *name, const struct odp_retirer_ops *ops,
 				       const struct odp_retirer_config *config);
@@ -615,7 +615,7 @@ struct odp_section {
  * @grain: what the ends of ranges that take the place of another are rounded outward to, in bytes,
  *	though never beyond that one: a power of two, and no less than PAGE_SIZE; 0 for that. A
  *	device with huge pages wants the size of those.
- * @linger_us: as &odp_retirer_config.linger_us
+ * @wakeup_delay_us: as &odp_retirer_config.wakeup_delay_us
  * @expedited: as &odp_retirer_config.expedited
  *
  * Members that may be added will mean what has been so far when they are 0.
@@ -623,7 +623,7 @@ struct odp_section {
 struct odp_mirror_config {
 	size_t max_ranges;
 	size_t grain;
-	unsigned int linger_us;
+	unsigned int wakeup_delay_us;
 	bool expedited;
 };
 
@@ -645,7 +645,7 @@ struct odp_mirror_config {
  *
  * Return: the mirror, to be ended by odp_mirror_shutdown(); or an ERR_PTR: -ENOMEM, -EINTR if a
  * signal arrived, -ENODEV if @ops->owner is about to be unloaded, -EINVAL if a function is missing
- * or the grain or the time to linger is not what it has to be.
+ * or the grain or the wakeup delay is not what it has to be.
  */
 struct odp_mirror *odp_mirror_create(struct mm_struct *mm, const struct odp_mirror_ops *ops,
 				     const struct odp_mirror_config *config);

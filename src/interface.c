@@ -91,7 +91,7 @@ static void __used odp_layout(void)
 
 	ODP_SIZE(odp_retirer_config);
 	ODP_MEMBER(odp_retirer_config, mm);
-	ODP_MEMBER(odp_retirer_config, linger_us);
+	ODP_MEMBER(odp_retirer_config, wakeup_delay_us);
 	ODP_MEMBER(odp_retirer_config, expedited);
 
 	ODP_SIZE(odp_mirror_ops);
@@ -110,7 +110,7 @@ static void __used odp_layout(void)
 	ODP_SIZE(odp_mirror_config);
 	ODP_MEMBER(odp_mirror_config, max_ranges);
 	ODP_MEMBER(odp_mirror_config, grain);
-	ODP_MEMBER(odp_mirror_config, linger_us);
+	ODP_MEMBER(odp_mirror_config, wakeup_delay_us);
 	ODP_MEMBER(odp_mirror_config, expedited);
 
 	ODP_SIZE(odp_span);

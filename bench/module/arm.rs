@@ -92,11 +92,11 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
         "none" => Arc::new(Nothing, GFP_KERNEL)?,
         "notify" => Arc::new(Notify::new(mm, p)?, GFP_KERNEL)?,
         "retire" => Arc::new(Retire::new(mm, Config::default(), p)?, GFP_KERNEL)?,
-        "retire-now" => Arc::new(Retire::new(mm, lingering(0), p)?, GFP_KERNEL)?,
-        "retire-20" => Arc::new(Retire::new(mm, lingering(20), p)?, GFP_KERNEL)?,
-        "retire-100" => Arc::new(Retire::new(mm, lingering(100), p)?, GFP_KERNEL)?,
-        "retire-200" => Arc::new(Retire::new(mm, lingering(200), p)?, GFP_KERNEL)?,
-        "retire-500" => Arc::new(Retire::new(mm, lingering(500), p)?, GFP_KERNEL)?,
+        "retire-now" => Arc::new(Retire::new(mm, delayed(0), p)?, GFP_KERNEL)?,
+        "retire-20" => Arc::new(Retire::new(mm, delayed(20), p)?, GFP_KERNEL)?,
+        "retire-100" => Arc::new(Retire::new(mm, delayed(100), p)?, GFP_KERNEL)?,
+        "retire-200" => Arc::new(Retire::new(mm, delayed(200), p)?, GFP_KERNEL)?,
+        "retire-500" => Arc::new(Retire::new(mm, delayed(500), p)?, GFP_KERNEL)?,
         "retire-exp" => Arc::new(Retire::new(mm, expedited(), p)?, GFP_KERNEL)?,
         "rcu" => Arc::new(RcuArm::new(mm, p)?, GFP_KERNEL)?,
         "srcu-each" => Arc::new(SrcuEachArm::new(mm, p)?, GFP_KERNEL)?,
@@ -112,9 +112,9 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
 }
 
 /// The library with another time that its worker gives to who woke it up.
-fn lingering(microseconds: i64) -> Config {
+fn delayed(microseconds: i64) -> Config {
     Config {
-        linger: Delta::from_micros(microseconds),
+        wakeup_delay: Delta::from_micros(microseconds),
         ..Config::default()
     }
 }

@@ -77,7 +77,7 @@ pub(crate) struct ArmInfo {
     pub(crate) punches: bool,
     /// It can be asked for addresses.
     pub(crate) looks_up: bool,
-    /// It is there for the curve of what the library's lingering costs, and for nothing else.
+    /// It is there for the curve of what the wakeup delay costs, and for nothing else.
     pub(crate) curve: bool,
 }
 
@@ -92,7 +92,7 @@ const fn arm(name: &'static str, says: &'static str) -> ArmInfo {
     }
 }
 
-const fn lingering(name: &'static str, says: &'static str) -> ArmInfo {
+const fn delayed(name: &'static str, says: &'static str) -> ArmInfo {
     ArmInfo {
         punches: true,
         curve: true,
@@ -134,13 +134,13 @@ pub(crate) const ARMS: &[ArmInfo] = &[
             "this library, expedited grace periods; readers: SRCU",
         )
     },
-    lingering(
+    delayed(
         "retire-20",
         "this library, 20 µs until its worker is woken up",
     ),
-    lingering("retire-100", "this library, 100 µs"),
-    lingering("retire-200", "this library, 200 µs"),
-    lingering("retire-500", "this library, 500 µs"),
+    delayed("retire-100", "this library, 100 µs"),
+    delayed("retire-200", "this library, 200 µs"),
+    delayed("retire-500", "this library, 500 µs"),
     arm(
         "rcu",
         "as the library, by hand; readers: RCU and a reference",

@@ -41,9 +41,9 @@ static unsigned long grain;
 module_param(grain, ulong, 0644);
 MODULE_PARM_DESC(grain, "What ranges are cut to in a file opened from now on, in bytes; 0: pages");
 
-static unsigned int linger_us;
-module_param(linger_us, uint, 0644);
-MODULE_PARM_DESC(linger_us, "How long the worker of a file opened from now on lingers; see odp.h");
+static unsigned int wakeup_delay_us;
+module_param(wakeup_delay_us, uint, 0644);
+MODULE_PARM_DESC(wakeup_delay_us, "The wakeup delay of the worker of a file opened from now on; see odp.h");
 
 static bool expedited;
 module_param(expedited, bool, 0644);
@@ -420,7 +420,7 @@ static int context_open(struct inode *inode, struct file *file)
 	const struct odp_mirror_config config = {
 		.max_ranges = READ_ONCE(max_ranges),
 		.grain = READ_ONCE(grain),
-		.linger_us = READ_ONCE(linger_us),
+		.wakeup_delay_us = READ_ONCE(wakeup_delay_us),
 		.expedited = READ_ONCE(expedited),
 	};
 	struct context *ctx;

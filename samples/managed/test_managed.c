@@ -591,9 +591,9 @@ static void test_config(void)
 	set_parameter("max_ranges", 0);
 
 	/* More than there may be; and nothing at all, where zero stands for the default. */
-	set_parameter("linger_us", 100001);
+	set_parameter("wakeup_delay_us", 100001);
 	EXPECT(open(DEVICE, O_RDWR) == -1 && errno == EINVAL);
-	set_parameter("linger_us", -1U);
+	set_parameter("wakeup_delay_us", -1U);
 	set_parameter("expedited", 1);
 	at = map(4);
 	fd = device_with(at, 4);
@@ -601,7 +601,7 @@ static void test_config(void)
 	flush(fd);
 	expect_gone(fd, at, 0);
 	close(fd);
-	set_parameter("linger_us", 0);
+	set_parameter("wakeup_delay_us", 0);
 	set_parameter("expedited", 0);
 }
 

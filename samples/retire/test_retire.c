@@ -386,9 +386,9 @@ static void test_config(void)
 	int fd;
 
 	/* More than there may be; and nothing at all, where zero stands for the default. */
-	set_parameter("linger_us", 100001);
+	set_parameter("wakeup_delay_us", 100001);
 	EXPECT(open(DEVICE, O_RDWR) == -1 && errno == EINVAL);
-	set_parameter("linger_us", -1U);
+	set_parameter("wakeup_delay_us", -1U);
 	set_parameter("expedited", 1);
 	fd = device_open();
 	EXPECT(mirror(fd, at) == 0);
@@ -396,7 +396,7 @@ static void test_config(void)
 	flush(fd);
 	EXPECT(device_stats(fd).released == 1);
 	close(fd);
-	set_parameter("linger_us", 0);
+	set_parameter("wakeup_delay_us", 0);
 	set_parameter("expedited", 0);
 }
 

@@ -20,7 +20,7 @@ pub use self::{
         queues::Until,
         request::Request,
         stats::Snapshot,
-        worker::Pace, //
+        worker::WakeupConfig, //
     },
     mirror::{
         access::{

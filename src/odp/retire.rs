@@ -17,7 +17,7 @@ use super::engine::{
     stats::Snapshot,
     worker::{
         OwnedWorker,
-        Pace,
+        WakeupConfig,
         Worker, //
     }, //
 };
@@ -194,29 +194,29 @@ impl<R: Retirable> Retirer<R> {
     ///
     /// `ENOMEM`, `ENODEV` if the driver's module is about to be unloaded.
     pub fn new(name: &CStr) -> Result<Self> {
-        Self::with_pace(name, Pace::default())
+        Self::with_wakeup(name, WakeupConfig::default())
     }
 
     /// As [`Retirer::new`], with a choice of how soon objects are removed.
     ///
     /// # Errors
     ///
-    /// Also `EINVAL` if the time to linger is negative or more than [`Pace::MAX_LINGER`].
-    pub fn with_pace(name: &CStr, pace: Pace) -> Result<Self> {
+    /// Also `EINVAL` if the wakeup delay is negative or more than [`WakeupConfig::MAX_WAKEUP_DELAY`].
+    pub fn with_wakeup(name: &CStr, wakeup: WakeupConfig) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &R::OPS.pinned, None, pace)?,
+            worker: OwnedWorker::new(name, &R::OPS.pinned, None, wakeup)?,
             _objects: PhantomData,
         })
     }
 
-    /// As [`Retirer::with_pace`], but does not keep the module loaded, for what lives as long as the module.
+    /// As [`Retirer::with_wakeup`], but does not keep the module loaded, for what lives as long as the module.
     ///
     /// # Safety
     ///
     /// It is shut down or dropped before the module's exit returns.
-    pub unsafe fn new_unpinned(name: &CStr, pace: Pace) -> Result<Self> {
+    pub unsafe fn new_unpinned(name: &CStr, wakeup: WakeupConfig) -> Result<Self> {
         Ok(Self {
-            worker: OwnedWorker::new(name, &R::OPS.unpinned, None, pace)?,
+            worker: OwnedWorker::new(name, &R::OPS.unpinned, None, wakeup)?,
             _objects: PhantomData,
         })
     }

@@ -23,13 +23,13 @@ mod tests {
     };
     use odp::{
         MayBlock,
-        Pace,
         Request,
         Retirable,
         RetirableOps,
         Retire,
         Retirer,
         Until,
+        WakeupConfig,
         WorkerContext, //
     };
 
@@ -254,20 +254,20 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_lingers_as_long_as_was_chosen() -> Result {
-        let of = |linger| Pace {
-            linger,
-            ..Pace::default()
+    fn a_worker_has_the_wakeup_delay_that_was_chosen() -> Result {
+        let of = |wakeup_delay| WakeupConfig {
+            wakeup_delay,
+            ..WakeupConfig::default()
         };
-        for linger in [
+        for wakeup_delay in [
             Delta::from_nanos(-1),
-            Pace::MAX_LINGER + Delta::from_nanos(1),
+            WakeupConfig::MAX_WAKEUP_DELAY + Delta::from_nanos(1),
         ] {
-            let refused = Retirer::<Child>::with_pace(c"kunit-pace", of(linger)).err();
+            let refused = Retirer::<Child>::with_wakeup(c"kunit-wakeup", of(wakeup_delay)).err();
             check_eq!(refused, Some(EINVAL));
         }
         MayBlock::enter(|p| {
-            let retirer = Retirer::with_pace(c"kunit-pace", of(Delta::ZERO))?;
+            let retirer = Retirer::with_wakeup(c"kunit-wakeup", of(Delta::ZERO))?;
             let parent = parent()?;
             parent.let_remove.inc();
             retirer.retire(child(&parent)?.as_arc_borrow());

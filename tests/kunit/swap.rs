@@ -104,8 +104,8 @@ mod tests {
                 Err(FaultError::Gone)
             );
             check_eq!(hold.retire(), Retire::Replaced);
-            check_eq!(hold.punch(page(span, 0)?), Ok(Changed::Gone));
-            check_eq!(hold.resize(page(span, 0)?), Ok(Changed::Gone));
+            check_eq!(hold.punch(page(span, 0)?), Ok(Changed::NotLive));
+            check_eq!(hold.resize(page(span, 0)?), Ok(Changed::NotLive));
             let piece = s.mirror.get(span.start(), p).ok_or(ENOENT)?;
             check_eq!(piece.commit(section, |_| ()), Err(Retry::Collided));
             let section = piece.begin(piece.span(), p).map_err(Error::from)?;
@@ -277,7 +277,7 @@ mod tests {
                 check_eq!(hold.is_live(), true);
                 check_eq!(hold.retire(), Retire::Queued);
                 check_eq!(hold.retire(), Retire::Already);
-                check_eq!(hold.punch(page(span, 0)?), Ok(Changed::Gone));
+                check_eq!(hold.punch(page(span, 0)?), Ok(Changed::NotLive));
                 drop(hold);
                 Ok(())
             })?;
@@ -354,9 +354,9 @@ mod tests {
             check_eq!(hold.resize(part)?.accepted(), Err(ESTALE));
             check_eq!(hold.punch(part)?.accepted(), Err(ESTALE));
 
-            for linger in [Delta::from_nanos(-1), Delta::from_secs(1)] {
+            for wakeup_delay in [Delta::from_nanos(-1), Delta::from_secs(1)] {
                 let config = Config {
-                    linger,
+                    wakeup_delay,
                     ..Config::default()
                 };
                 let mirror = Mirror::<Probe>::new(&*s.space.user()?, config, p);

@@ -36,7 +36,7 @@ pub(crate) struct RequestOps {
     pub unpublish: Option<unsafe extern "C" fn(*mut Request)>,
     /// After the grace period: may sleep, and may wait for invalidations. Holds may remain.
     pub remove: Option<unsafe extern "C" fn(*mut Request)>,
-    /// After that, when the last hold is gone. The object is not touched any more.
+    /// After that, when the last hold is completed. The object is not touched any more.
     pub release: Option<unsafe extern "C" fn(*mut Request)>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct ChangeOps {
     /// Builds what is to take the object's place, if anything is. It is the caller's to change until
     /// `replace` has returned.
     pub prepare: unsafe fn(NonNull<Request>),
-    /// Puts it there, and applies [`Event::Replace`](super::state::Event::Replace); says whether it did. If not, the object is as it
+    /// Puts it there, and applies [`Step::Replace`](super::state::Step::Replace); says whether it did. If not, the object is as it
     /// was.
     pub replace: unsafe fn(NonNull<Request>) -> bool,
 }

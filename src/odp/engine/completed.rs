@@ -9,7 +9,7 @@ use super::epoch::Bundle;
 
 /// Objects that are gone, as those count them who wait for that.
 #[derive(Default)]
-pub(crate) struct Gone {
+pub(crate) struct Completed {
     /// The tickets of those whose removal is over,
     pub(crate) removed: Bundle,
     /// and of those that have been released.
@@ -18,7 +18,7 @@ pub(crate) struct Gone {
     pub(crate) of_batch: usize,
 }
 
-impl Gone {
+impl Completed {
     /// Whether there is nothing to tell.
     pub(crate) fn is_empty(&self) -> bool {
         self.removed.is_empty() && self.released.is_empty() && self.of_batch == 0

@@ -29,7 +29,7 @@ pub enum Changed {
     /// Accepted, and part of a request that is waiting already.
     Joined,
     /// Not accepted: the range is retired, or smaller ones are in its place. It is as it was.
-    Gone,
+    NotLive,
     /// Not accepted: the mirror is being shut down. The range is as it was.
     Closed,
 }
@@ -39,11 +39,11 @@ impl Changed {
     ///
     /// # Errors
     ///
-    /// `ESTALE`: [`Changed::Gone`]. `ESHUTDOWN`: [`Changed::Closed`].
+    /// `ESTALE`: [`Changed::NotLive`]. `ESHUTDOWN`: [`Changed::Closed`].
     pub fn accepted(self) -> Result {
         match self {
             Changed::Queued | Changed::Joined => Ok(()),
-            Changed::Gone => Err(ESTALE),
+            Changed::NotLive => Err(ESTALE),
             Changed::Closed => Err(ESHUTDOWN),
         }
     }

@@ -3,7 +3,7 @@
 //! The requests that a worker has, by what is to be done with them next, and who waits for that.
 
 use super::{
-    completed::Gone,
+    completed::Completed,
     epoch::Epochs,
     fifo::Fifo,
     request::{
@@ -25,7 +25,7 @@ pub enum Until {
 }
 
 /// What the worker has to do.
-pub(crate) struct Lists {
+pub(crate) struct Queues {
     /// Retired or to be changed, and taken by nobody.
     pub(crate) pending: Fifo,
     /// Taken to be changed, and nobody has begun to.
@@ -56,7 +56,7 @@ pub(crate) struct Lists {
     pub(crate) released: Epochs,
 }
 
-impl Lists {
+impl Queues {
     pub(crate) fn new() -> Self {
         Self {
             pending: Fifo::new(),
@@ -103,12 +103,12 @@ impl Lists {
         }
     }
 
-    /// Counts what is gone.
-    pub(crate) fn settle(&mut self, gone: &Gone) {
+    /// Counts what is completed.
+    pub(crate) fn settle(&mut self, completed: &Completed) {
         // What a caller of drain has removed was in nobody's batch, and is not in `of_batch`.
-        self.in_flight = self.in_flight.saturating_sub(gone.of_batch);
-        self.removed.exit_all(&gone.removed);
-        self.released.exit_all(&gone.released);
+        self.in_flight = self.in_flight.saturating_sub(completed.of_batch);
+        self.removed.exit_all(&completed.removed);
+        self.released.exit_all(&completed.released);
     }
 
     /// Whether `batch` must be queued now; the caller does it.

@@ -7,8 +7,8 @@
 
 use super::state::{
     Effect,
-    Event,
     State, //
+    Step,
 };
 use core::{
     cell::UnsafeCell,
@@ -169,14 +169,14 @@ impl Request {
 
     /// Applies `event`. The caller does what the effect asks for.
     #[must_use]
-    pub(crate) fn apply(&self, event: Event) -> Effect {
+    pub(crate) fn apply(&self, event: Step) -> Effect {
         self.apply_with(event, |effect| effect)
     }
 
     /// Applies `event`, and `f` to the effect in the same step: with the lock held.
     ///
     /// `f` takes no lock.
-    pub(crate) fn apply_with<R>(&self, event: Event, f: impl FnOnce(Effect) -> R) -> R {
+    pub(crate) fn apply_with<R>(&self, event: Step, f: impl FnOnce(Effect) -> R) -> R {
         let _lock = self.lock.lock();
         let (state, effect) = State::unpack(self.word.load(Relaxed)).step(event);
         // INVARIANT: The lock is held, and this is a packed state.

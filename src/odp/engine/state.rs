@@ -19,7 +19,7 @@ pub(crate) enum Stage {
     /// In service.
     Live = 1,
     /// Retired while somebody has it (who inserts it, or the worker), who hands it over.
-    Doomed = 2,
+    Dying = 2,
     /// Retired: lookups, holds and commits fail from here on. Waits for the worker.
     Queued = 3,
     /// Somebody (the worker, or the caller of drain) takes it out.
@@ -30,10 +30,10 @@ pub(crate) enum Stage {
     Releasing = 6,
 }
 
-/// How far a wish to shrink or split a range has come.
+/// How far a request to shrink or split a range has come.
 ///
-/// What exactly is wished for is not the state machine's business: wishes add up, in whatever
-/// order they come (see [`Wish`](crate::odp::mirror::trim::Wish)).
+/// What exactly is asked for is not the state machine's business: it adds up, in whatever
+/// order they come (see [`PendingTrim`](crate::odp::mirror::trim::PendingTrim)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub(crate) enum Change {
@@ -54,12 +54,12 @@ pub(crate) enum Change {
 
 /// Something that happens to a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Event {
+pub(crate) enum Step {
     /// The insertion of the notifier has returned.
     Publish,
     /// It is a piece of another range, and whoever puts it in that one's place has it until
-    /// [`Event::Settle`].
-    Adopt,
+    /// [`Step::Unclaim`].
+    Activate,
     /// Somebody wants it gone.
     Retire,
     /// Somebody wants part of it gone.
@@ -67,11 +67,11 @@ pub(crate) enum Event {
     /// Somebody begins to take it out, or to change it.
     Take,
     /// Whoever took it to change it leaves it as it is.
-    Settle,
+    Unclaim,
     /// Smaller ranges have taken its place.
     Replace,
     /// It was going to be a piece of another range, which stays.
-    Disown,
+    RollBack,
     /// Its grace period and its blocking removal are over.
     Remove,
     /// A long hold begins.
@@ -94,18 +94,18 @@ pub(crate) enum Effect {
     /// Nothing: it will be queued by whoever has it.
     Deferred,
     /// Nothing can be done: it is on its way out, or others are in its place.
-    Gone,
-    /// It is to be changed: build what takes its place, then [`Event::Replace`] or
-    /// [`Event::Settle`] it.
+    NotLive,
+    /// It is to be changed: build what takes its place, then [`Step::Replace`] or
+    /// [`Step::Unclaim`] it.
     Build,
-    /// Others are in its place. What has been asked for meanwhile is theirs: the wish.
+    /// Others are in its place. What has been asked for meanwhile is theirs: the trim.
     HandOver,
     /// The same, and it has been retired meanwhile: so are they to be.
     HandOverRetire,
-    /// What it has been asked for is the range's that stays: the wish.
-    GiveBack,
+    /// What it has been asked for is the range's that stays: the trim.
+    HandBack,
     /// The same, and it has been retired: so is that range to be.
-    GiveBackRetire,
+    HandBackRetire,
     /// Release it: the caller now owns it, nobody else can reach it.
     Release,
     /// The event makes no sense in this state, or the number of holds would not fit.
@@ -161,7 +161,7 @@ impl State {
         let stage = match word & ((1 << Self::STAGE_BITS) - 1) {
             0 => Stage::Building,
             1 => Stage::Live,
-            2 => Stage::Doomed,
+            2 => Stage::Dying,
             3 => Stage::Queued,
             4 => Stage::Taken,
             5 => Stage::Removed,
@@ -189,7 +189,7 @@ impl State {
 
     /// Whether it is on its way out and nothing but the worker is needed for that.
     pub(crate) const fn is_leaving(self) -> bool {
-        !matches!(self.stage, Stage::Building | Stage::Live | Stage::Doomed)
+        !matches!(self.stage, Stage::Building | Stage::Live | Stage::Dying)
     }
 
     /// Whether no callback, lookup or access is left.
@@ -199,75 +199,75 @@ impl State {
 
     /// The state after `event`, and what follows from it.
     #[must_use]
-    pub(crate) const fn step(self, event: Event) -> (Self, Effect) {
+    pub(crate) const fn step(self, event: Step) -> (Self, Effect) {
         use Stage::*;
 
         let (stage, change, effect) = match (event, self.stage, self.change) {
-            (Event::Publish, Building, Change::None) => (Live, Change::None, Effect::None),
-            (Event::Publish, Building, Change::Asked) => (Live, Change::Queued, Effect::Queue),
-            (Event::Publish, Doomed, Change::None | Change::Asked) => {
+            (Step::Publish, Building, Change::None) => (Live, Change::None, Effect::None),
+            (Step::Publish, Building, Change::Asked) => (Live, Change::Queued, Effect::Queue),
+            (Step::Publish, Dying, Change::None | Change::Asked) => {
                 (Queued, Change::None, Effect::Queue)
             }
 
-            (Event::Adopt, Building, Change::None) => (Live, Change::Taken, Effect::None),
-            (Event::Adopt, Building, Change::Asked) => (Live, Change::Again, Effect::None),
-            (Event::Adopt, Doomed, Change::None | Change::Asked) => {
-                (Doomed, Change::Taken, Effect::None)
+            (Step::Activate, Building, Change::None) => (Live, Change::Taken, Effect::None),
+            (Step::Activate, Building, Change::Asked) => (Live, Change::Again, Effect::None),
+            (Step::Activate, Dying, Change::None | Change::Asked) => {
+                (Dying, Change::Taken, Effect::None)
             }
 
-            (Event::Retire, Building, change) => (Doomed, change, Effect::Deferred),
-            (Event::Retire, Live, Change::None) => (Queued, Change::None, Effect::Queue),
-            (Event::Retire, Live, Change::Queued) => (Queued, Change::None, Effect::Joined),
-            (Event::Retire, Live, Change::Taken | Change::Again) => {
-                (Doomed, self.change, Effect::Deferred)
+            (Step::Retire, Building, change) => (Dying, change, Effect::Deferred),
+            (Step::Retire, Live, Change::None) => (Queued, Change::None, Effect::Queue),
+            (Step::Retire, Live, Change::Queued) => (Queued, Change::None, Effect::Joined),
+            (Step::Retire, Live, Change::Taken | Change::Again) => {
+                (Dying, self.change, Effect::Deferred)
             }
-            (Event::Retire, stage, Change::Replaced) => (stage, Change::Replaced, Effect::Gone),
-            (Event::Retire, stage @ (Doomed | Queued | Taken | Removed | Releasing), change) => {
+            (Step::Retire, stage, Change::Replaced) => (stage, Change::Replaced, Effect::NotLive),
+            (Step::Retire, stage @ (Dying | Queued | Taken | Removed | Releasing), change) => {
                 (stage, change, Effect::Already)
             }
 
-            (Event::Change, Building, Change::None) => (Building, Change::Asked, Effect::Deferred),
-            (Event::Change, Live, Change::None) => (Live, Change::Queued, Effect::Queue),
-            (Event::Change, Live, Change::Taken) => (Live, Change::Again, Effect::Deferred),
+            (Step::Change, Building, Change::None) => (Building, Change::Asked, Effect::Deferred),
+            (Step::Change, Live, Change::None) => (Live, Change::Queued, Effect::Queue),
+            (Step::Change, Live, Change::Taken) => (Live, Change::Again, Effect::Deferred),
             (
-                Event::Change,
+                Step::Change,
                 stage @ (Building | Live),
                 change @ (Change::Asked | Change::Queued | Change::Again),
             ) => (stage, change, Effect::Already),
-            (Event::Change, stage @ (Doomed | Queued | Taken | Removed | Releasing), change) => {
-                (stage, change, Effect::Gone)
+            (Step::Change, stage @ (Dying | Queued | Taken | Removed | Releasing), change) => {
+                (stage, change, Effect::NotLive)
             }
 
-            (Event::Take, Queued, change) => (Taken, change, Effect::None),
-            (Event::Take, Live, Change::Queued) => (Live, Change::Taken, Effect::Build),
+            (Step::Take, Queued, change) => (Taken, change, Effect::None),
+            (Step::Take, Live, Change::Queued) => (Live, Change::Taken, Effect::Build),
 
-            (Event::Settle, Live, Change::Taken) => (Live, Change::None, Effect::None),
-            (Event::Settle, Live, Change::Again) => (Live, Change::Queued, Effect::Queue),
-            (Event::Settle, Doomed, Change::Taken | Change::Again) => {
+            (Step::Unclaim, Live, Change::Taken) => (Live, Change::None, Effect::None),
+            (Step::Unclaim, Live, Change::Again) => (Live, Change::Queued, Effect::Queue),
+            (Step::Unclaim, Dying, Change::Taken | Change::Again) => {
                 (Queued, Change::None, Effect::Queue)
             }
 
-            (Event::Replace, Live, Change::Taken | Change::Again) => {
+            (Step::Replace, Live, Change::Taken | Change::Again) => {
                 (Taken, Change::Replaced, Effect::HandOver)
             }
-            (Event::Replace, Doomed, Change::Taken | Change::Again) => {
+            (Step::Replace, Dying, Change::Taken | Change::Again) => {
                 (Taken, Change::Replaced, Effect::HandOverRetire)
             }
 
-            (Event::Disown, Live, Change::Taken | Change::Again) => {
-                (Doomed, Change::Replaced, Effect::GiveBack)
+            (Step::RollBack, Live, Change::Taken | Change::Again) => {
+                (Dying, Change::Replaced, Effect::HandBack)
             }
-            (Event::Disown, Doomed, Change::Taken | Change::Again) => {
-                (Doomed, Change::Replaced, Effect::GiveBackRetire)
+            (Step::RollBack, Dying, Change::Taken | Change::Again) => {
+                (Dying, Change::Replaced, Effect::HandBackRetire)
             }
-            (Event::Settle, Doomed, Change::Replaced) => (Queued, Change::Replaced, Effect::Queue),
+            (Step::Unclaim, Dying, Change::Replaced) => (Queued, Change::Replaced, Effect::Queue),
 
-            (Event::Remove, Taken, change) if self.holds == 0 => {
+            (Step::Remove, Taken, change) if self.holds == 0 => {
                 (Releasing, change, Effect::Release)
             }
-            (Event::Remove, Taken, change) => (Removed, change, Effect::None),
+            (Step::Remove, Taken, change) => (Removed, change, Effect::None),
 
-            (Event::Hold, Live, _) if self.holds < Self::MAX_HOLDS => {
+            (Step::Hold, Live, _) if self.holds < Self::MAX_HOLDS => {
                 return (
                     Self {
                         // OVERFLOW: Less than `MAX_HOLDS`.
@@ -278,7 +278,7 @@ impl State {
                 );
             }
 
-            (Event::Put, stage, _) if self.holds > 0 => {
+            (Step::Put, stage, _) if self.holds > 0 => {
                 // OVERFLOW: Greater than zero.
                 let holds = self.holds - 1;
                 return match (stage, holds) {

@@ -71,7 +71,7 @@ counters! {
     inserted,
     /// Insertions that failed, for whatever reason.
     insert_failed,
-    /// Insertions that failed because the address space was gone.
+    /// Insertions that failed because the address space was completed.
     mm_dead,
     /// Requests accepted.
     queued,

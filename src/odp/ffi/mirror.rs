@@ -4,18 +4,18 @@
 
 use super::{
     layout,
-    linger_from_raw,
     object::{
         odp_range,
+        CMirrorOps,
         Calls,
         Driver,
         Lock,
-        MirrorOps,
         Object, //
     },
     range::into_raw,
     to_errno,
     until_from_raw, //
+    wakeup_delay_from_raw,
 };
 use crate::{
     may_block::MayBlock,
@@ -53,14 +53,14 @@ use kernel::{
 struct MirrorConfig {
     max_ranges: usize,
     grain: usize,
-    linger_us: c_uint,
+    wakeup_delay_us: c_uint,
     expedited: bool,
 }
 
 impl From<&MirrorConfig> for Config {
     fn from(raw: &MirrorConfig) -> Self {
         let mut config = Config {
-            linger: linger_from_raw(raw.linger_us),
+            wakeup_delay: wakeup_delay_from_raw(raw.wakeup_delay_us),
             expedited: raw.expedited,
             ..Config::default()
         };
@@ -78,7 +78,7 @@ layout! {
     "odp_mirror_config" = size_of::<MirrorConfig>(),
     "odp_mirror_config.max_ranges" = offset_of!(MirrorConfig, max_ranges),
     "odp_mirror_config.grain" = offset_of!(MirrorConfig, grain),
-    "odp_mirror_config.linger_us" = offset_of!(MirrorConfig, linger_us),
+    "odp_mirror_config.wakeup_delay_us" = offset_of!(MirrorConfig, wakeup_delay_us),
     "odp_mirror_config.expedited" = offset_of!(MirrorConfig, expedited),
 }
 
@@ -98,7 +98,7 @@ struct CMirror {
 #[no_mangle]
 unsafe extern "C" fn odp_mirror_create(
     mm: *mut bindings::mm_struct,
-    ops: *const MirrorOps,
+    ops: *const CMirrorOps,
     config: *const MirrorConfig,
 ) -> *mut CMirror {
     // SAFETY: As required here.
@@ -113,7 +113,7 @@ unsafe extern "C" fn odp_mirror_create(
     }
 }
 
-fn create(mm: &MmWithUser, ops: &MirrorOps, config: Config) -> Result<KBox<CMirror>> {
+fn create(mm: &MmWithUser, ops: &CMirrorOps, config: Config) -> Result<KBox<CMirror>> {
     let calls = Arc::new(Calls::new(ops).ok_or(EINVAL)?, GFP_KERNEL_ACCOUNT)?;
     // SAFETY: A driver is at least being initialised when it passes a table of its own.
     let module = unsafe { ModuleRef::get(ops.owner) }?;

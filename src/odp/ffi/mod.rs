@@ -17,7 +17,7 @@ use super::engine::{
     outcome::Retire,
     queues::Until,
     stats::Snapshot,
-    worker::LINGER, //
+    worker::WAKEUP_DELAY, //
 };
 use core::{
     arch::global_asm,
@@ -76,10 +76,10 @@ use layout;
 /// `ODP_AT_ONCE`.
 const ODP_AT_ONCE: c_uint = c_uint::MAX;
 
-/// The time to linger that a configuration in C asks for.
-fn linger_from_raw(linger_us: c_uint) -> Delta {
-    match linger_us {
-        0 => LINGER,
+/// The wakeup delay that a configuration in C asks for.
+fn wakeup_delay_from_raw(wakeup_delay_us: c_uint) -> Delta {
+    match wakeup_delay_us {
+        0 => WAKEUP_DELAY,
         ODP_AT_ONCE => Delta::ZERO,
         us => Delta::from_micros(i64::from(us)),
     }

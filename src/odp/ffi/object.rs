@@ -78,7 +78,7 @@ type ReplacedFn = unsafe extern "C" fn(*mut c_void, c_ulong, c_ulong, *const odp
 
 /// `struct odp_mirror_ops`.
 #[repr(C)]
-pub(super) struct MirrorOps {
+pub(super) struct CMirrorOps {
     pub(super) owner: *mut bindings::module,
     lock: Option<SharedFn>,
     trylock: Option<TryLockFn>,
@@ -93,18 +93,18 @@ pub(super) struct MirrorOps {
 }
 
 layout! {
-    "odp_mirror_ops" = size_of::<MirrorOps>(),
-    "odp_mirror_ops.owner" = offset_of!(MirrorOps, owner),
-    "odp_mirror_ops.lock" = offset_of!(MirrorOps, lock),
-    "odp_mirror_ops.trylock" = offset_of!(MirrorOps, trylock),
-    "odp_mirror_ops.unlock" = offset_of!(MirrorOps, unlock),
-    "odp_mirror_ops.zap" = offset_of!(MirrorOps, zap),
-    "odp_mirror_ops.zap_dead" = offset_of!(MirrorOps, zap_dead),
-    "odp_mirror_ops.zapped" = offset_of!(MirrorOps, zapped),
-    "odp_mirror_ops.replaced" = offset_of!(MirrorOps, replaced),
-    "odp_mirror_ops.released" = offset_of!(MirrorOps, released),
-    "odp_mirror_ops.get" = offset_of!(MirrorOps, get),
-    "odp_mirror_ops.put" = offset_of!(MirrorOps, put),
+    "odp_mirror_ops" = size_of::<CMirrorOps>(),
+    "odp_mirror_ops.owner" = offset_of!(CMirrorOps, owner),
+    "odp_mirror_ops.lock" = offset_of!(CMirrorOps, lock),
+    "odp_mirror_ops.trylock" = offset_of!(CMirrorOps, trylock),
+    "odp_mirror_ops.unlock" = offset_of!(CMirrorOps, unlock),
+    "odp_mirror_ops.zap" = offset_of!(CMirrorOps, zap),
+    "odp_mirror_ops.zap_dead" = offset_of!(CMirrorOps, zap_dead),
+    "odp_mirror_ops.zapped" = offset_of!(CMirrorOps, zapped),
+    "odp_mirror_ops.replaced" = offset_of!(CMirrorOps, replaced),
+    "odp_mirror_ops.released" = offset_of!(CMirrorOps, released),
+    "odp_mirror_ops.get" = offset_of!(CMirrorOps, get),
+    "odp_mirror_ops.put" = offset_of!(CMirrorOps, put),
     "odp_span" = size_of::<odp_span>(),
     "odp_span.start" = offset_of!(odp_span, start),
     "odp_span.end" = offset_of!(odp_span, end),
@@ -130,7 +130,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    pub(super) fn new(ops: &MirrorOps) -> Option<Self> {
+    pub(super) fn new(ops: &CMirrorOps) -> Option<Self> {
         Some(Self {
             lock: ops.lock?,
             trylock: ops.trylock?,

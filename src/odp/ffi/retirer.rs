@@ -4,10 +4,10 @@
 
 use super::{
     layout,
-    linger_from_raw,
     retire_result,
     to_errno,
     until_from_raw, //
+    wakeup_delay_from_raw,
 };
 use crate::{
     may_block::MayBlock,
@@ -23,7 +23,7 @@ use crate::{
         stats::Snapshot,
         worker::{
             OwnedWorker,
-            Pace,
+            WakeupConfig,
             Worker, //
         }, //
     }, //
@@ -71,7 +71,7 @@ layout! {
 
     "odp_retirer_config" = size_of::<RetirerConfig>(),
     "odp_retirer_config.mm" = offset_of!(RetirerConfig, mm),
-    "odp_retirer_config.linger_us" = offset_of!(RetirerConfig, linger_us),
+    "odp_retirer_config.wakeup_delay_us" = offset_of!(RetirerConfig, wakeup_delay_us),
     "odp_retirer_config.expedited" = offset_of!(RetirerConfig, expedited),
 }
 
@@ -79,16 +79,16 @@ layout! {
 #[repr(C)]
 struct RetirerConfig {
     mm: *mut bindings::mm_struct,
-    linger_us: c_uint,
+    wakeup_delay_us: c_uint,
     expedited: bool,
 }
 
 /// `struct odp_retirer`: in a box from `odp_retirer_create` to `odp_retirer_shutdown`.
-struct Retirer {
+struct CRetirer {
     worker: OwnedWorker,
 }
 
-impl Retirer {
+impl CRetirer {
     fn worker(&self) -> &Arc<Worker> {
         &self.worker
     }
@@ -108,7 +108,7 @@ unsafe extern "C" fn odp_retirer_create(
     name: *const c_char,
     ops: *const RequestOps,
     config: *const RetirerConfig,
-) -> *mut Retirer {
+) -> *mut CRetirer {
     // SAFETY: By the safety requirements it is a string, which outlives the call.
     let name = unsafe { CStr::from_char_ptr(name) };
     // SAFETY: By the safety requirements it is valid for as long as the worker uses it, though not
@@ -116,8 +116,9 @@ unsafe extern "C" fn odp_retirer_create(
     let ops: &'static RequestOps = unsafe { &*ops };
 
     // SAFETY: By the safety requirements it is valid unless it is null.
-    let pace = unsafe { config.as_ref() }.map_or_else(Pace::default, |config| Pace {
-        linger: linger_from_raw(config.linger_us),
+    let config = unsafe { config.as_ref() };
+    let wakeup = config.map_or_else(WakeupConfig::default, |config| WakeupConfig {
+        wakeup_delay: wakeup_delay_from_raw(config.wakeup_delay_us),
         expedited: config.expedited,
         mm: (!config.mm.is_null()).then(|| {
             // SAFETY: By the safety requirements it is valid during the call.
@@ -125,8 +126,8 @@ unsafe extern "C" fn odp_retirer_create(
         }),
     });
 
-    let retirer = OwnedWorker::new(name, ops, None, pace)
-        .and_then(|worker| Ok(KBox::new(Retirer { worker }, GFP_KERNEL_ACCOUNT)?));
+    let retirer = OwnedWorker::new(name, ops, None, wakeup)
+        .and_then(|worker| Ok(KBox::new(CRetirer { worker }, GFP_KERNEL_ACCOUNT)?));
     match retirer {
         Ok(retirer) => KBox::into_raw(retirer),
         Err(error) => error.to_ptr(),
@@ -137,7 +138,7 @@ unsafe extern "C" fn odp_retirer_create(
 ///
 /// `retirer` is null, or comes from `odp_retirer_create` and is not used during the call or after.
 #[no_mangle]
-unsafe extern "C" fn odp_retirer_shutdown(retirer: *mut Retirer) {
+unsafe extern "C" fn odp_retirer_shutdown(retirer: *mut CRetirer) {
     if retirer.is_null() {
         return;
     }
@@ -177,7 +178,7 @@ unsafe extern "C" fn odp_request_init_building(request: *mut Request) {
 ///
 /// `request` was made by `odp_request_init_building`, and the caller has the hold it was made with.
 #[no_mangle]
-unsafe extern "C" fn odp_publish(retirer: *const Retirer, request: NonNull<Request>) -> c_int {
+unsafe extern "C" fn odp_publish(retirer: *const CRetirer, request: NonNull<Request>) -> c_int {
     // SAFETY: It has not been shut down.
     let retirer = unsafe { &*retirer };
     // SAFETY: The hold keeps it.
@@ -193,7 +194,7 @@ unsafe extern "C" fn odp_publish(retirer: *const Retirer, request: NonNull<Reque
 ///
 /// `request` is valid during the call and, if it is not retired yet, until its release.
 #[no_mangle]
-unsafe extern "C" fn odp_retire(retirer: *const Retirer, request: NonNull<Request>) -> c_int {
+unsafe extern "C" fn odp_retire(retirer: *const CRetirer, request: NonNull<Request>) -> c_int {
     // SAFETY: It has not been shut down.
     let retirer = unsafe { &*retirer };
     // SAFETY: As required here.
@@ -231,7 +232,7 @@ unsafe extern "C" fn odp_request_live(request: *const Request) -> bool {
 ///
 /// `request` is valid during the call.
 #[no_mangle]
-unsafe extern "C" fn odp_hold(retirer: *const Retirer, request: *const Request) -> bool {
+unsafe extern "C" fn odp_hold(retirer: *const CRetirer, request: *const Request) -> bool {
     // SAFETY: It has not been shut down.
     let retirer = unsafe { &*retirer };
     // SAFETY: As required here.
@@ -242,7 +243,7 @@ unsafe extern "C" fn odp_hold(retirer: *const Retirer, request: *const Request) 
 ///
 /// The caller has a hold of `request`, which ends here.
 #[no_mangle]
-unsafe extern "C" fn odp_put(retirer: *const Retirer, request: NonNull<Request>) {
+unsafe extern "C" fn odp_put(retirer: *const CRetirer, request: NonNull<Request>) {
     // SAFETY: It has not been shut down.
     let retirer = unsafe { &*retirer };
     // SAFETY: As required here; a hold is begun by `Worker::hold` or exists from the start.
@@ -253,7 +254,7 @@ unsafe extern "C" fn odp_put(retirer: *const Retirer, request: NonNull<Request>)
 ///
 /// `retirer` has not been shut down, and is not before the section has ended.
 #[no_mangle]
-unsafe extern "C" fn odp_read_lock(retirer: *const Retirer) -> c_int {
+unsafe extern "C" fn odp_read_lock(retirer: *const CRetirer) -> c_int {
     // SAFETY: It has not been shut down.
     let retirer = unsafe { &*retirer };
     // SAFETY: The domain is initialised and lives as long as the worker.
@@ -264,7 +265,7 @@ unsafe extern "C" fn odp_read_lock(retirer: *const Retirer) -> c_int {
 ///
 /// `idx` was returned by `odp_read_lock` in this task, and not passed to this function before.
 #[no_mangle]
-unsafe extern "C" fn odp_read_unlock(retirer: *const Retirer, idx: c_int) {
+unsafe extern "C" fn odp_read_unlock(retirer: *const CRetirer, idx: c_int) {
     // SAFETY: It has not been shut down.
     let retirer = unsafe { &*retirer };
     // SAFETY: As required here.
@@ -275,7 +276,7 @@ unsafe extern "C" fn odp_read_unlock(retirer: *const Retirer, idx: c_int) {
 ///
 /// `retirer` has not been shut down, and is not during the call.
 #[no_mangle]
-unsafe extern "C" fn odp_drain(retirer: *const Retirer) -> usize {
+unsafe extern "C" fn odp_drain(retirer: *const CRetirer) -> usize {
     // SAFETY: As required here.
     let retirer = unsafe { &*retirer };
     MayBlock::assume(|p| Worker::drain(retirer.worker().as_arc_borrow(), p))
@@ -285,7 +286,7 @@ unsafe extern "C" fn odp_drain(retirer: *const Retirer) -> usize {
 ///
 /// `retirer` has not been shut down, and is not during the call.
 #[no_mangle]
-unsafe extern "C" fn odp_flush(retirer: *const Retirer, until: c_uint) -> c_int {
+unsafe extern "C" fn odp_flush(retirer: *const CRetirer, until: c_uint) -> c_int {
     // SAFETY: As required here.
     let retirer = unsafe { &*retirer };
     let until = until_from_raw(until);
@@ -298,7 +299,7 @@ unsafe extern "C" fn odp_flush(retirer: *const Retirer, until: c_uint) -> c_int 
 ///
 /// The caller has a hold of `request`.
 #[no_mangle]
-unsafe extern "C" fn odp_wait_removed(retirer: *const Retirer, request: *const Request) -> c_int {
+unsafe extern "C" fn odp_wait_removed(retirer: *const CRetirer, request: *const Request) -> c_int {
     // SAFETY: It has not been shut down.
     let retirer = unsafe { &*retirer };
     // SAFETY: The hold keeps it.
@@ -319,7 +320,7 @@ unsafe extern "C" fn odp_wait_removed(retirer: *const Retirer, request: *const R
 ///
 /// `stats` is memory for a `struct odp_stats`.
 #[no_mangle]
-unsafe extern "C" fn odp_retirer_stats(retirer: *const Retirer, stats: *mut Snapshot) {
+unsafe extern "C" fn odp_retirer_stats(retirer: *const CRetirer, stats: *mut Snapshot) {
     // SAFETY: It has not been shut down.
     let retirer = unsafe { &*retirer };
     // SAFETY: As required here.

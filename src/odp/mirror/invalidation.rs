@@ -175,7 +175,7 @@ impl<'cb, T: Mirrored> Zap<'cb, T> {
         let range = self.interval.data();
         range
             .punch(self.interval.span(), self.span)
-            .unwrap_or(Changed::Gone)
+            .unwrap_or(Changed::NotLive)
     }
 
     /// Asks for nothing but `keep` to be mirrored from now on, in bytes, which is part of the range;

@@ -31,9 +31,9 @@ use super::engine::{
     stats::Snapshot,
     worker::{
         OwnedWorker,
-        Pace,
+        WakeupConfig,
         Worker,
-        LINGER, //
+        WAKEUP_DELAY, //
     }, //
 };
 use crate::{
@@ -88,9 +88,9 @@ pub struct Config {
     /// About how long after a request the worker is woken up, so that it does not run in the middle of the
     /// system call that the request came from. Between a fourth of this and four times as long, as calls
     /// have turned out to take; then longer, a few times, while the process's `mmap_lock` is taken, and a few
-    /// times more while requests keep coming. Zero for at once, and at most [`Config::MAX_LINGER`]. Who waits for the
+    /// times more while requests keep coming. Zero for at once, and at most [`Config::MAX_WAKEUP_DELAY`]. Who waits for the
     /// worker does not wait for this.
-    pub linger: Delta,
+    pub wakeup_delay: Delta,
 }
 
 impl Config {
@@ -98,8 +98,8 @@ impl Config {
     /// (`vm.max_map_count`), unless the administrator wants it otherwise.
     pub const MAX_RANGES: usize = 1 << 16;
 
-    /// The longest time that a worker may linger.
-    pub const MAX_LINGER: Delta = Pace::MAX_LINGER;
+    /// The longest wakeup delay.
+    pub const MAX_WAKEUP_DELAY: Delta = WakeupConfig::MAX_WAKEUP_DELAY;
 }
 
 impl Default for Config {
@@ -107,7 +107,7 @@ impl Default for Config {
         Self {
             max_ranges: Self::MAX_RANGES,
             grain: PAGE_SIZE,
-            linger: LINGER,
+            wakeup_delay: WAKEUP_DELAY,
             expedited: false,
         }
     }
@@ -152,17 +152,17 @@ impl<T: Mirrored> Mirror<T> {
     /// # Errors
     ///
     /// `ENOMEM`, `EINTR` if a signal arrived, `ENODEV` if the driver's module is about to be unloaded,
-    /// `EINVAL` if the grain or the time to linger is not what it has to be.
+    /// `EINVAL` if the grain or the wakeup delay is not what it has to be.
     pub fn new(mm: &MmWithUser, config: Config, p: &mut MayBlock<'_>) -> Result<Self> {
         if !config.grain.is_power_of_two() || config.grain < PAGE_SIZE {
             return Err(EINVAL);
         }
-        let pace = Pace {
-            linger: config.linger,
+        let wakeup = WakeupConfig {
+            wakeup_delay: config.wakeup_delay,
             expedited: config.expedited,
             mm: Some(ARef::from(&**mm)),
         };
-        pace.check()?;
+        wakeup.check()?;
         mmu_interval::prepare(mm, p)?;
 
         let id = MIRRORS.fetch_add(1, Relaxed);
@@ -170,7 +170,7 @@ impl<T: Mirrored> Mirror<T> {
         let mm: &Mm = mm;
         let memcg = MemCgroup::of_caller(mm);
         let worker = memcg
-            .charged(|| OwnedWorker::new(&name, &T::OPS.request, Some(&T::OPS.mirror), pace))?;
+            .charged(|| OwnedWorker::new(&name, &T::OPS.request, Some(&T::OPS.mirror), wakeup))?;
         let space = Arc::pin_init(
             Space::new(
                 (*worker).clone(),

@@ -31,7 +31,7 @@ use self::{
         Room,
         Space, //
     },
-    split::Swap, //
+    split::Split, //
 };
 use super::{
     driver::{
@@ -41,8 +41,8 @@ use super::{
     invalidation::Invalidation,
     shared::Shared,
     trim::{
-        Verdict,
-        Wish, //
+        PendingTrim, //
+        TrimPlan,
     }, //
 };
 use crate::{
@@ -75,9 +75,9 @@ use crate::{
         state::{
             Change,
             Effect,
-            Event as Step,
             Stage,
             State, //
+            Step,
         },
         worker::Worker, //
     },
@@ -107,18 +107,18 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// - `wish` is accessed with the request locked.
-/// - `swap` is accessed by whoever has taken the request to change the range.
+/// - `trim` is accessed with the request locked.
+/// - `split` is accessed by whoever has taken the request to change the range.
 #[pin_data(PinnedDrop)]
 pub struct Range<T: Mirrored> {
     #[pin]
     request: Request,
-    wish: Guarded<Wish>,
-    swap: Guarded<Option<KBox<Swap<T>>>>,
+    trim: Guarded<PendingTrim>,
+    split: Guarded<Option<KBox<Split<T>>>>,
     /// Whether the driver has not been told of it and never will be.
-    disowned: Atomic<bool>,
-    /// Whether there have been pieces of it that were disowned.
-    has_disowned: Atomic<bool>,
+    rolled_back: Atomic<bool>,
+    /// Whether there have been pieces of it that were rolled back.
+    has_rolled_back: Atomic<bool>,
     space: Arc<Space<T>>,
     shared: Arc<Shared<T>>,
 }
@@ -157,10 +157,10 @@ impl<T: Mirrored> Range<T> {
                 span,
                 try_pin_init!(Self {
                     request <- Request::in_state(State::building(holds)),
-                    wish: Guarded::new(Wish::NONE),
-                    swap: Guarded::new(None),
-                    disowned: Atomic::new(false),
-                    has_disowned: Atomic::new(false),
+                    trim: Guarded::new(PendingTrim::NONE),
+                    split: Guarded::new(None),
+                    rolled_back: Atomic::new(false),
+                    has_rolled_back: Atomic::new(false),
                     space,
                     shared,
                 }),
@@ -228,13 +228,13 @@ impl<T: Mirrored> Range<T> {
 
     /// Asks for the range to be changed. Context: any process context. `self` must be a range that was
     /// inserted.
-    fn change(&self, wish: Wish) -> Changed {
+    fn change(&self, trim: PendingTrim) -> Changed {
         // SAFETY: As for `retire`, and the workers of mirrors have `MirrorOps`.
         unsafe {
             Worker::change(
                 self.space.worker.as_arc_borrow(),
                 NonNull::from(&self.request),
-                || self.add_wish(wish),
+                || self.add_trim(trim),
             )
         }
     }
@@ -244,7 +244,7 @@ impl<T: Mirrored> Range<T> {
         if !of.covers(&keep) {
             return Err(EINVAL);
         }
-        Ok(self.change(Wish::keep(keep)))
+        Ok(self.change(PendingTrim::keep(keep)))
     }
 
     /// Says that `unmapped`, which is part of `of`, is not mapped any more.
@@ -252,7 +252,7 @@ impl<T: Mirrored> Range<T> {
         if !of.covers(&unmapped) {
             return Err(EINVAL);
         }
-        Ok(self.change(Wish::unmapped(unmapped)))
+        Ok(self.change(PendingTrim::unmapped(unmapped)))
     }
 
     /// Has what the process has not mapped of `span`, which is all of the range, taken out of it, or out of
@@ -267,13 +267,14 @@ impl<T: Mirrored> Range<T> {
         let mm = MmWithUser::into_mmput_async(mm);
         let planned = {
             let mappings = Mappings::lock(&mm);
-            Wish::unmapped(span).plan(span, self.space.grain, mappings.within(span), |_| Err(()))
+            PendingTrim::unmapped(span)
+                .plan(span, self.space.grain, mappings.within(span), |_| Err(()))
         };
         match planned {
-            Ok(Verdict::Unchanged) => Ok(()),
+            Ok(TrimPlan::Unchanged) => Ok(()),
             // None of it is mapped, or it would be cut.
             _ => match self.punch(span, span)? {
-                Changed::Gone if self.is_replaced() => {
+                Changed::NotLive if self.is_replaced() => {
                     self.punch_others(span);
                     Ok(())
                 }
@@ -290,46 +291,46 @@ impl<T: Mirrored> Range<T> {
         self.space.index.for_each_within(unmapped, |other| {
             let part = other.span().intersect(&unmapped);
             if let Some(part) = part.filter(|_| other.data().is_live()) {
-                let _ = other.data().change(Wish::unmapped(part));
+                let _ = other.data().change(PendingTrim::unmapped(part));
             }
         });
     }
 
     /// Runs `f` with what has been asked for. The request is locked.
-    fn with_wish<R>(&self, f: impl FnOnce(&mut Wish) -> R) -> R {
+    fn with_trim<R>(&self, f: impl FnOnce(&mut PendingTrim) -> R) -> R {
         // SAFETY: By the type invariants nobody else accesses it while the request is locked.
-        f(unsafe { self.wish.get() })
+        f(unsafe { self.trim.get() })
     }
 
     /// Adds to what has been asked for. The request is locked.
-    fn add_wish(&self, wish: Wish) {
-        self.with_wish(|pending| *pending = pending.and(wish));
+    fn add_trim(&self, trim: PendingTrim) {
+        self.with_trim(|pending| *pending = pending.and(trim));
     }
 
     /// Takes over what has been asked for.
-    fn take_wish(&self) -> Wish {
+    fn take_trim(&self) -> PendingTrim {
         self.request
-            .locked(|| self.with_wish(|wish| core::mem::replace(wish, Wish::NONE)))
+            .locked(|| self.with_trim(|trim| core::mem::replace(trim, PendingTrim::NONE)))
     }
 
     /// Adds to what has been asked for, but does not have it done.
-    fn remember(&self, wish: Wish) {
-        self.request.locked(|| self.add_wish(wish));
+    fn remember(&self, trim: PendingTrim) {
+        self.request.locked(|| self.add_trim(trim));
     }
 
-    /// Keeps a wish that could not be granted for another try.
-    fn give_up(&self, wish: Wish) {
-        self.remember(wish);
+    /// Keeps a trim that could not be granted for another try.
+    fn give_up(&self, trim: PendingTrim) {
+        self.remember(trim);
         let stats = self.worker().stats();
         stats.replace_failed.inc();
         self.space.stalled.add(stats.released.get());
     }
 
-    /// Makes another try of a wish that could not be granted, if there is one and nobody is about to; says
+    /// Makes another try of a trim that could not be granted, if there is one and nobody is about to; says
     /// whether it asked for that.
     fn retry(&self, span: Span) -> bool {
-        let wish = self.request.locked(|| self.with_wish(|wish| *wish));
-        if !wish.concerns(span) {
+        let trim = self.request.locked(|| self.with_trim(|trim| *trim));
+        if !trim.concerns(span) {
             return false;
         }
         if self.request.state().change != Change::None {
@@ -337,47 +338,47 @@ impl<T: Mirrored> Range<T> {
             self.space.stalled.again();
             return false;
         }
-        self.change(Wish::NONE) == Changed::Queued
+        self.change(PendingTrim::NONE) == Changed::Queued
     }
 
-    /// A wish that another range, of which this is a piece, was asked for.
+    /// A trim that another range, of which this is a piece, was asked for.
     ///
-    /// The caller has adopted the range.
-    fn inherit(&self, wish: Wish) {
+    /// The caller has activated the range.
+    fn inherit(&self, trim: PendingTrim) {
         let effect = self.request.apply_with(Step::Change, |effect| {
-            if effect != Effect::Gone {
-                self.add_wish(wish);
+            if effect != Effect::NotLive {
+                self.add_trim(trim);
             }
             effect
         });
         kernel::warn_on!(effect == Effect::Queue);
     }
 
-    /// Gives up the range, which has been adopted and is not going to be a piece. Returns whether nobody had
+    /// Gives up the range, which has been activated and is not going to be a piece. Returns whether nobody had
     /// retired it, and what else it was asked for.
-    fn disown(&self) -> (bool, Wish) {
-        self.disowned.store(true, Relaxed);
-        self.request.apply_with(Step::Disown, |effect| {
-            let wish = self.with_wish(|wish| core::mem::replace(wish, Wish::NONE));
-            (effect != Effect::GiveBackRetire, wish)
+    fn roll_back(&self) -> (bool, PendingTrim) {
+        self.rolled_back.store(true, Relaxed);
+        self.request.apply_with(Step::RollBack, |effect| {
+            let trim = self.with_trim(|trim| core::mem::replace(trim, PendingTrim::NONE));
+            (effect != Effect::HandBackRetire, trim)
         })
     }
 
-    /// Remembers that pieces of it have been disowned, which leave in the same batches.
-    fn note_disowned(&self) {
-        self.has_disowned.store(true, Relaxed);
+    /// Remembers that pieces of it have been rolled back, which leave in the same batches.
+    fn note_rolled_back(&self) {
+        self.has_rolled_back.store(true, Relaxed);
     }
 
     /// Whether what leaves with it may be more than itself.
     pub(super) fn leaves_with_others(&self) -> bool {
-        self.is_replaced() || self.has_disowned.load(Relaxed)
+        self.is_replaced() || self.has_rolled_back.load(Relaxed)
     }
 
     /// Marks the range replaced, and returns what has been asked for since it was taken.
-    fn replaced(&self) -> (Effect, Wish) {
+    fn replaced(&self) -> (Effect, PendingTrim) {
         self.request.apply_with(Step::Replace, |effect| {
-            let wish = self.with_wish(|wish| core::mem::replace(wish, Wish::NONE));
-            (effect, wish)
+            let trim = self.with_trim(|trim| core::mem::replace(trim, PendingTrim::NONE));
+            (effect, trim)
         })
     }
 
@@ -386,19 +387,19 @@ impl<T: Mirrored> Range<T> {
     /// # Safety
     ///
     /// The caller has taken the range to change it.
-    unsafe fn set_swap(&self, swap: Option<KBox<Swap<T>>>) {
+    unsafe fn set_split(&self, split: Option<KBox<Split<T>>>) {
         // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
-        *unsafe { self.swap.get() } = swap;
+        *unsafe { self.split.get() } = split;
     }
 
-    /// Takes back what [`Range::set_swap`] kept.
+    /// Takes back what [`Range::set_split`] kept.
     ///
     /// # Safety
     ///
     /// As there.
-    unsafe fn take_swap(&self) -> Option<KBox<Swap<T>>> {
+    unsafe fn take_split(&self) -> Option<KBox<Split<T>>> {
         // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
-        unsafe { self.swap.get() }.take()
+        unsafe { self.split.get() }.take()
     }
 
     /// What it has in common with others: of its mirror, and of the driver's object.
@@ -506,7 +507,7 @@ unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
         // What has been overwritten is the business of the new range, and has been zapped for it.
         |interval, piece| interval.data().zap_dead(piece),
     );
-    for interval in intervals().filter(|interval| !interval.data().disowned.load(Relaxed)) {
+    for interval in intervals().filter(|interval| !interval.data().rolled_back.load(Relaxed)) {
         let data = interval.data().shared.data();
         // SAFETY: This is a function of a `MirrorOps`.
         unsafe { WorkerContext::enter(|ctx| data.zapped(interval.span(), ctx)) };
@@ -540,7 +541,7 @@ unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     let interval = unsafe { Range::<T>::raw_of_request(request) };
     // SAFETY: `remove` left the reference that the registration had to us.
     let interval = unsafe { Arc::from_raw(interval.as_ptr()) };
-    if interval.data().disowned.load(Relaxed) {
+    if interval.data().rolled_back.load(Relaxed) {
         return;
     }
     let (span, shared) = (interval.span(), interval.data().shared.clone());

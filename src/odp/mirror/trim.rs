@@ -6,7 +6,7 @@
 //! form of fixed size in which neither order nor repetition matters: of what the driver wants to
 //! keep, the intersection; of what is said to be unmapped, the hull. The hull is only a hint where
 //! to look, for there may be live memory between two holes, and what was unmapped may be mapped
-//! again by the time that somebody looks. So [`Wish::plan`] takes out of it what the process has
+//! again by the time that somebody looks. So [`PendingTrim::plan`] takes out of it what the process has
 //! mapped.
 //!
 //! Free of kernel types; host-side tests compile this very file.
@@ -17,16 +17,16 @@ use super::Span;
 ///
 /// # Invariants
 ///
-/// Each bound is [`Wish::NONE`]'s or that of a [`Span`].
+/// Each bound is [`PendingTrim::NONE`]'s or that of a [`Span`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Wish {
+pub(super) struct PendingTrim {
     keep: (usize, usize),
     unmapped: (usize, usize),
 }
 
-/// What follows from a wish.
+/// What follows from a trim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum TrimPlan {
     /// The range is right as it is.
     Unchanged,
     /// None of it is wanted any more.
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
     Pieces,
 }
 
-impl Wish {
+impl PendingTrim {
     /// Asks for nothing.
     pub(super) const NONE: Self = Self {
         keep: (0, usize::MAX),
@@ -58,7 +58,7 @@ impl Wish {
         }
     }
 
-    /// Both wishes.
+    /// Both trims.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             keep: (self.keep.0.max(other.keep.0), self.keep.1.min(other.keep.1)),
@@ -99,7 +99,7 @@ impl Wish {
     }
 
     /// The part of a range at `span` that may be given up because it is not mapped: where
-    /// [`Wish::plan`] wants to know what is.
+    /// [`PendingTrim::plan`] wants to know what is.
     ///
     /// That is all of each grain of which any page has been unmapped, for the others may have been before.
     pub(super) fn doubtful(&self, span: Span, grain: usize) -> Option<Span> {
@@ -111,7 +111,7 @@ impl Wish {
     /// Works out what is to take the place of a range at `span`, and says it to `piece`, in order of
     /// address.
     ///
-    /// `mapped` are the parts of [`Wish::doubtful`] that are mapped, in order of address; they may
+    /// `mapped` are the parts of [`PendingTrim::doubtful`] that are mapped, in order of address; they may
     /// reach beyond it. Pieces are as large as they must be: rounded outward to multiples of
     /// `grain`, a power of two that is no smaller than a page, but never beyond `span`. Pieces that
     /// meet are one.
@@ -125,9 +125,9 @@ impl Wish {
         grain: usize,
         mapped: impl IntoIterator<Item = Span>,
         mut piece: impl FnMut(Span) -> Result<(), E>,
-    ) -> Result<Verdict, E> {
+    ) -> Result<TrimPlan, E> {
         let Some(wanted) = self.wanted(span) else {
-            return Ok(Verdict::Nothing);
+            return Ok(TrimPlan::Nothing);
         };
         let doubtful = self.doubtful(span, grain);
         let (before, behind) = match doubtful {
@@ -156,9 +156,9 @@ impl Wish {
             });
         }
         match last {
-            None => Ok(Verdict::Nothing),
-            Some(last) if first && last == span => Ok(Verdict::Unchanged),
-            Some(last) => piece(last).map(|()| Verdict::Pieces),
+            None => Ok(TrimPlan::Nothing),
+            Some(last) if first && last == span => Ok(TrimPlan::Unchanged),
+            Some(last) => piece(last).map(|()| TrimPlan::Pieces),
         }
     }
 }

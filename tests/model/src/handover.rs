@@ -11,8 +11,8 @@
 
 use crate::state::{
     Effect,
-    Event,
     State, //
+    Step,
 };
 use loom::{
     cell::UnsafeCell,
@@ -372,7 +372,7 @@ impl Request {
     }
 
     /// `Request::apply`
-    fn apply(&self, event: Event) -> Effect {
+    fn apply(&self, event: Step) -> Effect {
         let lock = (self.wrong != Wrong::Unlocked).then(|| self.lock.lock().unwrap());
         let (state, effect) = State::unpack(self.word.load(Ordering::Relaxed)).step(event);
         self.word.store(
@@ -387,7 +387,7 @@ impl Request {
     }
 }
 
-fn after(state: State, events: &[Event]) -> State {
+fn after(state: State, events: &[Step]) -> State {
     events
         .iter()
         .fold(state, |state, event| state.step(*event).0)
@@ -400,7 +400,7 @@ fn removals() {
     compare("removals", &mutants, |wrong| {
         let taken = after(
             State::building(1),
-            &[Event::Publish, Event::Retire, Event::Take],
+            &[Step::Publish, Step::Retire, Step::Take],
         );
         struct Shared {
             request: Request,
@@ -432,7 +432,7 @@ fn removals() {
                 if wrong == Wrong::NotifiesEarly {
                     progress_made();
                 }
-                assert_eq!(shared.request.apply(Event::Remove), Effect::None);
+                assert_eq!(shared.request.apply(Step::Remove), Effect::None);
                 if wrong != Wrong::NotifiesEarly {
                     progress_made();
                 }
@@ -568,7 +568,7 @@ fn last_hold() {
     compare("last_hold", &[Wrong::Unlocked], |wrong| {
         let taken = after(
             State::building(2),
-            &[Event::Publish, Event::Retire, Event::Take],
+            &[Step::Publish, Step::Retire, Step::Take],
         );
         struct Shared {
             request: Request,
@@ -597,10 +597,10 @@ fn last_hold() {
         let holders: Vec<_> = (0..2)
             .map(|_| {
                 let shared = shared.clone();
-                thread::spawn(move || end(&shared, Event::Put))
+                thread::spawn(move || end(&shared, Step::Put))
             })
             .collect();
-        end(&shared, Event::Remove);
+        end(&shared, Step::Remove);
         holders
             .into_iter()
             .for_each(|holder| holder.join().unwrap());
@@ -613,7 +613,7 @@ fn last_hold() {
 fn commits() {
     let mutants = [Wrong::ZapsEarly, Wrong::ZapsUnlocked];
     compare("commits", &mutants, |wrong| {
-        let taken = after(State::live(), &[Event::Change, Event::Take]);
+        let taken = after(State::live(), &[Step::Change, Step::Take]);
         let shared = Arc::new((
             Request::new(taken, wrong),
             Mutex::new(()),
@@ -636,7 +636,7 @@ fn commits() {
         if wrong == Wrong::ZapsEarly {
             zap();
         }
-        assert_eq!(shared.0.apply(Event::Replace), Effect::HandOver);
+        assert_eq!(shared.0.apply(Step::Replace), Effect::HandOver);
         if wrong != Wrong::ZapsEarly {
             zap();
         }
@@ -650,7 +650,7 @@ fn commits() {
 #[test]
 fn requests() {
     compare("requests", &[Wrong::Unlocked], |wrong| {
-        let taken = after(State::live(), &[Event::Change, Event::Take]);
+        let taken = after(State::live(), &[Step::Change, Step::Take]);
         let shared = Arc::new((Request::new(taken, wrong), AtomicU32::new(0)));
         let apply = |shared: &(Request, AtomicU32), event| {
             let effect = shared.0.apply(event);
@@ -659,19 +659,19 @@ fn requests() {
             }
             effect
         };
-        let others: Vec<_> = [Event::Retire, Event::Change]
+        let others: Vec<_> = [Step::Retire, Step::Change]
             .into_iter()
             .map(|event| {
                 let shared = shared.clone();
                 thread::spawn(move || apply(&shared, event))
             })
             .collect();
-        apply(&shared, Event::Settle);
+        apply(&shared, Step::Unclaim);
         for other in others {
             other.join().unwrap();
         }
         assert_eq!(shared.1.load(Ordering::Relaxed), 1);
         assert!(!shared.0.state().is_live());
-        assert_eq!(shared.0.apply(Event::Take), Effect::None);
+        assert_eq!(shared.0.apply(Step::Take), Effect::None);
     });
 }

@@ -12,7 +12,7 @@ mod epoch;
 #[path = "../../../src/odp/engine/state.rs"]
 mod state;
 #[path = "../../../src/odp/mirror/trim.rs"]
-mod wish;
+mod trim;
 
 use spans::small::span::Span;
 
@@ -22,4 +22,4 @@ mod life;
 mod protocol;
 mod spans;
 mod table;
-mod wishes;
+mod trims;

@@ -8,8 +8,8 @@
 use crate::{
     state::{
         Effect,
-        Event,
         State, //
+        Step,
     },
     table::EVENTS, //
 };
@@ -37,7 +37,7 @@ enum Link {
     Changing,
     /// Adopted, as a piece of another range.
     Adopted,
-    /// Adopted and disowned: that range stays.
+    /// Adopted and rolled back: that range stays.
     Disowned,
     /// Taken, on its way through unpublishing, grace period and removal.
     Removing,
@@ -115,7 +115,7 @@ impl World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     /// An event, for the state machine.
-    Event(Event),
+    Step(Step),
     /// The insertion fails.
     Fail,
     /// Who got the answer `Queue` queues it.
@@ -149,7 +149,7 @@ enum Violation {
     Lost,
     /// The first to retire it was not told so, or more than one was.
     NotFirst,
-    /// Whoever replaced or disowned it was not told what had been asked for, or something else.
+    /// Whoever replaced or rolled back it was not told what had been asked for, or something else.
     NotHandedOver,
     /// Asked for a change, and nobody has it who would see to that.
     Forgotten,
@@ -161,7 +161,7 @@ enum Violation {
     Stuck,
 }
 
-type Step = fn(State, Event) -> (State, Effect);
+type Machine = fn(State, Step) -> (State, Effect);
 
 /// What can be done in a world.
 fn actions(world: &World) -> Vec<Action> {
@@ -170,39 +170,39 @@ fn actions(world: &World) -> Vec<Action> {
         return actions;
     }
     if world.inserter == Inserter::Inserting {
-        actions.push(Action::Event(Event::Publish));
-        actions.push(Action::Event(Event::Adopt));
+        actions.push(Action::Step(Step::Publish));
+        actions.push(Action::Step(Step::Activate));
         actions.push(Action::Fail);
     }
     // By a callback or a lookup until it is removed, by a holder until it is released. After that by
     // nobody, because nobody has it.
     if world.removed == 0 || world.holds > 0 {
-        actions.push(Action::Event(Event::Retire));
-        actions.push(Action::Event(Event::Change));
+        actions.push(Action::Step(Step::Retire));
+        actions.push(Action::Step(Step::Change));
         if world.holds < MAX_HOLDS {
-            actions.push(Action::Event(Event::Hold));
+            actions.push(Action::Step(Step::Hold));
         }
     }
     // The inserter keeps the hold that the object was made with until it has published it.
     let kept = u8::from(world.inserter == Inserter::Inserting);
     if world.holds > kept {
-        actions.push(Action::Event(Event::Put));
+        actions.push(Action::Step(Step::Put));
     }
     match world.link {
         Link::Idle => {}
         Link::Answered => actions.push(Action::Queue),
         Link::Pending => actions.push(Action::Batch),
-        Link::Batch => actions.push(Action::Event(Event::Take)),
+        Link::Batch => actions.push(Action::Step(Step::Take)),
         Link::Changing => {
-            actions.push(Action::Event(Event::Settle));
-            actions.push(Action::Event(Event::Replace));
+            actions.push(Action::Step(Step::Unclaim));
+            actions.push(Action::Step(Step::Replace));
         }
         Link::Adopted => {
-            actions.push(Action::Event(Event::Settle));
-            actions.push(Action::Event(Event::Disown));
+            actions.push(Action::Step(Step::Unclaim));
+            actions.push(Action::Step(Step::RollBack));
         }
-        Link::Disowned => actions.push(Action::Event(Event::Settle)),
-        Link::Removing => actions.push(Action::Event(Event::Remove)),
+        Link::Disowned => actions.push(Action::Step(Step::Unclaim)),
+        Link::Removing => actions.push(Action::Step(Step::Remove)),
         Link::Releasing => actions.push(Action::PassOn),
         Link::Ready => actions.push(Action::Release),
     }
@@ -210,10 +210,10 @@ fn actions(world: &World) -> Vec<Action> {
 }
 
 /// Does `action`.
-fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
+fn act(world: &World, action: Action, step: Machine) -> Result<World, Violation> {
     let mut next = *world;
     let event = match action {
-        Action::Event(event) => event,
+        Action::Step(event) => event,
         Action::Fail => {
             // The callback never ran and the index is left again: the memory is the inserter's.
             next.inserter = Inserter::Failed;
@@ -241,16 +241,16 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
     let (state, effect) = step(world.state, event);
     next.state = state;
     match event {
-        Event::Publish => next.inserter = Inserter::Done,
-        Event::Adopt => {
+        Step::Publish => next.inserter = Inserter::Done,
+        Step::Activate => {
             next.inserter = Inserter::Done;
             next.link = Link::Adopted;
         }
-        Event::Retire => {
-            if (effect == Effect::Gone) != world.replaced {
+        Step::Retire => {
+            if (effect == Effect::NotLive) != world.replaced {
                 return Err(Violation::NotHandedOver);
             }
-            if effect != Effect::Gone {
+            if effect != Effect::NotLive {
                 next.retired = true;
                 let first = matches!(effect, Effect::Queue | Effect::Joined | Effect::Deferred);
                 if first == world.first {
@@ -259,14 +259,14 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
                 next.first = true;
             }
         }
-        Event::Change => {
+        Step::Change => {
             let gone = world.retired || world.replaced;
-            if (effect == Effect::Gone) != gone {
+            if (effect == Effect::NotLive) != gone {
                 return Err(Violation::NotHandedOver);
             }
             next.asked |= !gone;
         }
-        Event::Take => {
+        Step::Take => {
             next.link = if effect == Effect::Build {
                 Link::Changing
             } else {
@@ -275,17 +275,17 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
             // Who takes it looks what is wanted.
             next.asked = false;
         }
-        Event::Settle => next.link = Link::Idle,
-        Event::Replace | Event::Disown => {
+        Step::Unclaim => next.link = Link::Idle,
+        Step::Replace | Step::RollBack => {
             next.replaced = true;
             let handed = match (event, effect) {
-                (Event::Replace, Effect::HandOver) | (Event::Disown, Effect::GiveBack) => false,
-                (Event::Replace, Effect::HandOverRetire)
-                | (Event::Disown, Effect::GiveBackRetire) => true,
+                (Step::Replace, Effect::HandOver) | (Step::RollBack, Effect::HandBack) => false,
+                (Step::Replace, Effect::HandOverRetire)
+                | (Step::RollBack, Effect::HandBackRetire) => true,
                 _ => return Err(Violation::NotHandedOver),
             };
             next.link = match event {
-                Event::Replace => Link::Removing,
+                Step::Replace => Link::Removing,
                 _ => Link::Disowned,
             };
             if handed != world.retired {
@@ -293,11 +293,11 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
             }
             next.asked = false;
         }
-        Event::Remove => {
+        Step::Remove => {
             next.link = Link::Idle;
             next.removed += 1;
         }
-        Event::Hold => {
+        Step::Hold => {
             let allowed = world.inserter == Inserter::Done && !world.retired && !world.replaced;
             match (effect, allowed) {
                 (Effect::None, true) => next.holds += 1,
@@ -309,7 +309,7 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
                 (_, false) => {}
             }
         }
-        Event::Put => next.holds -= 1,
+        Step::Put => next.holds -= 1,
     }
     match effect {
         Effect::Queue => {
@@ -334,7 +334,7 @@ fn act(world: &World, action: Action, step: Step) -> Result<World, Violation> {
             // Nobody has it now, so that there is no event that could answer this again.
             next.link = Link::Releasing;
         }
-        Effect::Refused if event != Event::Hold => return Err(Violation::Refused),
+        Effect::Refused if event != Step::Hold => return Err(Violation::Refused),
         _ => {}
     }
     if next.retired {
@@ -369,7 +369,7 @@ struct Trace {
 }
 
 /// Looks at everything that can happen from `start` on; says how many worlds that makes.
-fn explore(start: World, step: Step) -> Result<usize, Trace> {
+fn explore(start: World, step: Machine) -> Result<usize, Trace> {
     // From each world how it was first come by; and for each whence.
     let mut seen: HashMap<World, Option<(World, Action)>> = HashMap::from([(start, None)]);
     let mut back: HashMap<World, Vec<World>> = HashMap::new();
@@ -421,7 +421,7 @@ fn explore(start: World, step: Step) -> Result<usize, Trace> {
 }
 
 /// From both beginnings: in service at once, and with an insertion first.
-fn explore_all(step: Step) -> Result<usize, Trace> {
+fn explore_all(step: Machine) -> Result<usize, Trace> {
     let live = explore(World::new(State::live(), Inserter::Done), step)?;
     let building = explore(World::new(State::building(1), Inserter::Inserting), step)?;
     Ok(live + building)
@@ -439,7 +439,7 @@ fn every_life() {
 #[test]
 fn coverage() {
     use std::sync::Mutex;
-    static OCCURRED: Mutex<Vec<(u32, Event)>> = Mutex::new(Vec::new());
+    static OCCURRED: Mutex<Vec<(u32, Step)>> = Mutex::new(Vec::new());
     explore_all(|state, event| {
         OCCURRED.lock().unwrap().push((state.stage as u32, event));
         state.step(event)
@@ -466,12 +466,12 @@ mod mutants {
     }
 
     /// Each lacks one property, and is right in everything else.
-    const MUTANTS: &[(&str, Violation, Step)] = &[
+    const MUTANTS: &[(&str, Violation, Machine)] = &[
         (
             "a retire during a change queues what the worker has",
             Violation::QueuedTwice,
             |state, event| match (event, state.stage, state.change) {
-                (Event::Retire, Live, Change::Taken) => (at(state, Queued), Effect::Queue),
+                (Step::Retire, Live, Change::Taken) => (at(state, Queued), Effect::Queue),
                 _ => state.step(event),
             },
         ),
@@ -479,7 +479,7 @@ mod mutants {
             "a change queues again what waits for one",
             Violation::QueuedTwice,
             |state, event| match (event, state.stage, state.change) {
-                (Event::Change, Live, Change::Queued) => (state, Effect::Queue),
+                (Step::Change, Live, Change::Queued) => (state, Effect::Queue),
                 _ => state.step(event),
             },
         ),
@@ -487,7 +487,7 @@ mod mutants {
             "a change during a change is forgotten",
             Violation::Forgotten,
             |state, event| match (event, state.stage, state.change) {
-                (Event::Change, Live, Change::Taken) => (state, Effect::Already),
+                (Step::Change, Live, Change::Taken) => (state, Effect::Already),
                 _ => state.step(event),
             },
         ),
@@ -495,7 +495,7 @@ mod mutants {
             "a change before it is published is forgotten",
             Violation::Forgotten,
             |state, event| match (event, state.stage, state.change) {
-                (Event::Publish, Building, Change::Asked) => (
+                (Step::Publish, Building, Change::Asked) => (
                     State {
                         stage: Live,
                         change: Change::None,
@@ -510,7 +510,7 @@ mod mutants {
             "a retire during a change is not handed over",
             Violation::NotHandedOver,
             |state, event| match (event, state.step(event)) {
-                (Event::Replace, (next, Effect::HandOverRetire)) => (next, Effect::HandOver),
+                (Step::Replace, (next, Effect::HandOverRetire)) => (next, Effect::HandOver),
                 (_, next) => next,
             },
         ),
@@ -518,47 +518,47 @@ mod mutants {
             "a retire of what is replaced is accepted",
             Violation::NotHandedOver,
             |state, event| match (event, state.change) {
-                (Event::Retire, Change::Replaced) => (state, Effect::Already),
+                (Step::Retire, Change::Replaced) => (state, Effect::Already),
                 _ => state.step(event),
             },
         ),
         (
-            "a retire of what is disowned is not given back",
+            "a retire of what is rolled back is not handed back",
             Violation::NotHandedOver,
             |state, event| match (event, state.step(event)) {
-                (Event::Disown, (next, Effect::GiveBackRetire)) => (next, Effect::GiveBack),
+                (Step::RollBack, (next, Effect::HandBackRetire)) => (next, Effect::HandBack),
                 (_, next) => next,
             },
         ),
         (
-            "a retire of what is disowned is accepted",
+            "a retire of what is rolled_back is accepted",
             Violation::NotHandedOver,
             |state, event| match (event, state.stage, state.change) {
-                (Event::Retire, Doomed, Change::Replaced) => (state, Effect::Already),
+                (Step::Retire, Dying, Change::Replaced) => (state, Effect::Already),
                 _ => state.step(event),
             },
         ),
         (
-            "what is disowned stays in service",
+            "what is rolled_back stays in service",
             Violation::NotSticky,
             |state, event| match (event, state.step(event)) {
-                (Event::Disown, (next, effect)) => (at(next, Live), effect),
+                (Step::RollBack, (next, effect)) => (at(next, Live), effect),
                 (_, next) => next,
             },
         ),
         (
-            "what is disowned is queued before it is let go of",
+            "what is rolled_back is queued before it is let go of",
             Violation::WrongRemoved,
             |state, event| match (event, state.step(event)) {
-                (Event::Disown, (next, effect)) => (at(next, Queued), effect),
+                (Step::RollBack, (next, effect)) => (at(next, Queued), effect),
                 (_, next) => next,
             },
         ),
         (
-            "what is disowned is queued by nobody",
+            "what is rolled_back is queued by nobody",
             Violation::Stuck,
             |state, event| match (event, state.stage, state.change) {
-                (Event::Settle, Doomed, Change::Replaced) => (at(state, Queued), Effect::None),
+                (Step::Unclaim, Dying, Change::Replaced) => (at(state, Queued), Effect::None),
                 _ => state.step(event),
             },
         ),
@@ -566,7 +566,7 @@ mod mutants {
             "the end of a change forgets that it was retired",
             Violation::NotSticky,
             |state, event| match (event, state.stage) {
-                (Event::Settle, Doomed) => (
+                (Step::Unclaim, Dying) => (
                     State {
                         stage: Live,
                         change: Change::None,
@@ -581,7 +581,7 @@ mod mutants {
             "retire queues again what is being removed",
             Violation::NotFirst,
             |state, event| match (event, state.stage) {
-                (Event::Retire, Taken) => (at(state, Queued), Effect::Queue),
+                (Step::Retire, Taken) => (at(state, Queued), Effect::Queue),
                 _ => state.step(event),
             },
         ),
@@ -589,7 +589,7 @@ mod mutants {
             "the first to retire is told that it was not",
             Violation::NotFirst,
             |state, event| match (event, state.stage) {
-                (Event::Retire, Building) => (at(state, Doomed), Effect::Already),
+                (Step::Retire, Building) => (at(state, Dying), Effect::Already),
                 _ => state.step(event),
             },
         ),
@@ -597,7 +597,7 @@ mod mutants {
             "retire and publish both queue it",
             Violation::QueuedEarly,
             |state, event| match (event, state.stage) {
-                (Event::Retire, Building) => (at(state, Doomed), Effect::Queue),
+                (Step::Retire, Building) => (at(state, Dying), Effect::Queue),
                 _ => state.step(event),
             },
         ),
@@ -605,7 +605,7 @@ mod mutants {
             "the end of a hold queues it again",
             Violation::QueuedTwice,
             |state, event| match (event, state.stage) {
-                (Event::Put, Queued) => (state.step(event).0, Effect::Queue),
+                (Step::Put, Queued) => (state.step(event).0, Effect::Queue),
                 _ => state.step(event),
             },
         ),
@@ -613,7 +613,7 @@ mod mutants {
             "publish queues what nobody has retired",
             Violation::QueuedUnasked,
             |state, event| match (event, state.stage) {
-                (Event::Publish, Building) => (at(state, Queued), Effect::Queue),
+                (Step::Publish, Building) => (at(state, Queued), Effect::Queue),
                 _ => state.step(event),
             },
         ),
@@ -621,7 +621,7 @@ mod mutants {
             "publish forgets that it was retired",
             Violation::NotSticky,
             |state, event| match (event, state.stage) {
-                (Event::Publish, Doomed) => (at(state, Live), Effect::None),
+                (Step::Publish, Dying) => (at(state, Live), Effect::None),
                 _ => state.step(event),
             },
         ),
@@ -629,7 +629,7 @@ mod mutants {
             "a hold begins after it was retired",
             Violation::NotSticky,
             |state, event| match (event, state.stage) {
-                (Event::Hold, Queued) => (
+                (Step::Hold, Queued) => (
                     State {
                         holds: state.holds + 1,
                         ..state
@@ -643,7 +643,7 @@ mod mutants {
             "a hold begins before it is published",
             Violation::EarlyHold,
             |state, event| match (event, state.stage) {
-                (Event::Hold, Building) => (
+                (Step::Hold, Building) => (
                     State {
                         holds: state.holds + 1,
                         ..state
@@ -657,7 +657,7 @@ mod mutants {
             "publish leaves it building",
             Violation::Lost,
             |state, event| match (event, state.stage) {
-                (Event::Publish, Building) => (state, Effect::None),
+                (Step::Publish, Building) => (state, Effect::None),
                 _ => state.step(event),
             },
         ),
@@ -665,7 +665,7 @@ mod mutants {
             "publish refuses what was retired",
             Violation::Refused,
             |state, event| match (event, state.stage) {
-                (Event::Publish, Doomed) => (state, Effect::Refused),
+                (Step::Publish, Dying) => (state, Effect::Refused),
                 _ => state.step(event),
             },
         ),
@@ -673,7 +673,7 @@ mod mutants {
             "removal releases what is held",
             Violation::ReleasedHeld,
             |state, event| match (event, state.stage) {
-                (Event::Remove, Taken) => (at(state, Releasing), Effect::Release),
+                (Step::Remove, Taken) => (at(state, Releasing), Effect::Release),
                 _ => state.step(event),
             },
         ),
@@ -681,7 +681,7 @@ mod mutants {
             "the last hold releases what is still being removed",
             Violation::ReleasedEarly,
             |state, event| match (event, state.stage) {
-                (Event::Put, Taken) if state.holds == 1 => {
+                (Step::Put, Taken) if state.holds == 1 => {
                     (State { holds: 0, ..state }, Effect::Release)
                 }
                 _ => state.step(event),
@@ -691,7 +691,7 @@ mod mutants {
             "removal is not recorded",
             Violation::WrongRemoved,
             |state, event| match (event, state.stage) {
-                (Event::Remove, Taken) if state.holds > 0 => (state, Effect::None),
+                (Step::Remove, Taken) if state.holds > 0 => (state, Effect::None),
                 _ => state.step(event),
             },
         ),
@@ -699,7 +699,7 @@ mod mutants {
             "the end of the last hold does not release",
             Violation::Stuck,
             |state, event| match (event, state.stage) {
-                (Event::Put, Removed) if state.holds == 1 => {
+                (Step::Put, Removed) if state.holds == 1 => {
                     (State { holds: 0, ..state }, Effect::None)
                 }
                 _ => state.step(event),
@@ -709,7 +709,7 @@ mod mutants {
             "removal does not release what nobody holds",
             Violation::Stuck,
             |state, event| match (event, state.stage) {
-                (Event::Remove, Taken) if state.holds == 0 => (at(state, Removed), Effect::None),
+                (Step::Remove, Taken) if state.holds == 0 => (at(state, Removed), Effect::None),
                 _ => state.step(event),
             },
         ),

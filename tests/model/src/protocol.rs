@@ -2,7 +2,7 @@
 
 //! The protocol: everything that can happen around a range that is replaced, or retired.
 //!
-//! The state machine (`state.rs`) and what follows from a wish (`trim.rs`) are the module's own, unmodified. The
+//! The state machine (`state.rs`) and what follows from a trim (`trim.rs`) are the module's own, unmodified. The
 //! rest is written down here by hand, with the same names, and has to be kept like what it is a model
 //! of:
 //!
@@ -36,8 +36,8 @@ mod world;
 use crate::state::{
     Change,
     Effect,
-    Event,
     State, //
+    Step,
 };
 use invalidator::{
     Invalidator,
@@ -96,19 +96,19 @@ impl Protocol {
     }
 
     /// The state machine, as it is unless the mistake is there.
-    fn step(&self, state: State, event: Event) -> (State, Effect) {
+    fn step(&self, state: State, event: Step) -> (State, Effect) {
         let (next, effect) = state.step(event);
         match (self.mutant, effect) {
             (Some(Mutant::ForgetsRetire), Effect::HandOverRetire) => (next, Effect::HandOver),
-            (Some(Mutant::ForgetsRetireGivenBack), Effect::GiveBackRetire) => {
-                (next, Effect::GiveBack)
+            (Some(Mutant::ForgetsRetireGivenBack), Effect::HandBackRetire) => {
+                (next, Effect::HandBack)
             }
             (Some(Mutant::ForgetsAgain), Effect::Queue)
-                if event == Event::Settle && next.is_live() =>
+                if event == Step::Unclaim && next.is_live() =>
             {
                 (next, Effect::None)
             }
-            (Some(Mutant::AlwaysAgain), Effect::None) if event == Event::Settle => {
+            (Some(Mutant::AlwaysAgain), Effect::None) if event == Step::Unclaim => {
                 let change = Change::Queued;
                 (State { change, ..next }, Effect::Queue)
             }
@@ -194,7 +194,7 @@ impl Model for Protocol {
         let mut ranges = [None; world::RANGES];
         let holds = u32::from(!self.scenario.user.is_empty());
         let mut first = Range::new(span(0, end), State::building(holds), None);
-        first.state = first.state.step(Event::Publish).0;
+        first.state = first.state.step(Step::Publish).0;
         first.served = true;
         first.known = true;
         ranges[0] = Some(first);

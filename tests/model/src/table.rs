@@ -6,15 +6,15 @@
 use crate::state::{
     Change,
     Effect,
-    Event,
     Stage,
     State, //
+    Step,
 };
 
 pub(crate) const STAGES: [Stage; 7] = [
     Stage::Building,
     Stage::Live,
-    Stage::Doomed,
+    Stage::Dying,
     Stage::Queued,
     Stage::Taken,
     Stage::Removed,
@@ -30,18 +30,18 @@ pub(crate) const CHANGES: [Change; 6] = [
     Change::Replaced,
 ];
 
-pub(crate) const EVENTS: [Event; 11] = [
-    Event::Publish,
-    Event::Adopt,
-    Event::Retire,
-    Event::Change,
-    Event::Take,
-    Event::Settle,
-    Event::Replace,
-    Event::Disown,
-    Event::Remove,
-    Event::Hold,
-    Event::Put,
+pub(crate) const EVENTS: [Step; 11] = [
+    Step::Publish,
+    Step::Activate,
+    Step::Retire,
+    Step::Change,
+    Step::Take,
+    Step::Unclaim,
+    Step::Replace,
+    Step::RollBack,
+    Step::Remove,
+    Step::Hold,
+    Step::Put,
 ];
 
 const HOLDS: [u32; 7] = [
@@ -116,7 +116,7 @@ impl Holds {
 /// A row of the table. Where a stage or a change is not given any will do, and where none is given
 /// that it becomes it stays. The first row that matches counts.
 struct Row {
-    event: Event,
+    event: Step,
     stages: &'static [Stage],
     changes: &'static [Change],
     holds: Holds,
@@ -126,7 +126,7 @@ struct Row {
 
 const ANY_CHANGE: &[Change] = &[];
 const GOING: &[Stage] = &[
-    Stage::Doomed,
+    Stage::Dying,
     Stage::Queued,
     Stage::Taken,
     Stage::Removed,
@@ -134,7 +134,7 @@ const GOING: &[Stage] = &[
 ];
 
 const fn row(
-    event: Event,
+    event: Step,
     stages: &'static [Stage],
     changes: &'static [Change],
     becomes: (Option<Stage>, Option<Change>),
@@ -159,37 +159,37 @@ const fn with(holds: Holds, row: Row) -> Row {
 static TABLE: &[Row] = {
     use Change as C;
     use Effect as E;
-    use Event as Ev;
+    use Step as Ev;
     use Stage as S;
 
     &[
         row(Ev::Publish, &[S::Building], &[C::None], (Some(S::Live), None), E::None),
         row(Ev::Publish, &[S::Building], &[C::Asked], (Some(S::Live), Some(C::Queued)), E::Queue),
-        row(Ev::Publish, &[S::Doomed], &[C::None, C::Asked], (Some(S::Queued), Some(C::None)), E::Queue),
-        row(Ev::Adopt, &[S::Building], &[C::None], (Some(S::Live), Some(C::Taken)), E::None),
-        row(Ev::Adopt, &[S::Building], &[C::Asked], (Some(S::Live), Some(C::Again)), E::None),
-        row(Ev::Adopt, &[S::Doomed], &[C::None, C::Asked], (None, Some(C::Taken)), E::None),
-        row(Ev::Retire, &[S::Building], ANY_CHANGE, (Some(S::Doomed), None), E::Deferred),
+        row(Ev::Publish, &[S::Dying], &[C::None, C::Asked], (Some(S::Queued), Some(C::None)), E::Queue),
+        row(Ev::Activate, &[S::Building], &[C::None], (Some(S::Live), Some(C::Taken)), E::None),
+        row(Ev::Activate, &[S::Building], &[C::Asked], (Some(S::Live), Some(C::Again)), E::None),
+        row(Ev::Activate, &[S::Dying], &[C::None, C::Asked], (None, Some(C::Taken)), E::None),
+        row(Ev::Retire, &[S::Building], ANY_CHANGE, (Some(S::Dying), None), E::Deferred),
         row(Ev::Retire, &[S::Live], &[C::None], (Some(S::Queued), None), E::Queue),
         row(Ev::Retire, &[S::Live], &[C::Queued], (Some(S::Queued), Some(C::None)), E::Joined),
-        row(Ev::Retire, &[S::Live], &[C::Taken, C::Again], (Some(S::Doomed), None), E::Deferred),
-        row(Ev::Retire, &[], &[C::Replaced], (None, None), E::Gone),
+        row(Ev::Retire, &[S::Live], &[C::Taken, C::Again], (Some(S::Dying), None), E::Deferred),
+        row(Ev::Retire, &[], &[C::Replaced], (None, None), E::NotLive),
         row(Ev::Retire, GOING, ANY_CHANGE, (None, None), E::Already),
         row(Ev::Change, &[S::Building], &[C::None], (None, Some(C::Asked)), E::Deferred),
         row(Ev::Change, &[S::Live], &[C::None], (None, Some(C::Queued)), E::Queue),
         row(Ev::Change, &[S::Live], &[C::Taken], (None, Some(C::Again)), E::Deferred),
         row(Ev::Change, &[S::Building, S::Live], &[C::Asked, C::Queued, C::Again], (None, None), E::Already),
-        row(Ev::Change, GOING, ANY_CHANGE, (None, None), E::Gone),
+        row(Ev::Change, GOING, ANY_CHANGE, (None, None), E::NotLive),
         row(Ev::Take, &[S::Queued], ANY_CHANGE, (Some(S::Taken), None), E::None),
         row(Ev::Take, &[S::Live], &[C::Queued], (None, Some(C::Taken)), E::Build),
-        row(Ev::Settle, &[S::Live], &[C::Taken], (None, Some(C::None)), E::None),
-        row(Ev::Settle, &[S::Live], &[C::Again], (None, Some(C::Queued)), E::Queue),
-        row(Ev::Settle, &[S::Doomed], &[C::Taken, C::Again], (Some(S::Queued), Some(C::None)), E::Queue),
-        row(Ev::Settle, &[S::Doomed], &[C::Replaced], (Some(S::Queued), None), E::Queue),
+        row(Ev::Unclaim, &[S::Live], &[C::Taken], (None, Some(C::None)), E::None),
+        row(Ev::Unclaim, &[S::Live], &[C::Again], (None, Some(C::Queued)), E::Queue),
+        row(Ev::Unclaim, &[S::Dying], &[C::Taken, C::Again], (Some(S::Queued), Some(C::None)), E::Queue),
+        row(Ev::Unclaim, &[S::Dying], &[C::Replaced], (Some(S::Queued), None), E::Queue),
         row(Ev::Replace, &[S::Live], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOver),
-        row(Ev::Replace, &[S::Doomed], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOverRetire),
-        row(Ev::Disown, &[S::Live], &[C::Taken, C::Again], (Some(S::Doomed), Some(C::Replaced)), E::GiveBack),
-        row(Ev::Disown, &[S::Doomed], &[C::Taken, C::Again], (None, Some(C::Replaced)), E::GiveBackRetire),
+        row(Ev::Replace, &[S::Dying], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOverRetire),
+        row(Ev::RollBack, &[S::Live], &[C::Taken, C::Again], (Some(S::Dying), Some(C::Replaced)), E::HandBack),
+        row(Ev::RollBack, &[S::Dying], &[C::Taken, C::Again], (None, Some(C::Replaced)), E::HandBackRetire),
         with(Holds::No, row(Ev::Remove, &[S::Taken], ANY_CHANGE, (Some(S::Releasing), None), E::Release)),
         with(Holds::Some, row(Ev::Remove, &[S::Taken], ANY_CHANGE, (Some(S::Removed), None), E::None)),
         with(Holds::More, row(Ev::Hold, &[S::Live], ANY_CHANGE, (None, None), E::None)),
@@ -199,7 +199,7 @@ static TABLE: &[Row] = {
 };
 
 impl Row {
-    fn matches(&self, state: State, event: Event) -> bool {
+    fn matches(&self, state: State, event: Step) -> bool {
         self.event == event
             && (self.stages.is_empty() || self.stages.contains(&state.stage))
             && (self.changes.is_empty() || self.changes.contains(&state.change))
@@ -247,7 +247,7 @@ impl Row {
 }
 
 /// What the table says.
-fn expected(state: State, event: Event) -> (State, Effect) {
+fn expected(state: State, event: Step) -> (State, Effect) {
     TABLE
         .iter()
         .find(|row| row.matches(state, event))
@@ -256,9 +256,9 @@ fn expected(state: State, event: Event) -> (State, Effect) {
         })
 }
 
-type Step = fn(State, Event) -> (State, Effect);
+type Machine = fn(State, Step) -> (State, Effect);
 
-fn check(step: Step) -> Result<usize, String> {
+fn check(step: Machine) -> Result<usize, String> {
     let mut cases = 0;
     for state in states() {
         for event in EVENTS {
@@ -315,11 +315,11 @@ fn every_mutant() {
     println!("{found} mutants");
     for step in [
         (|state: State, event| match event {
-            Event::Settle if state.change == Change::Again => (state, Effect::None),
+            Step::Unclaim if state.change == Change::Again => (state, Effect::None),
             _ => state.step(event),
-        }) as Step,
+        }) as Machine,
         |state, event| match (event, state.holds) {
-            (Event::Hold, State::MAX_HOLDS) => (state, Effect::None),
+            (Step::Hold, State::MAX_HOLDS) => (state, Effect::None),
             _ => state.step(event),
         },
     ] {
@@ -351,8 +351,8 @@ fn packing() {
         if !known {
             assert!(!state.is_live() || state.change == Change::Replaced);
             assert!(matches!(
-                state.step(Event::Retire).1,
-                Effect::Already | Effect::Gone | Effect::Deferred
+                state.step(Step::Retire).1,
+                Effect::Already | Effect::NotLive | Effect::Deferred
             ));
         }
     }
@@ -377,18 +377,18 @@ fn holds_at_the_edge() {
         change: Change::None,
         holds: State::MAX_HOLDS - 1,
     };
-    let (full, effect) = state.step(Event::Hold);
+    let (full, effect) = state.step(Step::Hold);
     assert_eq!((full.holds, effect), (State::MAX_HOLDS, Effect::None));
-    assert_eq!(full.step(Event::Hold), (full, Effect::Refused));
+    assert_eq!(full.step(Step::Hold), (full, Effect::Refused));
     assert!(full.is_live());
-    (state, _) = full.step(Event::Put);
-    assert_eq!(state.step(Event::Hold), (full, Effect::None));
+    (state, _) = full.step(Step::Put);
+    assert_eq!(state.step(Step::Hold), (full, Effect::None));
 
     // And no number of holds hinders a retirement, or a change.
-    let (queued, effect) = full.step(Event::Retire);
+    let (queued, effect) = full.step(Step::Retire);
     assert_eq!(effect, Effect::Queue);
     assert_eq!(queued.holds, State::MAX_HOLDS);
-    let (changing, effect) = full.step(Event::Change);
+    let (changing, effect) = full.step(Step::Change);
     assert_eq!(effect, Effect::Queue);
     assert_eq!(changing.holds, State::MAX_HOLDS);
 }

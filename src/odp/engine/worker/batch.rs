@@ -13,11 +13,11 @@ use crate::{
         WorkerScope, //
     },
     odp::engine::{
-        completed::Gone,
+        completed::Completed,
         fifo::Fifo,
         state::{
             Effect,
-            Event, //
+            Step, //
         }, //
     }, //
 };
@@ -43,10 +43,10 @@ impl WorkItem<BATCH> for Worker {
             this.expire(&leaving);
             let more = leaving.len().saturating_sub(1);
             {
-                let mut lists = this.lists.lock();
+                let mut queues = this.queues.lock();
                 // What is to be changed does not come to a lane.
-                lists.in_flight = lists.in_flight.saturating_sub(left);
-                lists.removing.append(leaving);
+                queues.in_flight = queues.in_flight.saturating_sub(left);
+                queues.removing.append(leaving);
             }
             Self::widen(this.as_arc_borrow(), more, FEW_LANES);
             Self::lane(this.as_arc_borrow());
@@ -58,14 +58,14 @@ impl Worker {
     /// Takes everything that is pending, and what has been replaced, as the worker's next batch, unless it
     /// still has one.
     fn take_batch(&self) -> Option<(Fifo, Fifo)> {
-        let mut lists = self.lists.lock();
-        if lists.in_flight > 0 || lists.is_idle() {
-            lists.batching = false;
+        let mut queues = self.queues.lock();
+        if queues.in_flight > 0 || queues.is_idle() {
+            queues.batching = false;
             return None;
         }
-        let (pending, replaced) = (lists.pending.take(), lists.replaced.take());
+        let (pending, replaced) = (queues.pending.take(), queues.replaced.take());
         // OVERFLOW: There cannot be as many requests as there are bytes.
-        lists.in_flight = pending.len() + replaced.len();
+        queues.in_flight = pending.len() + replaced.len();
         Some((pending, replaced))
     }
 
@@ -74,13 +74,13 @@ impl Worker {
         let (mut retired, mut changing) = (Fifo::new(), Fifo::new());
         while let Some(request) = batch.pop() {
             // SAFETY: Requests on a list are valid.
-            let effect = unsafe { request.as_ref() }.apply(Event::Take);
+            let effect = unsafe { request.as_ref() }.apply(Step::Take);
             let list = if effect == Effect::Build {
-                let lists = self.lists.lock();
+                let queues = self.queues.lock();
                 // SAFETY: It has just been taken from a list.
                 let tickets = unsafe { &mut (*request.as_ref().link.get()).tickets };
-                tickets.removed = lists.removed.begin(tickets.removed);
-                tickets.released = lists.released.begin(tickets.released);
+                tickets.removed = queues.removed.begin(tickets.removed);
+                tickets.released = queues.released.begin(tickets.released);
                 &mut changing
             } else {
                 kernel::warn_on!(effect != Effect::None);
@@ -121,11 +121,11 @@ impl Worker {
         p.for_invalidate();
         p.for_readers(&this.srcu);
         let (pending, mut changing, mut batch) = {
-            let mut lists = this.lists.lock();
+            let mut queues = this.queues.lock();
             (
-                lists.pending.take(),
-                lists.changing.take(),
-                lists.replaced.take(),
+                queues.pending.take(),
+                queues.changing.take(),
+                queues.replaced.take(),
             )
         };
         // OVERFLOW: There cannot be as many requests as there are bytes.
@@ -151,10 +151,10 @@ impl Worker {
         }
         this.expire(&leaving);
         while let Some(request) = leaving.pop() {
-            let mut gone = Gone::default();
+            let mut completed = Completed::default();
             // SAFETY: It has been taken and unpublished, and a grace period has passed.
-            let removed = unsafe { this.remove(request, &mut gone) };
-            drop(this.settle_gone(&gone));
+            let removed = unsafe { this.remove(request, &mut completed) };
+            drop(this.settle_completed(&completed));
             if removed.is_ours {
                 // SAFETY: By the answer it is ours to release.
                 unsafe { Self::release_later(this, request) };

@@ -17,7 +17,7 @@ use crate::{
         },
         state::{
             Effect,
-            Event, //
+            Step, //
         }, //
     }, //
 };
@@ -36,18 +36,18 @@ impl WorkItem<CHANGE> for Worker {
     fn run(this: Arc<Self>) {
         loop {
             let changing = {
-                let mut lists = this.lists.lock();
-                let changing = lists.changing.take();
-                lists.replacing = !changing.is_empty();
+                let mut queues = this.queues.lock();
+                let changing = queues.changing.take();
+                queues.replacing = !changing.is_empty();
                 changing
             };
             if changing.is_empty() {
                 return;
             }
             let replaced = Self::replace(this.as_arc_borrow(), changing);
-            let mut lists = this.lists.lock();
-            lists.replaced.append(replaced);
-            Self::go_on(this.as_arc_borrow(), lists);
+            let mut queues = this.queues.lock();
+            queues.replaced.append(replaced);
+            Self::go_on(this.as_arc_borrow(), queues);
         }
     }
 }
@@ -56,9 +56,9 @@ impl Worker {
     /// Leaves what has been taken to be changed to the work item that is for that.
     pub(super) fn change_later(this: ArcBorrow<'_, Self>, changing: Fifo) {
         let kick = {
-            let mut lists = this.lists.lock();
-            lists.changing.append(changing);
-            !core::mem::replace(&mut lists.replacing, true)
+            let mut queues = this.queues.lock();
+            queues.changing.append(changing);
+            !core::mem::replace(&mut queues.replacing, true)
         };
         if kick {
             // The flag says that it is neither queued nor going to look again.
@@ -100,17 +100,17 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// The caller has taken it to change it, or adopted it.
+    /// The caller has taken it to change it, or activated it.
     pub(super) unsafe fn settle(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
-        let mut lists = this.lists.lock();
+        let mut queues = this.queues.lock();
         // SAFETY: By the safety requirements it is valid and the link is the caller's, until:
         let tickets = unsafe { (*request.as_ref().link.get()).tickets };
         // SAFETY: As above.
         let request_ref = unsafe { request.as_ref() };
-        if request_ref.apply(Event::Settle) != Effect::Queue {
-            lists.removed.exit(tickets.removed);
-            lists.released.exit(tickets.released);
-            if lists.waiters > 0 {
+        if request_ref.apply(Step::Unclaim) != Effect::Queue {
+            queues.removed.exit(tickets.removed);
+            queues.released.exit(tickets.released);
+            if queues.waiters > 0 {
                 this.progress.notify_all();
             }
             return;
@@ -120,18 +120,18 @@ impl Worker {
             this.stats.queued.inc();
         } else {
             let tickets = Tickets {
-                removed: lists.removed.renew(tickets.removed),
-                released: lists.released.renew(tickets.released),
+                removed: queues.removed.renew(tickets.removed),
+                released: queues.released.renew(tickets.released),
             };
             // SAFETY: By the answer the link is ours.
             unsafe { (*request.as_ref().link.get()).tickets = tickets };
-            if lists.waiters > 0 {
+            if queues.waiters > 0 {
                 this.progress.notify_all();
             }
         }
         // SAFETY: By the answer the link is ours; it is valid until it is released.
-        unsafe { lists.pending.push(request) };
-        Self::go_on(this, lists);
+        unsafe { queues.pending.push(request) };
+        Self::go_on(this, queues);
     }
 
     /// Ends the work on `piece`, which is in service in the place of `old` from now on.
@@ -141,8 +141,8 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// The caller has adopted `piece` and taken `old`, and as for [`Worker::retire`].
-    pub(crate) unsafe fn settle_piece(
+    /// The caller has activated `piece` and taken `old`, and as for [`Worker::retire`].
+    pub(crate) unsafe fn unclaim_piece(
         this: ArcBorrow<'_, Self>,
         piece: NonNull<Request>,
         old: NonNull<Request>,
@@ -151,12 +151,12 @@ impl Worker {
         let owned = this.owns(unsafe { piece.as_ref() });
         kernel::warn_on!(!owned);
         {
-            let mut lists = this.lists.lock();
+            let mut queues = this.queues.lock();
             // SAFETY: By the safety requirements it is valid, and its link the caller's.
             let of = unsafe { (*old.as_ref().link.get()).tickets };
             let tickets = Tickets {
-                removed: lists.removed.join(of.removed),
-                released: lists.released.join(of.released),
+                removed: queues.removed.join(of.removed),
+                released: queues.released.join(of.released),
             };
             // SAFETY: As above.
             unsafe { (*piece.as_ref().link.get()).tickets = tickets };

@@ -12,7 +12,7 @@
 //! 4. *removes*: the blocking part. Several lanes do this at the same time, because a removal
 //!    sleeps until the invalidations of the address space have ended, and all that sleep in the
 //!    same phase wake up together; where removals sleep there are more lanes;
-//! 5. *releases* each object once its last hold is gone. Nothing ever waits for a hold: where one
+//! 5. *releases* each object once its last hold is completed. Nothing ever waits for a hold: where one
 //!    is left, its end queues the release.
 //!
 //! While a batch is on its way, what comes in meanwhile waits and makes the next one. Nothing here
@@ -28,10 +28,10 @@ mod shutdown;
 mod waiting;
 mod wakeup;
 
-pub use self::wakeup::Pace;
+pub use self::wakeup::WakeupConfig;
 pub(crate) use self::{
     shutdown::OwnedWorker,
-    wakeup::LINGER, //
+    wakeup::WAKEUP_DELAY, //
 };
 
 use super::{
@@ -46,11 +46,11 @@ use super::{
         Retire, //
     },
     process_queue::ProcessQueue,
-    queues::Lists,
+    queues::Queues,
     request::Request,
     state::{
         Effect,
-        Event, //
+        Step, //
     },
     stats::Stats, //
 };
@@ -106,8 +106,8 @@ pub(crate) struct Worker {
     /// Where its work runs.
     queue: Arc<ProcessQueue>,
     #[pin]
-    lists: SpinLock<Lists>,
-    /// Notified when `lists` has changed for somebody who waits.
+    queues: SpinLock<Queues>,
+    /// Notified when `queues` has changed for somebody who waits.
     #[pin]
     progress: WaitQueue,
     /// That of its file in debugfs.
@@ -147,17 +147,17 @@ impl Worker {
         name: &CStr,
         ops: &'static RequestOps,
         mirror: Option<&'static MirrorOps>,
-        pace: Pace,
+        wakeup: WakeupConfig,
         queue: Arc<ProcessQueue>,
     ) -> Result<Arc<Self>> {
         let shown = CString::try_from(name)?;
         Arc::pin_init(
             try_pin_init!(Self {
                 // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
-                alarm <- unsafe { Alarm::new(pace.linger, &Self::ALARM_OPS) },
-                mm: pace.mm,
+                alarm <- unsafe { Alarm::new(wakeup.wakeup_delay, &Self::ALARM_OPS) },
+                mm: wakeup.mm,
                 queue,
-                lists <- new_spinlock!(Lists::new(), "odp::Worker::lists"),
+                queues <- new_spinlock!(Queues::new(), "odp::Worker::queues"),
                 progress <- WaitQueue::new(c"odp::Worker::progress", static_lock_class!()),
                 name: shown,
                 srcu <- new_srcu!("odp::Worker::srcu"),
@@ -172,7 +172,7 @@ impl Worker {
                 ),
                 ops,
                 mirror,
-                expedited: pace.expedited,
+                expedited: wakeup.expedited,
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -219,25 +219,25 @@ impl Worker {
         if !this.owns(request_ref) {
             return Retire::Foreign;
         }
-        let mut lists = this.lists.lock();
-        if lists.closed && request_ref.state().is_live() {
+        let mut queues = this.queues.lock();
+        if queues.closed && request_ref.state().is_live() {
             return Retire::Closed;
         }
-        let kick = match request_ref.apply(Event::Retire) {
+        let kick = match request_ref.apply(Step::Retire) {
             // SAFETY: By the answer the link is ours; it is valid until it is released.
-            Effect::Queue => unsafe { lists.queue(request) },
+            Effect::Queue => unsafe { queues.queue(request) },
             Effect::Joined => false,
             Effect::Deferred => return Retire::Queued,
-            Effect::Gone => return Retire::Replaced,
+            Effect::NotLive => return Retire::Replaced,
             _ => {
-                drop(lists);
+                drop(queues);
                 this.stats.coalesced.inc();
                 return Retire::Already;
             }
         };
         this.stats.queued.inc();
         if kick {
-            Self::wake(this, &lists);
+            Self::wake(this, &queues);
         }
         Retire::Queued
     }
@@ -257,11 +257,11 @@ impl Worker {
     ) -> Changed {
         // SAFETY: By the safety requirements it is valid.
         let request_ref = unsafe { request.as_ref() };
-        let mut lists = this.lists.lock();
-        if lists.closed {
+        let mut queues = this.queues.lock();
+        if queues.closed {
             return Changed::Closed;
         }
-        let effect = request_ref.apply_with(Event::Change, |effect| {
+        let effect = request_ref.apply_with(Step::Change, |effect| {
             if matches!(effect, Effect::Queue | Effect::Deferred | Effect::Already) {
                 note();
             }
@@ -269,14 +269,14 @@ impl Worker {
         });
         let (changed, kick) = match effect {
             // SAFETY: By the answer the link is ours; it is valid until it is released.
-            Effect::Queue => (Changed::Queued, unsafe { lists.queue(request) }),
+            Effect::Queue => (Changed::Queued, unsafe { queues.queue(request) }),
             Effect::Deferred => (Changed::Queued, false),
             Effect::Already => (Changed::Joined, false),
-            _ => return Changed::Gone,
+            _ => return Changed::NotLive,
         };
         this.stats.changes.inc();
         if kick {
-            Self::wake(this, &lists);
+            Self::wake(this, &queues);
         }
         changed
     }
@@ -289,17 +289,17 @@ impl Worker {
     pub(crate) unsafe fn publish(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         // SAFETY: By the safety requirements it is valid.
         let request_ref = unsafe { request.as_ref() };
-        let mut lists = this.lists.lock();
+        let mut queues = this.queues.lock();
         // Whoever waits for this looks again when the lock is free.
-        this.insertion_over(&mut lists);
-        if !this.owns(request_ref) || request_ref.apply(Event::Publish) != Effect::Queue {
+        this.insertion_over(&mut queues);
+        if !this.owns(request_ref) || request_ref.apply(Step::Publish) != Effect::Queue {
             return;
         }
         // Retired, or to be changed.
         let retired = !request_ref.state().is_live();
         // SAFETY: By the answer the link is ours; it is valid until it is released.
-        let kick = unsafe { lists.queue(request) };
-        drop(lists);
+        let kick = unsafe { queues.queue(request) };
+        drop(queues);
 
         if retired {
             this.stats.queued.inc();
@@ -311,7 +311,7 @@ impl Worker {
 
     /// Begins a long hold; says whether there is one now.
     pub(crate) fn hold(&self, request: &Request) -> bool {
-        let held = self.owns(request) && request.apply(Event::Hold) == Effect::None;
+        let held = self.owns(request) && request.apply(Step::Hold) == Effect::None;
         if held {
             self.stats.holds.inc();
         }
@@ -327,7 +327,7 @@ impl Worker {
     pub(crate) unsafe fn put(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         this.stats.puts.inc();
         // SAFETY: The hold keeps it valid.
-        if unsafe { request.as_ref() }.apply(Event::Put) != Effect::Release {
+        if unsafe { request.as_ref() }.apply(Step::Put) != Effect::Release {
             return;
         }
         // SAFETY: By the answer it is ours to release.

@@ -15,16 +15,16 @@ use crate::{
         WorkerScope, //
     },
     odp::engine::{
-        completed::Gone,
+        completed::Completed,
         fifo::Fifo,
-        queues::Lists,
+        queues::Queues,
         request::{
             Request,
             Tickets, //
         },
         state::{
             Effect,
-            Event, //
+            Step, //
         }, //
     }, //
 };
@@ -104,17 +104,17 @@ impl WorkItem<RELEASE> for Worker {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        let mut gone = Gone::default();
+        let mut completed = Completed::default();
         loop {
-            let mut lists = this.settle_gone(&gone);
-            let Some(request) = lists.ready.pop() else {
-                lists.releasing = false;
+            let mut queues = this.settle_completed(&completed);
+            let Some(request) = queues.ready.pop() else {
+                queues.releasing = false;
                 return;
             };
-            drop(lists);
-            gone = Gone::default();
+            drop(queues);
+            completed = Completed::default();
             // SAFETY: It was on the list of those that are ready to be released.
-            unsafe { this.release(request, &mut gone) };
+            unsafe { this.release(request, &mut completed) };
         }
     }
 }
@@ -129,36 +129,36 @@ impl Worker {
     ///
     /// None is released before all are removed, so that no removal waits for the driver's `release`.
     pub(crate) fn lane(this: ArcBorrow<'_, Self>) {
-        let (mut gone, mut share) = (Gone::default(), 1);
+        let (mut completed, mut share) = (Completed::default(), 1);
         loop {
             let mut requests = {
-                let mut lists = this.settle_gone(&gone);
-                let part = lists.removing.len() / lists.lanes.max(1);
-                lists.removing.take_first(share.min(part.max(1)))
+                let mut queues = this.settle_completed(&completed);
+                let part = queues.removing.len() / queues.lanes.max(1);
+                queues.removing.take_first(share.min(part.max(1)))
             };
             if requests.is_empty() {
                 return;
             }
-            gone = Gone::default();
+            completed = Completed::default();
             let (mut ours, mut taken, mut waited) = (Fifo::new(), 0, false);
             while let Some(request) = requests.pop() {
                 // OVERFLOW: No more than were taken.
                 taken += 1;
                 // SAFETY: The grace period of what is on this list is over.
-                let removed = unsafe { this.remove(request, &mut gone) };
+                let removed = unsafe { this.remove(request, &mut completed) };
                 if removed.is_ours {
                     // SAFETY: By the answer it is ours to release, and so is its link.
                     unsafe { ours.push(request) };
                 } else {
                     // Whoever holds it may wait for the removal.
-                    drop(this.settle_gone(&core::mem::take(&mut gone)));
+                    drop(this.settle_completed(&core::mem::take(&mut completed)));
                 }
                 if removed.has_waited {
                     waited = true;
                     break;
                 }
             }
-            this.settle_gone(&core::mem::take(&mut gone))
+            this.settle_completed(&core::mem::take(&mut completed))
                 .removing
                 .append(requests);
             share = MOST_AT_A_TIME.min(2 * share);
@@ -168,9 +168,9 @@ impl Worker {
             }
             while let Some(request) = ours.pop() {
                 // SAFETY: It was ours to release.
-                unsafe { this.release(request, &mut gone) };
+                unsafe { this.release(request, &mut completed) };
             }
-            gone.of_batch = taken;
+            completed.of_batch = taken;
         }
     }
 
@@ -184,12 +184,12 @@ impl Worker {
     pub(super) fn widen(this: ArcBorrow<'_, Self>, n: usize, most: usize) {
         for _ in 0..n {
             {
-                let mut lists = this.lists.lock();
-                if lists.removing.is_empty() || lists.lanes >= most || !this.queue.add_lane() {
+                let mut queues = this.queues.lock();
+                if queues.removing.is_empty() || queues.lanes >= most || !this.queue.add_lane() {
                     return;
                 }
                 // OVERFLOW: The queue's limit is far less.
-                lists.lanes += 1;
+                queues.lanes += 1;
             }
             if Lane::start(this).is_err() {
                 // The batch has its own, which is enough for it to end.
@@ -203,16 +203,20 @@ impl Worker {
     pub(crate) fn lane_has_ended(&self) {
         self.queue.lane_has_ended();
         // OVERFLOW: Incremented by `widen`.
-        self.progress_made(|lists| lists.lanes -= 1);
+        self.progress_made(|queues| queues.lanes -= 1);
     }
 
-    /// Takes an object away for good. To be followed by [`Worker::settle_gone`].
+    /// Takes an object away for good. To be followed by [`Worker::settle_completed`].
     ///
     /// # Safety
     ///
     /// The caller has taken `request`, unpublished it, and waited for a grace period.
     #[must_use]
-    pub(super) unsafe fn remove(&self, request: NonNull<Request>, gone: &mut Gone) -> Removed {
+    pub(super) unsafe fn remove(
+        &self,
+        request: NonNull<Request>,
+        completed: &mut Completed,
+    ) -> Removed {
         if let Some(remove) = self.ops.remove {
             let _scope = WorkerScope::enter();
             // SAFETY: It is a request of this worker's, and this is its turn.
@@ -225,9 +229,9 @@ impl Worker {
         let has_waited = core::mem::take(&mut link.has_waited);
         // Before anybody can see that it is removed, and look at the counters.
         self.stats.removed.inc();
-        gone.removed.add(removed);
+        completed.removed.add(removed);
         // SAFETY: It has not been released.
-        let effect = unsafe { request.as_ref() }.apply(Event::Remove);
+        let effect = unsafe { request.as_ref() }.apply(Step::Remove);
         let is_ours = effect == Effect::Release;
         if !is_ours {
             kernel::warn_on!(effect != Effect::None);
@@ -239,12 +243,12 @@ impl Worker {
         }
     }
 
-    /// Gives an object back to the driver. To be followed by [`Worker::settle_gone`].
+    /// Gives an object back to the driver. To be followed by [`Worker::settle_completed`].
     ///
     /// # Safety
     ///
     /// The caller got the answer [`Effect::Release`], or the request from somebody who did.
-    pub(super) unsafe fn release(&self, request: NonNull<Request>, gone: &mut Gone) {
+    pub(super) unsafe fn release(&self, request: NonNull<Request>, completed: &mut Completed) {
         // SAFETY: By the safety requirements the link is ours.
         let Tickets { released, .. } = unsafe { (*request.as_ref().link.get()).tickets };
         if let Some(release) = self.ops.release {
@@ -252,7 +256,7 @@ impl Worker {
             // SAFETY: It is a request of this worker's, and this is its turn, its last.
             unsafe { release(request.as_ptr()) };
         }
-        gone.released.add(released);
+        completed.released.add(released);
     }
 
     /// Has an object released by the worker.
@@ -261,12 +265,12 @@ impl Worker {
     ///
     /// The caller got the answer [`Effect::Release`].
     pub(super) unsafe fn release_later(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
-        let mut lists = this.lists.lock();
+        let mut queues = this.queues.lock();
         // SAFETY: By the safety requirements the link is the caller's; it is valid until it is
         // released.
-        unsafe { lists.ready.push(request) };
-        let kick = !core::mem::replace(&mut lists.releasing, true);
-        drop(lists);
+        unsafe { queues.ready.push(request) };
+        let kick = !core::mem::replace(&mut queues.releasing, true);
+        drop(queues);
         if kick {
             // The flag says that it is neither queued nor going to look again. Until it has run, the
             // object is outstanding, which keeps the worker from being shut down.
@@ -274,17 +278,17 @@ impl Worker {
         }
     }
 
-    /// Counts what is gone, and has those who wait for it look again; returns with the lists locked.
-    pub(super) fn settle_gone(&self, gone: &Gone) -> SpinLockGuard<'_, Lists> {
-        if !gone.released.is_empty() {
+    /// Counts what is completed, and has those who wait for it look again; returns with the queues locked.
+    pub(super) fn settle_completed(&self, completed: &Completed) -> SpinLockGuard<'_, Queues> {
+        if !completed.released.is_empty() {
             // Before the tickets: who flushes looks at the counters.
-            self.stats.released.add(gone.released.len());
+            self.stats.released.add(completed.released.len());
         }
-        let mut lists = self.lists.lock();
-        lists.settle(gone);
-        if lists.waiters > 0 && !gone.is_empty() {
+        let mut queues = self.queues.lock();
+        queues.settle(completed);
+        if queues.waiters > 0 && !completed.is_empty() {
             self.progress.notify_all();
         }
-        lists
+        queues
     }
 }

@@ -3,7 +3,7 @@
 //! The owner of a worker, who shuts it down.
 
 use super::{
-    Pace,
+    WakeupConfig,
     Worker,
     BATCH,
     CHANGE,
@@ -66,23 +66,23 @@ impl OwnedWorker {
     /// # Errors
     ///
     /// `ENOMEM`, also if the current task is killed meanwhile; `ENODEV` if the module is about to go; and those of
-    /// [`Pace::check`].
+    /// [`WakeupConfig::check`].
     pub(crate) fn new(
         name: &CStr,
         ops: &'static RequestOps,
         mirror: Option<&'static MirrorOps>,
-        pace: Pace,
+        wakeup: WakeupConfig,
     ) -> Result<Self> {
-        pace.check()?;
+        wakeup.check()?;
         let module = if ops.owner.is_null() {
             None
         } else {
             // SAFETY: A table of operations belongs to a module that is at least being initialised.
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
-        let queue = QueueUse::new(Library::get().process_queues(), pace.mm.as_deref())?;
+        let queue = QueueUse::new(Library::get().process_queues(), wakeup.mm.as_deref())?;
         Ok(Self {
-            worker: Worker::new(name, ops, mirror, pace, queue.queue().clone())?,
+            worker: Worker::new(name, ops, mirror, wakeup, queue.queue().clone())?,
             _queue: queue,
             _module: module,
         })
@@ -95,14 +95,16 @@ impl OwnedWorker {
         p.for_readers(&self.worker.srcu);
         let worker = self.worker.as_arc_borrow();
         // After this nobody sets the alarm any more.
-        worker.lists.lock().closed = true;
-        Worker::wait_for_shutdown(worker, |lists| lists.released.outstanding() == 0 && until());
+        worker.queues.lock().closed = true;
+        Worker::wait_for_shutdown(worker, |queues| {
+            queues.released.outstanding() == 0 && until()
+        });
         // What has been counted may still be on its way out of the work function. A batch may have handed
         // something over, and so may a change.
         flush_work::<BATCH>(&self.worker);
         flush_work::<CHANGE>(&self.worker);
         flush_work::<BATCH>(&self.worker);
-        Worker::wait_for_shutdown(worker, |lists| lists.lanes == 0);
+        Worker::wait_for_shutdown(worker, |queues| queues.lanes == 0);
         flush_work::<RELEASE>(&self.worker);
         self.worker.stats().snapshot()
     }

@@ -7,7 +7,7 @@ use crate::{
     may_block::MayBlock,
     odp::engine::{
         queues::{
-            Lists,
+            Queues,
             Until, //
         },
         request::Request, //
@@ -41,18 +41,18 @@ impl Worker {
         this: ArcBorrow<'_, Self>,
         sleep: Sleep,
         mut left: c_long,
-        mut until: impl FnMut(&mut Lists) -> bool,
+        mut until: impl FnMut(&mut Queues) -> bool,
     ) -> Result {
         // From here on nobody sets the alarm, so after `hurry` it is not set until this has ended: who
         // sets it has the lock and sees that nobody waits. The other way round, a request that comes
         // between the two sets it, and who waits then waits for it to go off.
         //
         // OVERFLOW: There cannot be as many tasks.
-        this.lists.lock().waiters += 1;
+        this.queues.lock().waiters += 1;
         Self::hurry(this);
-        let mut lists = this.lists.lock();
+        let mut queues = this.queues.lock();
         let result = loop {
-            if until(&mut lists) {
+            if until(&mut queues) {
                 break Ok(());
             }
             if sleep == Sleep::Killable && wait_queue::is_killed() {
@@ -61,10 +61,10 @@ impl Worker {
             if left == 0 {
                 break Err(ETIMEDOUT);
             }
-            lists = this.progress.wait(lists, sleep, &mut left);
+            queues = this.progress.wait(queues, sleep, &mut left);
         };
         // OVERFLOW: Incremented above.
-        lists.waiters -= 1;
+        queues.waiters -= 1;
         result
     }
 
@@ -73,10 +73,10 @@ impl Worker {
         self.progress_made(|_| ());
     }
 
-    pub(super) fn progress_made(&self, change: impl FnOnce(&mut Lists)) {
-        let mut lists = self.lists.lock();
-        change(&mut lists);
-        if lists.waiters > 0 {
+    pub(super) fn progress_made(&self, change: impl FnOnce(&mut Queues)) {
+        let mut queues = self.queues.lock();
+        change(&mut queues);
+        if queues.waiters > 0 {
             self.progress.notify_all();
         }
     }
@@ -89,9 +89,9 @@ impl Worker {
     pub(crate) fn flush(this: ArcBorrow<'_, Self>, until: Until, p: &mut MayBlock<'_>) -> Result {
         p.for_worker();
         p.for_readers(&this.srcu);
-        let epoch = this.lists.lock().epochs(until).current();
-        Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |lists| {
-            lists.epochs(until).is_over(epoch)
+        let epoch = this.queues.lock().epochs(until).current();
+        Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |queues| {
+            queues.epochs(until).is_over(epoch)
         })
     }
 
@@ -113,21 +113,21 @@ impl Worker {
         })
     }
 
-    pub(super) fn insertion_over(&self, lists: &mut Lists) {
-        lists.insertions = lists.insertions.wrapping_add(1);
-        if lists.waiters > 0 {
+    pub(super) fn insertion_over(&self, queues: &mut Queues) {
+        queues.insertions = queues.insertions.wrapping_add(1);
+        if queues.waiters > 0 {
             self.progress.notify_all();
         }
     }
 
     /// Says that an object is not going to be in service.
     pub(crate) fn insertion_failed(&self) {
-        self.insertion_over(&mut self.lists.lock());
+        self.insertion_over(&mut self.queues.lock());
     }
 
     /// How many insertions are over by now, to be compared with later answers.
     pub(crate) fn insertions(&self) -> usize {
-        self.lists.lock().insertions
+        self.queues.lock().insertions
     }
 
     /// Waits until [`Worker::insertions`] is not `seen` any more.
@@ -136,15 +136,15 @@ impl Worker {
     ///
     /// `EINTR` if the task has been killed.
     pub(crate) fn wait_for_insertion(this: ArcBorrow<'_, Self>, seen: usize) -> Result {
-        Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |lists| {
-            lists.insertions != seen
+        Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |queues| {
+            queues.insertions != seen
         })
     }
 
     /// Waits until `until` is so, however long that takes; after a while it says for what.
     pub(super) fn wait_for_shutdown(
         this: ArcBorrow<'_, Self>,
-        mut until: impl FnMut(&mut Lists) -> bool,
+        mut until: impl FnMut(&mut Queues) -> bool,
     ) {
         let sleep = Sleep::Uninterruptible;
         // CAST: Some thousands.
@@ -152,7 +152,7 @@ impl Worker {
         if Self::wait(this, sleep, silent, &mut until).is_ok() {
             return;
         }
-        let left = this.lists.lock().released.outstanding();
+        let left = this.queues.lock().released.outstanding();
         // Read one after the other, so that it may seem that more have ended than begun.
         let (puts, holds) = (this.stats.puts.get(), this.stats.holds.get());
         pr_info!(

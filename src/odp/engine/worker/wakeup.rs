@@ -11,7 +11,7 @@ use crate::odp::engine::{
         Alarm,
         AlarmOps, //
     },
-    queues::Lists, //
+    queues::Queues, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -37,13 +37,13 @@ unsafe extern "C" {
 }
 
 /// How long after a request the worker is woken up, where nothing else is chosen.
-pub(crate) const LINGER: Delta = Delta::from_micros(50);
+pub(crate) const WAKEUP_DELAY: Delta = Delta::from_micros(50);
 
 /// How soon a worker does what it is asked for.
-pub struct Pace {
-    /// About how long after a request it is woken up, see [`Config::linger`](crate::Config::linger): zero for
-    /// at once, and at most [`Pace::MAX_LINGER`].
-    pub linger: Delta,
+pub struct WakeupConfig {
+    /// About how long after a request it is woken up, see [`Config::wakeup_delay`](crate::Config::wakeup_delay): zero for
+    /// at once, and at most [`WakeupConfig::MAX_WAKEUP_DELAY`].
+    pub wakeup_delay: Delta,
     /// Whether its grace periods are expedited (`synchronize_srcu_expedited()`).
     pub expedited: bool,
     /// The address space that requests come from, if it is one: the worker is woken up a little later while
@@ -51,27 +51,27 @@ pub struct Pace {
     pub mm: Option<ARef<Mm>>,
 }
 
-impl Pace {
-    /// The longest time that a worker may linger.
-    pub const MAX_LINGER: Delta = Delta::from_millis(100);
+impl WakeupConfig {
+    /// The longest wakeup delay.
+    pub const MAX_WAKEUP_DELAY: Delta = Delta::from_millis(100);
 
     /// Says whether a worker can keep to it.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the time to linger is not what it has to be.
+    /// `EINVAL` if the wakeup delay is not what it has to be.
     pub(crate) fn check(&self) -> Result {
-        if self.linger.is_negative() || self.linger > Self::MAX_LINGER {
+        if self.wakeup_delay.is_negative() || self.wakeup_delay > Self::MAX_WAKEUP_DELAY {
             return Err(EINVAL);
         }
         Ok(())
     }
 }
 
-impl Default for Pace {
+impl Default for WakeupConfig {
     fn default() -> Self {
         Self {
-            linger: LINGER,
+            wakeup_delay: WAKEUP_DELAY,
             expedited: false,
             mm: None,
         }
@@ -81,9 +81,9 @@ impl Default for Pace {
 impl Worker {
     /// Has the next batch taken, if there is anything for one, unless the alarm is set for that. While
     /// somebody waits it is not, see [`Worker::wait`].
-    pub(super) fn go_on(this: ArcBorrow<'_, Self>, mut lists: SpinLockGuard<'_, Lists>) {
-        let kick = lists.should_batch();
-        drop(lists);
+    pub(super) fn go_on(this: ArcBorrow<'_, Self>, mut queues: SpinLockGuard<'_, Queues>) {
+        let kick = queues.should_batch();
+        drop(queues);
         if kick {
             Self::kick_batch(this);
         }
@@ -154,8 +154,8 @@ impl Worker {
     }
 
     /// Has the worker begin when the caller's system call is likely to be over; at once, if somebody waits.
-    pub(super) fn wake(this: ArcBorrow<'_, Self>, lists: &Lists) {
-        if lists.waiters > 0 {
+    pub(super) fn wake(this: ArcBorrow<'_, Self>, queues: &Queues) {
+        if queues.waiters > 0 {
             Self::kick_batch(this);
         } else {
             this.alarm.set();
@@ -171,7 +171,7 @@ impl Worker {
 
     /// Has the next batch taken if the lanes are through with this one.
     pub(crate) fn kick_batch_if_idle(self: &Arc<Self>) {
-        let kick = self.lists.lock().should_batch();
+        let kick = self.queues.lock().should_batch();
         if kick {
             Self::kick_batch(self.as_arc_borrow());
         }

@@ -7,13 +7,13 @@
 //! notifier covers:
 //!
 //! ```text
-//! prepare   plan: the wish, less what the process has mapped      mmap_lock, for reading. What is unmapped from
+//! prepare   plan: the trim, less what the process has mapped      mmap_lock, for reading. What is unmapped from
 //!                                                                 here on reaches the old range, which is in the tree
 //!           insert the pieces                                     deferred by core mm during an invalidation
 //! replace   read_begin(piece): until that invalidation has ended  what reaches the old range from here on
 //!                                                                 reaches the pieces, too
 //!           with the index locked:
-//!             adopt the pieces, index them over the old range     lookups find the pieces
+//!             activate the pieces, index them over the old range  lookups find the pieces
 //!             mark the old range replaced                         commits through it fail from here on;
 //!             hand over what was asked of it meanwhile            what is asked of it later is theirs to be asked
 //!           tell the driver, let go of the pieces
@@ -55,7 +55,7 @@ use crate::{
             request::Request,
             state::{
                 Effect,
-                Event, //
+                Step, //
             },
             worker::Worker, //
         },
@@ -63,8 +63,8 @@ use crate::{
             driver::Mirrored,
             shared::Shared,
             trim::{
-                Verdict,
-                Wish, //
+                PendingTrim, //
+                TrimPlan,
             }, //
         }, //
     },
@@ -87,8 +87,8 @@ use kernel::{
 const MAX_PIECES: usize = 128;
 
 /// What is to take the place of a range: inserted, but in nobody's way yet.
-pub(super) struct Swap<T: Mirrored> {
-    wish: Wish,
+pub(super) struct Split<T: Mirrored> {
+    trim: PendingTrim,
     spans: KVec<Span>,
     /// Whether the last piece is larger than it should be.
     unfinished: bool,
@@ -152,21 +152,21 @@ unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) {
     // SAFETY: By the safety requirements it is that of a range, which is valid until it is released.
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
     let range = interval.data();
-    let wish = range.take_wish();
+    let trim = range.take_trim();
     let (space, _) = range.parts();
-    match space.memcg.charged(|| Swap::build(interval, wish)) {
+    match space.memcg.charged(|| Split::build(interval, trim)) {
         // SAFETY: By the safety requirements the range is the caller's to change.
-        Ok(swap) => unsafe { range.set_swap(Some(swap)) },
+        Ok(split) => unsafe { range.set_split(Some(split)) },
         Err(Outcome::Unchanged) => {
             // What is wanted may matter when more goes.
-            range.remember(wish.only_keep());
+            range.remember(trim.only_keep());
             range.worker().stats().unchanged.inc();
         }
         // The worker has it, and is going to queue it.
         Err(Outcome::Retire) => {
-            let _ = range.request().apply(Event::Retire);
+            let _ = range.request().apply(Step::Retire);
         }
-        Err(Outcome::Failed) => range.give_up(wish),
+        Err(Outcome::Failed) => range.give_up(trim),
     }
 }
 
@@ -180,19 +180,19 @@ unsafe fn replace<T: Mirrored>(request: NonNull<Request>) -> bool {
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
     let (space, _) = interval.data().parts();
     // SAFETY: By the safety requirements the range is the caller's to change.
-    match unsafe { interval.data().take_swap() } {
-        Some(swap) => space.memcg.charged(|| swap.put(interval)),
+    match unsafe { interval.data().take_split() } {
+        Some(split) => space.memcg.charged(|| split.put(interval)),
         None => false,
     }
 }
 
-impl<T: Mirrored> Swap<T> {
+impl<T: Mirrored> Split<T> {
     /// Works out what is to take the place of a range and inserts it.
-    fn build(interval: &Interval<Range<T>>, wish: Wish) -> Result<KBox<Self>, Outcome> {
+    fn build(interval: &Interval<Range<T>>, trim: PendingTrim) -> Result<KBox<Self>, Outcome> {
         let range = interval.data();
-        let mut swap = KBox::new(
+        let mut split = KBox::new(
             Self {
-                wish,
+                trim,
                 spans: KVec::new(),
                 unfinished: false,
                 pieces: KVec::new(),
@@ -200,17 +200,17 @@ impl<T: Mirrored> Swap<T> {
             memory(),
         )?;
         let (space, shared) = range.parts();
-        match plan(interval.span(), space, wish, |piece| swap.note(piece)) {
-            Ok(Verdict::Pieces) => {}
-            Ok(Verdict::Unchanged) => return Err(Outcome::Unchanged),
-            Ok(Verdict::Nothing) => return Err(Outcome::Retire),
-            Err(Unplanned::Enough) => swap.leave_the_rest(interval.span(), space.grain),
+        match plan(interval.span(), space, trim, |piece| split.note(piece)) {
+            Ok(TrimPlan::Pieces) => {}
+            Ok(TrimPlan::Unchanged) => return Err(Outcome::Unchanged),
+            Ok(TrimPlan::Nothing) => return Err(Outcome::Retire),
+            Err(Unplanned::Enough) => split.leave_the_rest(interval.span(), space.grain),
             Err(Unplanned::Failed(error)) => return Err(error.into()),
         }
-        match swap.insert(space, shared) {
-            Ok(()) => Ok(swap),
+        match split.insert(space, shared) {
+            Ok(()) => Ok(split),
             Err(error) => {
-                swap.abandon(interval);
+                split.abandon(interval);
                 Err(error.into())
             }
         }
@@ -228,7 +228,7 @@ impl<T: Mirrored> Swap<T> {
 
     /// Has the last piece reach to the end of what is wanted of the range at `span`, for now.
     fn leave_the_rest(&mut self, span: Span, grain: usize) {
-        let wanted = self.wish.wanted(span);
+        let wanted = self.trim.wanted(span);
         if let (Some(last), Some(wanted)) = (self.spans.last_mut(), wanted) {
             let end = wanted.round_out(grain, &span).end();
             *last = Span::from_bounds(last.start(), end).unwrap_or(*last);
@@ -268,9 +268,9 @@ impl<T: Mirrored> Swap<T> {
             let piece = MayBlock::assume(|p| piece.remove(p));
             // What callbacks asked of it, its driver has asked of the old range, too, unless it
             // looked at the size.
-            range.remember(piece.data().take_wish().only_unmapped());
+            range.remember(piece.data().take_trim().only_unmapped());
             if !piece.data().is_wanted() {
-                range.remember(Wish::unmapped(piece.span()));
+                range.remember(PendingTrim::unmapped(piece.span()));
             }
         }
         // Somebody may wait for the number of ranges to drop.
@@ -292,9 +292,9 @@ impl<T: Mirrored> Swap<T> {
             let _ = MayBlock::assume(|p| last.interval().read_begin(p));
         }
 
-        let mut handed = Wish::NONE;
+        let mut handed = PendingTrim::NONE;
         // SAFETY: If it succeeds the pieces are ranges like any other from here on, kept until a grace
-        // period has passed after their `unpublish`. If pieces may have been seen in vain, `disown` has them
+        // period has passed after their `unpublish`. If pieces may have been seen in vain, `roll_back` has them
         // retired, which has the same effect.
         let indexed = unsafe {
             space.index.replace(
@@ -302,7 +302,7 @@ impl<T: Mirrored> Swap<T> {
                 self.pieces
                     .iter()
                     .map(|piece| (piece.interval().span(), NonNull::from(piece.interval()))),
-                || range.is_live() && self.adopt(),
+                || range.is_live() && self.activate(),
                 |there| handed = self.settle_old(interval, there),
             )
         };
@@ -312,7 +312,7 @@ impl<T: Mirrored> Swap<T> {
                 true
             }
             Err(error) if error == ENOMEM => {
-                self.disown(interval);
+                self.roll_back(interval);
                 false
             }
             Err(_) => {
@@ -325,9 +325,9 @@ impl<T: Mirrored> Swap<T> {
     }
 
     /// Has the pieces be in service, for whoever finds them.
-    fn adopt(&self) -> bool {
+    fn activate(&self) -> bool {
         for request in self.requests() {
-            let effect = request.apply(Event::Adopt);
+            let effect = request.apply(Step::Activate);
             kernel::warn_on!(effect != Effect::None);
         }
         true
@@ -335,49 +335,49 @@ impl<T: Mirrored> Swap<T> {
 
     /// Marks the old range as replaced if the pieces are in its place, or else gives back to it what they
     /// were asked for. Returns what was asked of it meanwhile. The index is locked.
-    fn settle_old(&self, interval: &Interval<Range<T>>, there: bool) -> Wish {
+    fn settle_old(&self, interval: &Interval<Range<T>>, there: bool) -> PendingTrim {
         if !there {
-            self.give_back(interval.data());
-            return Wish::NONE;
+            self.hand_back(interval.data());
+            return PendingTrim::NONE;
         }
-        let (effect, wish) = interval.data().replaced();
+        let (effect, trim) = interval.data().replaced();
         kernel::warn_on!(!matches!(effect, Effect::HandOver | Effect::HandOverRetire));
         if effect == Effect::HandOverRetire {
             for request in self.requests() {
-                let _ = request.apply(Event::Retire);
+                let _ = request.apply(Step::Retire);
             }
         }
-        wish
+        trim
     }
 
     /// Marks the pieces as what the old range is in the place of, and asks that for what they were asked for:
     /// by callbacks that looked at their size, or by who found them.
-    fn give_back(&self, old: &Range<T>) {
+    fn hand_back(&self, old: &Range<T>) {
         for piece in self.pieces.iter() {
             let span = piece.interval().span();
-            let (wanted, wish) = piece.interval().data().disown();
+            let (wanted, trim) = piece.interval().data().roll_back();
             // What it wanted to keep was meant for itself.
-            let wish = wish.only_unmapped();
+            let trim = trim.only_unmapped();
             if !wanted {
-                let _ = old.request().apply(Event::Retire);
-            } else if wish.concerns(span) {
-                old.inherit(wish);
+                let _ = old.request().apply(Step::Retire);
+            } else if trim.concerns(span) {
+                old.inherit(trim);
             }
         }
     }
 
     /// Gives up pieces that lookups may have found: they leave as any range does, but nobody hears of it.
-    fn disown(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
-        interval.data().give_up(self.wish);
-        interval.data().note_disowned();
+    fn roll_back(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
+        interval.data().give_up(self.trim);
+        interval.data().note_rolled_back();
         self.let_go(interval);
     }
 
     /// Gives what was asked of the old range to the pieces, tells the driver of them, and lets go of them.
-    fn take_over(mut self: KBox<Self>, interval: &Interval<Range<T>>, handed: Wish) {
+    fn take_over(mut self: KBox<Self>, interval: &Interval<Range<T>>, handed: PendingTrim) {
         let range = interval.data();
         let stats = range.worker().stats();
-        let kept = self.wish.only_keep();
+        let kept = self.trim.only_keep();
         for piece in self.pieces.iter() {
             let (span, piece) = (piece.interval().span(), piece.interval().data());
             if handed.concerns(span) {
@@ -389,7 +389,7 @@ impl<T: Mirrored> Swap<T> {
             }
         }
         if let Some(last) = self.pieces.last().filter(|_| self.unfinished) {
-            last.interval().data().inherit(self.wish);
+            last.interval().data().inherit(self.trim);
         }
         stats.replaced.inc();
         stats.pieces.add(self.pieces.len());
@@ -410,12 +410,12 @@ impl<T: Mirrored> Swap<T> {
         let old = interval.data();
         for piece in self.pieces.drain_all() {
             let piece = piece.into_raw();
-            // SAFETY: It is inserted; and having adopted it we have it, so that nobody takes it out before
+            // SAFETY: It is inserted; and having activated it we have it, so that nobody takes it out before
             // it is settled.
             let request = NonNull::from(unsafe { piece.as_ref() }.data().request());
             old.worker().stats().inserted.inc();
-            // SAFETY: We have adopted it, and taken the old one; both are of this worker.
-            unsafe { Worker::settle_piece(old.worker_borrow(), request, old.request().into()) };
+            // SAFETY: We have activated it, and taken the old one; both are of this worker.
+            unsafe { Worker::unclaim_piece(old.worker_borrow(), request, old.request().into()) };
         }
     }
 }
@@ -428,16 +428,16 @@ impl<T: Mirrored> Swap<T> {
 fn plan<T: Mirrored>(
     span: Span,
     space: &Space<T>,
-    wish: Wish,
+    trim: PendingTrim,
     piece: impl FnMut(Span) -> Result<(), Unplanned>,
-) -> Result<Verdict, Unplanned> {
-    let Some(doubtful) = wish.doubtful(span, space.grain) else {
-        return wish.plan(span, space.grain, [], piece);
+) -> Result<TrimPlan, Unplanned> {
+    let Some(doubtful) = trim.doubtful(span, space.grain) else {
+        return trim.plan(span, space.grain, [], piece);
     };
     let mm = space.mm.mmget_not_zero();
     let mm = mm.ok_or(Unplanned::Failed(ESRCH))?;
     // If this turns out to be the last user, exit_mmap() must not run here.
     let mm = MmWithUser::into_mmput_async(mm);
     let mappings = Mappings::lock(&mm);
-    wish.plan(span, space.grain, mappings.within(doubtful), piece)
+    trim.plan(span, space.grain, mappings.within(doubtful), piece)
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     spans::small::span::Span,
-    wish::Wish, //
+    trim::PendingTrim, //
 };
 
 /// What it does to the process's pages.
@@ -229,7 +229,7 @@ impl Protocol {
         if !self.is(Mutant::FaultsAreNotMet) {
             world.reader.is_met(span);
         }
-        if world.range(id).disowned && self.is(Mutant::DisownedDeaf) {
+        if world.range(id).rolled_back && self.is(Mutant::DisownedDeaf) {
             say!(log, "which nobody hears of");
             return;
         }
@@ -240,13 +240,13 @@ impl Protocol {
                 self.retire_at(world, id, log);
             }
             (Kind::Unmap, Policy::Punch) => {
-                world.change(self, id, Wish::unmapped(span), log);
+                world.change(self, id, PendingTrim::unmapped(span), log);
             }
             (Kind::Unmap, Policy::Keep(first, end)) => {
                 let keep = super::world::span(first, end);
                 world.give_up(super::world::span(0, PAGES));
                 match range.intersect(&keep) {
-                    Some(keep) => world.change(self, id, Wish::keep(keep), log),
+                    Some(keep) => world.change(self, id, PendingTrim::keep(keep), log),
                     None => world.retire(self, id, log),
                 };
             }

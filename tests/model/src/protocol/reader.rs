@@ -30,9 +30,9 @@ use crate::{
     },
     state::{
         Effect,
-        Event, //
+        Step, //
     },
-    wish::Wish, //
+    trim::PendingTrim, //
 };
 
 /// What it asks for instead of a hold.
@@ -119,7 +119,7 @@ impl Reader {
             None => return false,
             Some(Ask::Retire) => false,
             Some(Ask::Punch) => range
-                .wish
+                .trim
                 .doubtful(range.span, protocol.scenario.grain * PAGE_SIZE)
                 .is_some_and(|doubtful| pages(doubtful).contains(&page)),
         };
@@ -195,7 +195,7 @@ impl Protocol {
                 } else {
                     // Who is not live any more may have left the place to others.
                     let looks = if self.is(Mutant::ForgetsDisowned) {
-                        !world.range(id).disowned
+                        !world.range(id).rolled_back
                     } else {
                         !self.is(Mutant::LooksOnce)
                     };
@@ -211,12 +211,12 @@ impl Protocol {
                 let effect = match self.scenario.asks {
                     Some(Ask::Punch) => {
                         let page = span(page, page + 1);
-                        world.change(self, id, Wish::unmapped(page), log)
+                        world.change(self, id, PendingTrim::unmapped(page), log)
                     }
                     _ => world.retire(self, id, log),
                 };
                 self.leave(world);
-                if effect == Effect::Gone {
+                if effect == Effect::NotLive {
                     At::Looks
                 } else {
                     world.reader.accepted = true;
@@ -224,7 +224,7 @@ impl Protocol {
                 }
             }
             At::Holds(id) => {
-                let held = world.apply(self, id, Event::Hold) == Effect::None;
+                let held = world.apply(self, id, Step::Hold) == Effect::None;
                 say!(
                     log,
                     "{} {}",
@@ -358,7 +358,7 @@ impl Protocol {
 
     /// `Worker::put()`
     pub(super) fn put(&self, world: &mut World, id: usize, log: &mut Log) {
-        if world.apply(self, id, Event::Put) == Effect::Release {
+        if world.apply(self, id, Step::Put) == Effect::Release {
             world.release(id, log);
         }
     }

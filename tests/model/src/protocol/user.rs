@@ -29,10 +29,10 @@ use crate::{
     spans::small::span::Span,
     state::{
         Effect,
-        Event,
         Stage, //
+        Step,
     },
-    wish::Wish, //
+    trim::PendingTrim, //
 };
 
 /// The first range.
@@ -133,10 +133,10 @@ impl Protocol {
                 world.index_lock.is_none() || !world.range(FIRST).is_replaced()
             }
             (At::Removes(effect), _) => {
-                let accepted = *effect != Effect::Gone && !self.is(Mutant::RemoveForgetsPieces);
+                let accepted = *effect != Effect::NotLive && !self.is(Mutant::RemoveForgetsPieces);
                 let replaced = accepted && world.range(FIRST).is_replaced();
                 let waits_for_pieces = world.ranges.iter().flatten().any(|range| {
-                    let waits = if range.disowned {
+                    let waits = if range.rolled_back {
                         !self.is(Mutant::RemoveForgetsDisowned)
                     } else {
                         replaced
@@ -173,7 +173,7 @@ impl Protocol {
         let op = self.scenario.user[world.user.op];
         match (world.user.at, op) {
             (At::Calls, Op::Retire) => {
-                if world.retire(self, FIRST, log) == Effect::Gone {
+                if world.retire(self, FIRST, log) == Effect::NotLive {
                     for id in self.indexed(world) {
                         world.retire(self, id, log);
                     }
@@ -187,7 +187,7 @@ impl Protocol {
                 self.user_next(world);
             }
             (At::Calls, Op::Keep(first, end)) => {
-                if self.keep(world, FIRST, span(first, end), log) == Effect::Gone {
+                if self.keep(world, FIRST, span(first, end), log) == Effect::NotLive {
                     for id in self.indexed(world) {
                         self.keep(world, id, span(first, end), log);
                     }
@@ -205,7 +205,7 @@ impl Protocol {
             }
             (At::Removes(effect), _) => {
                 say!(log, "remove({}) returns", name(FIRST));
-                if effect != Effect::Gone {
+                if effect != Effect::NotLive {
                     self.check_removed(world);
                 }
                 self.put(world, FIRST, log);
@@ -247,7 +247,7 @@ impl Protocol {
             (At::Publishes(id), _) => {
                 world.touch(id).served = true;
                 world.touch(id).known = true;
-                if world.apply(self, id, Event::Publish) == Effect::Queue {
+                if world.apply(self, id, Step::Publish) == Effect::Queue {
                     world.queue(id);
                 }
                 say!(log, "publishes {}", name(id));
@@ -278,9 +278,9 @@ impl Protocol {
                 };
             }
             (At::Punches(id), _) => {
-                let wish = Wish::unmapped(world.touch(id).span);
-                let effect = world.change(self, id, wish, log);
-                let replaced = effect == Effect::Gone && world.range(id).is_replaced();
+                let trim = PendingTrim::unmapped(world.touch(id).span);
+                let effect = world.change(self, id, trim, log);
+                let replaced = effect == Effect::NotLive && world.range(id).is_replaced();
                 world.user.at = if replaced && !self.is(Mutant::PunchForgetsPieces) {
                     At::PunchesPieces(id)
                 } else {
@@ -291,7 +291,7 @@ impl Protocol {
                 let whole = world.touch(id).span;
                 for piece in self.indexed(world) {
                     if let Some(part) = world.touch(piece).span.intersect(&whole) {
-                        world.change(self, piece, Wish::unmapped(part), log);
+                        world.change(self, piece, PendingTrim::unmapped(part), log);
                     }
                 }
                 world.user.at = At::Inserted(id);
@@ -308,8 +308,8 @@ impl Protocol {
                         let Some(id) = world.index[page] else {
                             continue;
                         };
-                        if world.touch(id).wish != Wish::NONE {
-                            world.change(self, id, Wish::NONE, log);
+                        if world.touch(id).trim != PendingTrim::NONE {
+                            world.change(self, id, PendingTrim::NONE, log);
                         }
                     }
                 }
@@ -331,8 +331,8 @@ impl Protocol {
         let Some(keep) = whole.intersect(&keep) else {
             return world.retire(self, id, log);
         };
-        let effect = world.change(self, id, Wish::keep(keep), log);
-        if effect != Effect::Gone {
+        let effect = world.change(self, id, PendingTrim::keep(keep), log);
+        if effect != Effect::NotLive {
             for page in pages(whole).filter(|page| !pages(keep).contains(page)) {
                 world.give_up(span(page, page + 1));
             }
@@ -347,9 +347,9 @@ impl Protocol {
             for id in way.into_iter().flatten() {
                 let range = *world.range(id);
                 let parent = range.parent.map(|parent| world.range(parent).retired);
-                let disowned =
+                let rolled_back =
                     |piece: &Range| piece.parent == Some(id) && piece.served && piece.retired;
-                let given_back = world.ranges.iter().flatten().any(disowned);
+                let given_back = world.ranges.iter().flatten().any(rolled_back);
                 if range.retired || parent == Some(true) || given_back {
                     world.broke(Violation::InTheWay);
                 }

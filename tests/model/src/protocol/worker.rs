@@ -35,23 +35,23 @@ use crate::{
     },
     state::{
         Effect,
-        Event, //
+        Step, //
     },
-    wish::{
-        Verdict,
-        Wish, //
+    trim::{
+        PendingTrim, //
+        TrimPlan,
     },
 };
 
 /// What follows when pieces have been taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum After {
-    /// Keep the wish for another try.
+    /// Keep the trim for another try.
     GiveUp,
     /// The address space is gone: retire it.
     Retire,
     /// It has been retired.
-    Settle,
+    Unclaim,
 }
 
 /// How far it has come: with which range, and with which of its pieces.
@@ -64,7 +64,7 @@ pub(super) enum At {
     /// Between two ranges.
     Next,
     Unpublish(usize),
-    Plan(usize, Wish),
+    Plan(usize, PendingTrim),
     /// Mutant: the range is removed before its pieces are inserted.
     RemoveFirst(usize),
     Insert(usize, usize),
@@ -74,21 +74,21 @@ pub(super) enum At {
     ReadAsleep(usize, u8),
     Index(usize),
     /// With the index's mutex, from here on.
-    Adopt(usize, usize),
+    Activate(usize, usize),
     Store(usize, usize),
     Replace(usize),
     /// Mutant: the pieces are indexed after that.
-    IndexLate(usize, Effect, Wish),
+    IndexLate(usize, Effect, PendingTrim),
     /// The pieces are retired, with the old range.
-    Retire(usize, usize, Wish),
-    /// The pieces are disowned; whether one was retired, and what else it was asked for.
-    Disown(usize, usize),
-    GiveBack(usize, usize, bool, Wish),
+    Retire(usize, usize, PendingTrim),
+    /// The pieces are rolled back; whether one was retired, and what else it was asked for.
+    RollBack(usize, usize),
+    HandBack(usize, usize, bool, PendingTrim),
     /// Without the mutex.
-    Inherit(usize, usize, Wish),
+    Inherit(usize, usize, PendingTrim),
     GiveUp(usize),
     LetGo(usize, usize, bool),
-    Settle(usize),
+    Unclaim(usize),
     Synchronize,
     GracePeriod,
     Remove,
@@ -218,7 +218,7 @@ impl Protocol {
                 world.workers[n].leaving.add(id);
                 At::Next
             }
-            At::Plan(id, wish) => self.make_plan(world, n, id, wish, fails, log),
+            At::Plan(id, trim) => self.make_plan(world, n, id, trim, fails, log),
             At::RemoveFirst(id) => {
                 say!(log, "removes {} first", name(id));
                 let _ = world.subscriptions.remove(id);
@@ -249,65 +249,65 @@ impl Protocol {
                 At::Index(id)
             }
             At::Index(id) => self.lock_index(world, n, id, log),
-            At::Adopt(id, i) => self.adopt(world, id, i, log),
+            At::Activate(id, i) => self.activate(world, id, i, log),
             At::Store(id, i) => self.store(world, id, i, fails, log),
             At::Replace(id) => {
-                let effect = world.apply(self, id, Event::Replace);
-                let wish = std::mem::replace(&mut world.touch(id).wish, Wish::NONE);
+                let effect = world.apply(self, id, Step::Replace);
+                let trim = std::mem::replace(&mut world.touch(id).trim, PendingTrim::NONE);
                 say!(log, "marks {} replaced: {effect:?}", name(id));
                 if self.is(Mutant::ReplacesFirst) {
-                    At::IndexLate(id, effect, wish)
+                    At::IndexLate(id, effect, trim)
                 } else {
-                    self.replaced(world, id, effect, wish, log)
+                    self.replaced(world, id, effect, trim, log)
                 }
             }
-            At::IndexLate(id, effect, wish) => {
+            At::IndexLate(id, effect, trim) => {
                 let swap = self.swap(world, id);
                 for piece in swap.pieces() {
                     say!(log, "indexes {}", name(piece));
                     self.index(world, piece);
                 }
-                self.replaced(world, id, effect, wish, log)
+                self.replaced(world, id, effect, trim, log)
             }
-            At::Retire(id, i, wish) => {
+            At::Retire(id, i, trim) => {
                 let swap = self.swap(world, id);
                 let piece = swap.pieces[i];
-                let effect = world.apply(self, piece, Event::Retire);
+                let effect = world.apply(self, piece, Step::Retire);
                 world.touch(piece).retired = true;
                 say!(log, "retires {}: {effect:?}", name(piece));
                 if i + 1 < swap.len {
-                    At::Retire(id, i + 1, wish)
+                    At::Retire(id, i + 1, trim)
                 } else {
                     self.unlock_index(world, log);
-                    At::Inherit(id, 0, wish)
+                    At::Inherit(id, 0, trim)
                 }
             }
-            At::Disown(id, i) => self.disown(world, n, id, i, log),
-            At::GiveBack(id, i, retired, wish) => {
+            At::RollBack(id, i) => self.roll_back(world, n, id, i, log),
+            At::HandBack(id, i, retired, trim) => {
                 if retired {
                     self.retire_taken(world, id, log);
                     world.give_up(world.range(id).span);
                 } else {
-                    world.change(self, id, wish, log);
+                    world.change(self, id, trim, log);
                 }
-                self.disowned(world, n, id, i, log)
+                self.rolled_back(world, n, id, i, log)
             }
-            At::Inherit(id, i, wish) => {
+            At::Inherit(id, i, trim) => {
                 let swap = self.swap(world, id);
-                self.inherit(world, swap.pieces[i], wish, log);
+                self.inherit(world, swap.pieces[i], trim, log);
                 if i + 1 < swap.len {
-                    At::Inherit(id, i + 1, wish)
+                    At::Inherit(id, i + 1, trim)
                 } else {
                     At::LetGo(id, 0, true)
                 }
             }
             At::GiveUp(id) => {
-                let wish = self.swap(world, id).wish;
-                self.keep_wish(world, id, wish, log);
+                let trim = self.swap(world, id).trim;
+                self.keep_trim(world, id, trim, log);
                 At::LetGo(id, 0, false)
             }
             At::LetGo(id, i, there) => self.let_go(world, n, id, i, there, log),
-            At::Settle(id) => {
+            At::Unclaim(id) => {
                 world.workers[n].prepared.remove(id);
                 self.settle(world, id, log);
                 At::Next
@@ -358,7 +358,7 @@ impl Protocol {
     /// The next range of what has been taken: `take`, `replace` and `expire` of `Worker`.
     fn next(&self, world: &mut World, n: usize, log: &mut Log) -> At {
         if let Some(id) = world.workers[n].batch.pop() {
-            let effect = world.apply(self, id, Event::Take);
+            let effect = world.apply(self, id, Step::Take);
             say!(log, "takes {}: {effect:?}", name(id));
             match (effect, n) {
                 (Effect::Build, BATCH) => world.changing.add(id),
@@ -369,15 +369,15 @@ impl Protocol {
         }
         if let Some(id) = world.workers[n].changing.pop() {
             world.workers[n].prepared.add(id);
-            let wish = std::mem::replace(&mut world.touch(id).wish, Wish::NONE);
+            let trim = std::mem::replace(&mut world.touch(id).trim, PendingTrim::NONE);
             say!(log, "prepares {}", name(id));
-            return At::Plan(id, wish);
+            return At::Plan(id, trim);
         }
         if let Some(id) = world.workers[n].prepared.first() {
             say!(log, "goes on with {}", name(id));
             return match world.touch(id).swap {
                 Some(_) => At::ReadBegin(id),
-                None => At::Settle(id),
+                None => At::Unclaim(id),
             };
         }
         if let Some(id) = world.workers[n].expiring.pop() {
@@ -409,24 +409,24 @@ impl Protocol {
                 // It must not come into service after a call to retire has returned.
                 world.touch(piece).retired |= !live;
             }
-            return At::Adopt(id, 0);
+            return At::Activate(id, 0);
         }
         self.unlock_index(world, log);
-        At::Abandon(id, 0, After::Settle)
+        At::Abandon(id, 0, After::Unclaim)
     }
 
-    fn adopt(&self, world: &mut World, id: usize, i: usize, log: &mut Log) -> At {
+    fn activate(&self, world: &mut World, id: usize, i: usize, log: &mut Log) -> At {
         let swap = self.swap(world, id);
         say!(log, "adopts {}", name(swap.pieces[i]));
         if self.is(Mutant::PublishesPieces) {
-            if world.apply(self, swap.pieces[i], Event::Publish) == Effect::Queue {
+            if world.apply(self, swap.pieces[i], Step::Publish) == Effect::Queue {
                 world.queue(swap.pieces[i]);
             }
         } else {
-            world.apply(self, swap.pieces[i], Event::Adopt);
+            world.apply(self, swap.pieces[i], Step::Activate);
         }
         if i + 1 < swap.len {
-            return At::Adopt(id, i + 1);
+            return At::Activate(id, i + 1);
         }
         let others = swap.pieces().any(|piece| {
             pages(world.range(piece).span)
@@ -435,7 +435,7 @@ impl Protocol {
         if others {
             say!(log, "finds others in the place of {}", name(id));
             self.unlock_index(world, log);
-            return At::Abandon(id, 0, After::Settle);
+            return At::Abandon(id, 0, After::Unclaim);
         }
         // From here on lookups may find them.
         for piece in swap.pieces() {
@@ -453,50 +453,50 @@ impl Protocol {
         world.index_lock = None;
     }
 
-    /// What follows from the answer to [`Event::Replace`].
+    /// What follows from the answer to [`Step::Replace`].
     fn replaced(
         &self,
         world: &mut World,
         id: usize,
         effect: Effect,
-        wish: Wish,
+        trim: PendingTrim,
         log: &mut Log,
     ) -> At {
         for piece in self.swap(world, id).pieces() {
             world.touch(piece).known = true;
         }
         if effect == Effect::HandOverRetire && !self.is(Mutant::NoHandOver) {
-            return At::Retire(id, 0, wish);
+            return At::Retire(id, 0, trim);
         }
         self.unlock_index(world, log);
-        At::Inherit(id, 0, wish)
+        At::Inherit(id, 0, trim)
     }
 
-    /// `Range::disown`
-    fn disown(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
+    /// `Range::roll_back`
+    fn roll_back(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
         let piece = self.swap(world, id).pieces[i];
-        let effect = world.apply(self, piece, Event::Disown);
-        say!(log, "disowns {}: {effect:?}", name(piece));
+        let effect = world.apply(self, piece, Step::RollBack);
+        say!(log, "rolls {} back: {effect:?}", name(piece));
         let range = world.touch(piece);
-        range.disowned = !self.is(Mutant::DisownedReleased);
-        let wish = std::mem::replace(&mut range.wish, Wish::NONE);
-        let retired = effect == Effect::GiveBackRetire;
-        let asked = retired || wish.concerns(range.span);
+        range.rolled_back = !self.is(Mutant::DisownedReleased);
+        let trim = std::mem::replace(&mut range.trim, PendingTrim::NONE);
+        let retired = effect == Effect::HandBackRetire;
+        let asked = retired || trim.concerns(range.span);
         if asked && !self.is(Mutant::ForgetsGivenBack) {
-            At::GiveBack(id, i, retired, wish)
+            At::HandBack(id, i, retired, trim)
         } else {
-            self.disowned(world, n, id, i, log)
+            self.rolled_back(world, n, id, i, log)
         }
     }
 
     /// The old range has been asked for what its `i`-th piece was.
-    fn disowned(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
+    fn rolled_back(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
         let swap = self.swap(world, id);
         if i + 1 < swap.len {
-            return At::Disown(id, i + 1);
+            return At::RollBack(id, i + 1);
         }
         if self.is(Mutant::DisownsFirst) {
-            self.roll_back(world, id, swap.len, log);
+            self.restore_index(world, id, swap.len, log);
         }
         if world.index_lock == Some(Owner::Worker(n)) {
             self.unlock_index(world, log);
@@ -505,7 +505,7 @@ impl Protocol {
     }
 
     /// Puts the old range in the index again, in the place of the first `stored` pieces.
-    fn roll_back(&self, world: &mut World, id: usize, stored: usize, log: &mut Log) {
+    fn restore_index(&self, world: &mut World, id: usize, stored: usize, log: &mut Log) {
         say!(log, "the index is as it was");
         let swap = self.swap(world, id);
         for piece in swap.pieces().take(stored) {
@@ -543,19 +543,19 @@ impl Protocol {
         world: &mut World,
         n: usize,
         id: usize,
-        wish: Wish,
+        trim: PendingTrim,
         fails: bool,
         log: &mut Log,
     ) -> At {
         if fails {
             say!(log, "no memory");
-            self.keep_wish(world, id, wish, log);
+            self.keep_trim(world, id, trim, log);
             return At::Next;
         }
         let _ = n;
         let whole = world.touch(id).span;
         let grain = self.scenario.grain * PAGE_SIZE;
-        let doubtful = wish.doubtful(whole, grain);
+        let doubtful = trim.doubtful(whole, grain);
         if doubtful.is_some() && world.exiting {
             say!(log, "plans {}: ESRCH", name(id));
             self.retire_taken(world, id, log);
@@ -566,7 +566,7 @@ impl Protocol {
             .map(|page| span(page, page + 1))
             .collect();
         let mut spans = Vec::new();
-        let verdict = wish.plan(whole, grain, mapped, |piece| {
+        let verdict = trim.plan(whole, grain, mapped, |piece| {
             spans.push(piece);
             Ok::<(), ()>(())
         });
@@ -577,18 +577,18 @@ impl Protocol {
             verdict.expect("nothing fails")
         );
         match verdict {
-            Ok(Verdict::Unchanged) => {
+            Ok(TrimPlan::Unchanged) => {
                 let range = world.touch(id);
-                range.wish = range.wish.and(wish.only_keep());
+                range.trim = range.trim.and(trim.only_keep());
                 At::Next
             }
-            Ok(Verdict::Nothing) => {
+            Ok(TrimPlan::Nothing) => {
                 self.retire_taken(world, id, log);
                 At::Next
             }
             _ => {
                 let mut swap = Swap {
-                    wish,
+                    trim,
                     pieces: [0; 2],
                     len: spans.len(),
                 };
@@ -608,7 +608,7 @@ impl Protocol {
 
     /// Retires a range that is to be settled.
     fn retire_taken(&self, world: &mut World, id: usize, log: &mut Log) {
-        let effect = world.apply(self, id, Event::Retire);
+        let effect = world.apply(self, id, Step::Retire);
         world.touch(id).retired = true;
         say!(log, "retires {}: {effect:?}", name(id));
     }
@@ -676,16 +676,16 @@ impl Protocol {
         world.touch(id).swap = None;
         match after {
             After::GiveUp => {
-                self.keep_wish(world, id, swap.wish, log);
+                self.keep_trim(world, id, swap.trim, log);
                 At::Next
             }
             After::Retire => {
                 self.retire_taken(world, id, log);
                 At::Next
             }
-            After::Settle => {
+            After::Unclaim => {
                 say!(log, "leaves {} as it is", name(id));
-                At::Settle(id)
+                At::Unclaim(id)
             }
         }
     }
@@ -712,12 +712,12 @@ impl Protocol {
         if fails {
             say!(log, "no memory for {} in the index", name(piece));
             if !self.is(Mutant::NoRollback) && !self.is(Mutant::DisownsFirst) {
-                self.roll_back(world, id, i, log);
+                self.restore_index(world, id, i, log);
             }
             if self.is(Mutant::GivesBackLate) {
                 self.unlock_index(world, log);
             }
-            return At::Disown(id, 0);
+            return At::RollBack(id, 0);
         }
         say!(log, "indexes {}", name(piece));
         self.index(world, piece);
@@ -731,16 +731,16 @@ impl Protocol {
     }
 
     /// What was asked of a range before it was marked is its pieces' to be asked.
-    fn inherit(&self, world: &mut World, piece: usize, wish: Wish, log: &mut Log) {
+    fn inherit(&self, world: &mut World, piece: usize, trim: PendingTrim, log: &mut Log) {
         let at = world.touch(piece).span;
-        if wish.concerns(at) && !self.is(Mutant::NoHandOver) {
-            world.change(self, piece, wish, log);
+        if trim.concerns(at) && !self.is(Mutant::NoHandOver) {
+            world.change(self, piece, trim, log);
         } else {
             say!(log, "nothing for {}", name(piece));
         }
     }
 
-    /// `Worker::settle_piece`; after the last, what becomes of the old range.
+    /// `Worker::unclaim_piece`; after the last, what becomes of the old range.
     fn let_go(
         &self,
         world: &mut World,
@@ -763,7 +763,7 @@ impl Protocol {
         }
         world.touch(id).swap = None;
         if !there {
-            return At::Settle(id);
+            return At::Unclaim(id);
         }
         let worker = &mut world.workers[n];
         worker.prepared.remove(id);
@@ -776,16 +776,16 @@ impl Protocol {
     }
 
     /// `Range::give_up`
-    fn keep_wish(&self, world: &mut World, id: usize, wish: Wish, log: &mut Log) {
+    fn keep_trim(&self, world: &mut World, id: usize, trim: PendingTrim, log: &mut Log) {
         say!(log, "keeps what was asked of {} for another try", name(id));
         let range = world.touch(id);
-        range.wish = range.wish.and(wish);
+        range.trim = range.trim.and(trim);
         world.stalled = true;
     }
 
     /// `Worker::settle`
     fn settle(&self, world: &mut World, id: usize, log: &mut Log) {
-        let effect = world.apply(self, id, Event::Settle);
+        let effect = world.apply(self, id, Step::Unclaim);
         say!(log, "settles {}: {effect:?}", name(id));
         if effect == Effect::Queue {
             // It is on none of the lists, though it may be that the batch's are not cleared yet.
@@ -811,7 +811,7 @@ impl Protocol {
             Removal::Done => {}
         }
         world.touch(id).removal = Removal::Done;
-        let effect = world.apply(self, id, Event::Remove);
+        let effect = world.apply(self, id, Step::Remove);
         say!(log, "{} is removed: {effect:?}", name(id));
         world.workers[n].removing.remove(id);
         if effect == Effect::Release || self.is(Mutant::ReleaseIgnoresHolds) {

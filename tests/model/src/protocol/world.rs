@@ -25,11 +25,11 @@ use crate::{
     state::{
         Change,
         Effect,
-        Event,
         Stage,
         State, //
+        Step,
     },
-    wish::Wish, //
+    trim::PendingTrim, //
 };
 
 /// How many pages the address space has.
@@ -67,7 +67,7 @@ pub(super) enum Removal {
 /// What is to take the place of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Swap {
-    pub(super) wish: Wish,
+    pub(super) trim: PendingTrim,
     pub(super) pieces: [usize; 2],
     pub(super) len: usize,
 }
@@ -83,17 +83,17 @@ impl Swap {
 pub(super) struct Range {
     pub(super) span: Span,
     pub(super) state: State,
-    pub(super) wish: Wish,
+    pub(super) trim: PendingTrim,
     pub(super) swap: Option<Swap>,
     pub(super) removal: Removal,
     /// The range that it is a piece of.
     pub(super) parent: Option<usize>,
-    /// Whether it has been in service, or is going to be: it was published or adopted.
+    /// Whether it has been in service, or is going to be: it was published or activated.
     pub(super) served: bool,
     /// Whether the driver knows of it.
     pub(super) known: bool,
-    /// `Range::disowned`
-    pub(super) disowned: bool,
+    /// `Range::rolled_back`
+    pub(super) rolled_back: bool,
     /// Whether a call to retire it was accepted, or to retire the range that it is a piece of
     /// before that was replaced.
     pub(super) retired: bool,
@@ -108,13 +108,13 @@ impl Range {
         Self {
             span,
             state,
-            wish: Wish::NONE,
+            trim: PendingTrim::NONE,
             swap: None,
             removal: Removal::None,
             parent,
             served: false,
             known: false,
-            disowned: false,
+            rolled_back: false,
             retired: false,
             freed: false,
             inserted: false,
@@ -147,7 +147,7 @@ pub(super) enum Violation {
     /// A lookup does not find a page that is in service all the time.
     Missed,
     /// What was retired is in service after the call has returned. Where a piece was retired that is then
-    /// disowned the old range is, until it is given that back; that is not looked for.
+    /// rolled back the old range is, until it is given that back; that is not looked for.
     NotSticky,
     /// `remove` has returned, and events still reach what it was called for.
     RemovedEarly,
@@ -314,11 +314,11 @@ impl World {
     }
 
     /// `Request::apply()`: the event that the protocol has somebody apply.
-    pub(super) fn apply(&mut self, protocol: &Protocol, id: usize, event: Event) -> Effect {
+    pub(super) fn apply(&mut self, protocol: &Protocol, id: usize, event: Step) -> Effect {
         let state = self.touch(id).state;
         let (next, effect) = protocol.step(state, event);
         self.touch(id).state = next;
-        if effect == Effect::Refused && event != Event::Hold {
+        if effect == Effect::Refused && event != Step::Hold {
             self.broke(Violation::Refused);
         }
         effect
@@ -338,13 +338,13 @@ impl World {
 
     /// `Worker::retire()`
     pub(super) fn retire(&mut self, protocol: &Protocol, id: usize, log: &mut Log) -> Effect {
-        let effect = self.apply(protocol, id, Event::Retire);
+        let effect = self.apply(protocol, id, Step::Retire);
         say!(log, "retires {}: {effect:?}", name(id));
         if effect == Effect::Queue || protocol.is(Mutant::JoinedQueues) && effect == Effect::Joined
         {
             self.queue(id);
         }
-        if effect != Effect::Gone {
+        if effect != Effect::NotLive {
             self.touch(id).retired = true;
             self.give_up(self.range(id).span);
         }
@@ -356,13 +356,13 @@ impl World {
         &mut self,
         protocol: &Protocol,
         id: usize,
-        wish: Wish,
+        trim: PendingTrim,
         log: &mut Log,
     ) -> Effect {
-        let effect = self.apply(protocol, id, Event::Change);
-        if effect != Effect::Gone {
+        let effect = self.apply(protocol, id, Step::Change);
+        if effect != Effect::NotLive {
             let range = self.touch(id);
-            range.wish = range.wish.and(wish);
+            range.trim = range.trim.and(trim);
         }
         say!(log, "asks for a change of {}: {effect:?}", name(id));
         if effect == Effect::Queue {
@@ -373,7 +373,7 @@ impl World {
 
     /// The end of a range's life.
     pub(super) fn release(&mut self, id: usize, log: &mut Log) {
-        let heard = !self.range(id).disowned;
+        let heard = !self.range(id).rolled_back;
         say!(
             log,
             "{} {}",
@@ -468,7 +468,7 @@ impl World {
                 && !range.retired
                 && !parent.is_some_and(|parent| parent.retired && !parent.state.is_live());
             // What could not be done is remembered, and so is what is wanted, for when more goes.
-            let asked = range.wish != range.wish.only_keep() && !self.stalled;
+            let asked = range.trim != range.trim.only_keep() && !self.stalled;
             if !settled || asked {
                 return Some(Violation::Lost);
             }

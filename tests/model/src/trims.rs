@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is to take the place of a range: all wishes, all ranges and all mappings in a few pages.
+//! What is to take the place of a range: all trims, all ranges and all mappings in a few pages.
 
 use crate::{
     spans::small::{
         span::Span,
         PAGE_SIZE, //
     },
-    wish::{
-        Verdict,
-        Wish, //
+    trim::{
+        PendingTrim, //
+        TrimPlan,
     },
 };
 use std::collections::HashSet;
@@ -48,26 +48,26 @@ fn mappings(bits: u32) -> Vec<Span> {
     all
 }
 
-/// Every wish that is made of up to one of each kind. More of a kind are one of it.
-fn wishes() -> impl Iterator<Item = Wish> {
-    let keeps = || std::iter::once(Wish::NONE).chain(spans().map(Wish::keep));
-    let unmapped = || std::iter::once(Wish::NONE).chain(spans().map(Wish::unmapped));
+/// Every trim that is made of up to one of each kind. More of a kind are one of it.
+fn trims() -> impl Iterator<Item = PendingTrim> {
+    let keeps = || std::iter::once(PendingTrim::NONE).chain(spans().map(PendingTrim::keep));
+    let unmapped = || std::iter::once(PendingTrim::NONE).chain(spans().map(PendingTrim::unmapped));
     keeps().flat_map(move |keep| unmapped().map(move |unmapped| keep.and(unmapped)))
 }
 
 #[test]
 fn algebra() {
-    let single: Vec<Wish> = std::iter::once(Wish::NONE)
-        .chain(spans().map(Wish::keep))
-        .chain(spans().map(Wish::unmapped))
+    let single: Vec<PendingTrim> = std::iter::once(PendingTrim::NONE)
+        .chain(spans().map(PendingTrim::keep))
+        .chain(spans().map(PendingTrim::unmapped))
         .collect();
-    let all: HashSet<Wish> = single
+    let all: HashSet<PendingTrim> = single
         .iter()
         .flat_map(|a| single.iter().map(|b| a.and(*b)))
         .collect();
     for &a in &all {
         assert_eq!(a.and(a), a);
-        assert_eq!(a.and(Wish::NONE), a);
+        assert_eq!(a.and(PendingTrim::NONE), a);
         assert_eq!(a.only_keep().and(a), a);
         assert_eq!(a.only_keep().and(a.only_unmapped()), a);
         for &b in &single {
@@ -78,14 +78,14 @@ fn algebra() {
             }
         }
     }
-    println!("{} wishes", all.len());
+    println!("{} trims", all.len());
 }
 
-type Plan = fn(&Wish, Span, usize, Vec<Span>) -> (Verdict, Vec<Span>);
+type Plan = fn(&PendingTrim, Span, usize, Vec<Span>) -> (TrimPlan, Vec<Span>);
 
-fn plan(wish: &Wish, span: Span, grain: usize, mapped: Vec<Span>) -> (Verdict, Vec<Span>) {
+fn plan(trim: &PendingTrim, span: Span, grain: usize, mapped: Vec<Span>) -> (TrimPlan, Vec<Span>) {
     let mut pieces = Vec::new();
-    let verdict = wish
+    let verdict = trim
         .plan(span, grain, mapped, |piece| {
             pieces.push(piece);
             Ok::<(), ()>(())
@@ -94,7 +94,7 @@ fn plan(wish: &Wish, span: Span, grain: usize, mapped: Vec<Span>) -> (Verdict, V
     (verdict, pieces)
 }
 
-/// What a wish is made of, for who judges the plan.
+/// What a trim is made of, for who judges the plan.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     keep: Option<Span>,
@@ -108,10 +108,12 @@ fn asked() -> impl Iterator<Item = Asked> {
 
 /// Judges one plan.
 fn judge(asked: Asked, whole: Span, grain: usize, mapped: u32, plan: Plan) -> Result<(), String> {
-    let keep = asked.keep.map_or(Wish::NONE, Wish::keep);
-    let unmapped = asked.unmapped.map_or(Wish::NONE, Wish::unmapped);
-    let wish = keep.and(unmapped);
-    let (verdict, pieces) = plan(&wish, whole, grain * PAGE_SIZE, mappings(mapped));
+    let keep = asked.keep.map_or(PendingTrim::NONE, PendingTrim::keep);
+    let unmapped = asked
+        .unmapped
+        .map_or(PendingTrim::NONE, PendingTrim::unmapped);
+    let trim = keep.and(unmapped);
+    let (verdict, pieces) = plan(&trim, whole, grain * PAGE_SIZE, mappings(mapped));
     let case = format!("{asked:?} of {whole:?}, {mapped:#b}, {grain}: {verdict:?}, {pieces:?}");
     let fail = |what: &str| Err(format!("{what}: {case}"));
 
@@ -132,9 +134,9 @@ fn judge(asked: Asked, whole: Span, grain: usize, mapped: u32, plan: Plan) -> Re
     let doubtful = near(hull & kept) & kept;
     let must = kept & !(doubtful & !mapped);
     let covered = match verdict {
-        Verdict::Unchanged => all,
-        Verdict::Nothing => 0,
-        Verdict::Pieces => pieces.iter().map(|piece| bits(*piece)).sum(),
+        TrimPlan::Unchanged => all,
+        TrimPlan::Nothing => 0,
+        TrimPlan::Pieces => pieces.iter().map(|piece| bits(*piece)).sum(),
     };
     if must & !covered != 0 {
         return fail("lost");
@@ -146,10 +148,10 @@ fn judge(asked: Asked, whole: Span, grain: usize, mapped: u32, plan: Plan) -> Re
     if covered & !(near(must) & all) != 0 {
         return fail("too large");
     }
-    if pieces.is_empty() == (verdict == Verdict::Pieces) {
+    if pieces.is_empty() == (verdict == TrimPlan::Pieces) {
         return fail("verdict");
     }
-    if (verdict == Verdict::Unchanged) != (covered == all) && verdict != Verdict::Nothing {
+    if (verdict == TrimPlan::Unchanged) != (covered == all) && verdict != TrimPlan::Nothing {
         return fail("unchanged");
     }
     for pair in pieces.windows(2) {
@@ -164,20 +166,20 @@ fn judge(asked: Asked, whole: Span, grain: usize, mapped: u32, plan: Plan) -> Re
             return fail("grain");
         }
     }
-    if hull & all == 0 && kept == all && verdict != Verdict::Unchanged {
+    if hull & all == 0 && kept == all && verdict != TrimPlan::Unchanged {
         return fail("asked for nothing");
     }
-    if !wish.concerns(whole) && verdict != Verdict::Unchanged {
+    if !trim.concerns(whole) && verdict != TrimPlan::Unchanged {
         return fail("of no concern");
     }
     // As many pieces as there are runs of what must stay.
-    if grain == 1 && verdict == Verdict::Pieces && pieces.len() != mappings(must).len() {
+    if grain == 1 && verdict == TrimPlan::Pieces && pieces.len() != mappings(must).len() {
         return fail("number of pieces");
     }
     // Having done it there is nothing left to do.
     for piece in &pieces {
-        let (again, more) = plan(&wish, *piece, grain * PAGE_SIZE, mappings(mapped));
-        if again != Verdict::Unchanged && bits(*piece) & !near(must) == 0 && grain == 1 {
+        let (again, more) = plan(&trim, *piece, grain * PAGE_SIZE, mappings(mapped));
+        if again != TrimPlan::Unchanged && bits(*piece) & !near(must) == 0 && grain == 1 {
             return Err(format!("not idempotent, {again:?} {more:?}: {case}"));
         }
     }
@@ -211,10 +213,10 @@ fn holes() {
     let whole = span(0, PAGES);
     for holes in 0..=PAGES / 2 {
         let mapped = (0..holes).fold((1 << PAGES) - 1, |mapped, hole| mapped & !(2 << (2 * hole)));
-        let wish = (0..holes).fold(Wish::NONE, |wish, hole| {
-            wish.and(Wish::unmapped(span(2 * hole + 1, 2 * hole + 2)))
+        let trim = (0..holes).fold(PendingTrim::NONE, |trim, hole| {
+            trim.and(PendingTrim::unmapped(span(2 * hole + 1, 2 * hole + 2)))
         });
-        let (_, pieces) = plan(&wish, whole, PAGE_SIZE, mappings(mapped));
+        let (_, pieces) = plan(&trim, whole, PAGE_SIZE, mappings(mapped));
         // The last page is a hole of its own, with nothing behind it.
         let behind = usize::from(2 * holes != PAGES);
         assert_eq!(pieces.len(), if holes == 0 { 0 } else { holes + behind });
@@ -224,15 +226,15 @@ fn holes() {
 /// What is worked out does not depend on how mappings are cut up, nor on what lies beyond.
 #[test]
 fn cuts() {
-    for wish in wishes() {
+    for trim in trims() {
         for mapped in 0..1_u32 << PAGES {
             let pages: Vec<Span> = (0..PAGES)
                 .filter(|page| mapped & (1 << page) != 0)
                 .map(|page| span(page, page + 1))
                 .collect();
             for whole in spans() {
-                let as_pages = plan(&wish, whole, PAGE_SIZE, pages.clone());
-                assert_eq!(as_pages, plan(&wish, whole, PAGE_SIZE, mappings(mapped)));
+                let as_pages = plan(&trim, whole, PAGE_SIZE, pages.clone());
+                assert_eq!(as_pages, plan(&trim, whole, PAGE_SIZE, mappings(mapped)));
             }
         }
     }
@@ -241,9 +243,9 @@ fn cuts() {
 /// An error of `piece` ends it.
 #[test]
 fn errors() {
-    let wish = Wish::unmapped(span(1, 2));
+    let trim = PendingTrim::unmapped(span(1, 2));
     let mut said = 0;
-    let result = wish.plan(span(0, 3), PAGE_SIZE, [], |_| {
+    let result = trim.plan(span(0, 3), PAGE_SIZE, [], |_| {
         said += 1;
         Err("no memory")
     });
@@ -253,30 +255,30 @@ fn errors() {
 #[test]
 fn mutants() {
     let mutants: [(&[&str], Plan); 6] = [
-        (&["lost"], |wish, span, grain, _| {
+        (&["lost"], |trim, span, grain, _| {
             // The hull, whatever is mapped.
-            plan(wish, span, grain, Vec::new())
+            plan(trim, span, grain, Vec::new())
         }),
-        (&["too large"], |wish, span, grain, _| {
-            plan(wish, span, grain, mappings((1 << PAGES) - 1))
+        (&["too large"], |trim, span, grain, _| {
+            plan(trim, span, grain, mappings((1 << PAGES) - 1))
         }),
-        (&["grain", "too large"], |wish, span, _, mapped| {
-            plan(wish, span, PAGE_SIZE, mapped)
+        (&["grain", "too large"], |trim, span, _, mapped| {
+            plan(trim, span, PAGE_SIZE, mapped)
         }),
-        (&["order"], |wish, span, grain, mapped| {
-            let (verdict, mut pieces) = plan(wish, span, grain, mapped);
+        (&["order"], |trim, span, grain, mapped| {
+            let (verdict, mut pieces) = plan(trim, span, grain, mapped);
             pieces.reverse();
             (verdict, pieces)
         }),
-        (&["verdict", "lost"], |wish, span, grain, mapped| {
-            let (verdict, pieces) = plan(wish, span, grain, mapped);
+        (&["verdict", "lost"], |trim, span, grain, mapped| {
+            let (verdict, pieces) = plan(trim, span, grain, mapped);
             match verdict {
-                Verdict::Unchanged => (Verdict::Pieces, Vec::new()),
+                TrimPlan::Unchanged => (TrimPlan::Pieces, Vec::new()),
                 _ => (verdict, pieces),
             }
         }),
-        (&["beyond", "too large"], |wish, span, grain, mapped| {
-            let (verdict, mut pieces) = plan(wish, span, grain, mapped);
+        (&["beyond", "too large"], |trim, span, grain, mapped| {
+            let (verdict, mut pieces) = plan(trim, span, grain, mapped);
             if let Some(last) = pieces.last_mut() {
                 *last = last.hull(&self::span(PAGES - 1, PAGES));
             }
