@@ -335,14 +335,14 @@ struct odp_mirror_stats {
 
 /*
  * The next so many blockable invalidations wait before they are handled, until UNSTALL, a signal,
- * or the close of the file, and for 20 s at the longest. RELEASE never waits.
+ * or the close of the file, and for %ODP_MIRROR_LONGEST_MS at the longest. RELEASE never waits.
  */
 #define ODP_MIRROR_STALL _IOW(ODP_MIRROR_MAGIC, 14, __u64)
 #define ODP_MIRROR_UNSTALL _IO(ODP_MIRROR_MAGIC, 15)
 
 /*
- * Waits as told until UNPARK. EINTR: a signal came. ETIMEDOUT: after 20 s. ENOENT: there is no
- * range. ESTALE: the range was retired.
+ * Waits as told until UNPARK. EINTR: a signal came. ETIMEDOUT: after %ODP_MIRROR_LONGEST_MS.
+ * ENOENT: there is no range. ESTALE: the range was retired.
  */
 #define ODP_MIRROR_PARK _IOW(ODP_MIRROR_MAGIC, 16, struct odp_mirror_park)
 /* Ends all waits in a place: %ODP_MIRROR_IN_LOCK or %ODP_MIRROR_IN_LOOKUP. */
@@ -368,7 +368,7 @@ struct odp_mirror_stats {
 
 /*
  * The next so many ranges that the worker takes out of service make it wait, until
- * RELEASE_WORKER or the close of the file, and for 20 s at the longest.
+ * RELEASE_WORKER or the close of the file, and for %ODP_MIRROR_LONGEST_MS at the longest.
  */
 #define ODP_MIRROR_HOLD_WORKER _IOW(ODP_MIRROR_MAGIC, 23, __u64)
 #define ODP_MIRROR_RELEASE_WORKER _IO(ODP_MIRROR_MAGIC, 24)
