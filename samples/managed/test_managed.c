@@ -850,7 +850,9 @@ static void test_insertions_race_unmaps(void)
 		unmap(race.at, first, part);
 		pthread_barrier_wait(&race.end);
 		EXPECT_EQ(race.error, 0);
-		unmap(race.at, 0, RACE_PAGES);
+		/* No page twice: the event of that would make up for one that was lost. */
+		if (part < RACE_PAGES)
+			unmap(race.at, first ? 0 : part, RACE_PAGES - part);
 		flush(race.fd);
 		EXPECT_EQ(device_stats(race.fd).mirrored, DISTURBED_PAGES * page);
 		race.at = map(RACE_PAGES);
