@@ -6,6 +6,7 @@
  * usage: forged [--before] [--seed N] [TEST...]
  */
 
+#include "child.h"
 #include "forged.h"
 #include "harness.h"
 
@@ -195,6 +196,264 @@ static void write_of_nothing(void)
 	}
 }
 
+#define SECRET 64
+/* The memory of two processes whose addresses have the same upper half. */
+#define OURS_AT ((uint8_t *)(1UL << 44))
+#define THEIRS_AT ((uint8_t *)(1UL << 44) + 16 * PAGE)
+
+static uint8_t *map_at(uint8_t *address)
+{
+	must(mmap(address, PAGE, PROT_READ | PROT_WRITE,
+		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == address);
+	random_fill(address, PAGE);
+	return address;
+}
+
+/* Forks a process that has SECRET bytes at THEIRS_AT, in an MR whose rkey it gives to nobody. */
+static uint32_t make_victim(uint8_t *secret)
+{
+	int socket;
+	uint32_t rkey;
+
+	if (!fork_child(&socket)) {
+		struct ibv_mr *mr;
+
+		open_device();
+		random_state = now_ns() | 1;
+		mr = reg(map_at(THEIRS_AT), PAGE, REMOTE);
+		say(socket, &mr->rkey, sizeof(mr->rkey));
+		say(socket, mr->addr, SECRET);
+		hear(socket, &rkey, 1);
+		_exit(0);
+	}
+	hear(socket, &rkey, sizeof(rkey));
+	hear(socket, secret, SECRET);
+	return rkey;
+}
+
+/*
+ * A read is repeated after a flush has taken its place among what the responder keeps, with an rkey
+ * that the flush has put there: that of another process.
+ */
+static void flush_taken_for_read(void)
+{
+	static struct forger forger;
+	uint8_t secret[SECRET];
+	uint32_t rkey = make_victim(secret);
+	struct answer *answer;
+	struct ibv_mr *mr;
+
+	make_forger(&forger);
+	mr = reg(map_at(OURS_AT), PAGE, REMOTE | IBV_ACCESS_FLUSH_GLOBAL);
+	at("the read");
+	forge(&forger, &(struct packet) {
+		.opcode = READ_REQUEST, .psn = forger.psn++, .va = (uint64_t)mr->addr,
+		.rkey = mr->rkey, .length = 8,
+	});
+	if (answers(&forger)->length != 8)
+		broken("the read is answered with %u bytes", forger.answer.length);
+	at("the flush");
+	forge(&forger, &(struct packet) {
+		.opcode = FLUSH, .psn = forger.psn++, .va = (uint64_t)INT32_MAX << 32 | rkey,
+		.rkey = mr->rkey, .type = IBV_FLUSH_GLOBAL, .level = IBV_FLUSH_MR,
+	});
+	if (answers(&forger)->nak)
+		broken("the flush is refused, %02x", forger.answer.nak);
+	at("the read, of another process's memory");
+	forge(&forger, &(struct packet) {
+		.opcode = READ_REQUEST, .psn = 0, .va = (uint64_t)THEIRS_AT, .rkey = rkey,
+		.length = SECRET,
+	});
+	answer = answers(&forger);
+	if (answer->length == SECRET && !memcmp(answer->data, secret, SECRET))
+		fail("%s: all of it is had", where);
+	if (answer->packets || answer->nak)
+		fail("%s: %u bytes, NAK %02x", where, answer->length, answer->nak);
+}
+
+/* What is kept of an operation is for the same operation only; for that, it is there. */
+static void repeated_as_another(void)
+{
+	static const struct {
+		const char *name;
+		enum opcode opcode;
+	} ops[] = {
+		{ "read", READ_REQUEST }, { "fetch and add", FETCH_ADD },
+		{ "atomic write", ATOMIC_WRITE }, { "flush", FLUSH },
+	};
+	const size_t n = sizeof(ops) / sizeof(*ops);
+	static struct forger forger;
+	static uint8_t data[8];
+	struct answer *answer;
+	struct ibv_mr *mr;
+	size_t i, j;
+
+	make_forger(&forger);
+	mr = reg(map(PAGE), PAGE, REMOTE | IBV_ACCESS_FLUSH_GLOBAL);
+	for (i = 0; i < n; i++) {
+		uint32_t psn = forger.psn++;
+
+		for (j = 0; j <= n + 1; j++) {
+			/* It, each of them, and it once more. */
+			size_t op = j == 0 || j == n + 1 ? i : j - 1;
+
+			at("%s, %s %s", ops[i].name, j ? "repeated as" : "the first",
+			   ops[op].name);
+			forge(&forger, &(struct packet) {
+				.opcode = ops[op].opcode, .psn = psn, .va = (uint64_t)mr->addr,
+				.rkey = mr->rkey, .length = 8, .data = data,
+				.payload = ops[op].opcode == ATOMIC_WRITE ? 8 : 0,
+				.type = IBV_FLUSH_GLOBAL, .level = IBV_FLUSH_RANGE,
+			});
+			answer = answers(&forger);
+			if (answer->nak)
+				fail("%s: refused, %02x", where, answer->nak);
+			if (answer->packets != (op == i))
+				fail("%s: %d answers", where, answer->packets);
+		}
+	}
+}
+
+/* The CRC of a flush is that of its headers. */
+static void flush_icrc(void)
+{
+	static struct forger forger;
+	struct ibv_mr *mr;
+
+	only_right_icrc = true;
+	make_forger(&forger);
+	mr = reg(map(PAGE), PAGE, REMOTE | IBV_ACCESS_FLUSH_GLOBAL);
+	at("the flush");
+	forge(&forger, &(struct packet) {
+		.opcode = FLUSH, .psn = forger.psn++, .va = (uint64_t)mr->addr, .rkey = mr->rkey,
+		.length = 8, .type = IBV_FLUSH_GLOBAL,
+	});
+	if (answers(&forger)->packets != 1)
+		fail("%s: %d answers, NAK %02x", where, forger.answer.packets, forger.answer.nak);
+}
+
+/* A flush, to a queue pair that can repeat no answer. */
+static void flush_without_resources(void)
+{
+	static struct forger forger;
+	struct ibv_mr *mr;
+
+	responder_resources = 0;
+	make_forger(&forger);
+	mr = reg(map(PAGE), PAGE, REMOTE | IBV_ACCESS_FLUSH_GLOBAL);
+	at("the flush");
+	forge(&forger, &(struct packet) {
+		.opcode = FLUSH, .psn = forger.psn++, .va = (uint64_t)mr->addr, .rkey = mr->rkey,
+		.length = 8, .type = IBV_FLUSH_GLOBAL,
+	});
+	if (answers(&forger)->nak != NAK_INVALID)
+		fail("%s: the answer is %02x", where, forger.answer.nak);
+}
+
+/* A read is repeated when the right to read has been withdrawn. */
+static void read_after_rereg(void)
+{
+	static struct forger forger;
+	struct packet packet = { .opcode = READ_REQUEST, .length = 8 };
+	struct ibv_mr *mr;
+	int i, error;
+
+	make_forger(&forger);
+	mr = reg(map(PAGE), PAGE, REMOTE);
+	packet.va = (uint64_t)mr->addr;
+	packet.rkey = mr->rkey;
+	forger.psn++;
+	for (i = 0; i < 2; i++) {
+		at("read %d", i);
+		forge(&forger, &packet);
+		if (answers(&forger)->length != 8)
+			broken("%s is answered with %u bytes", where, forger.answer.length);
+	}
+	error = rereg(mr, IBV_REREG_MR_CHANGE_ACCESS, pd, IBV_ACCESS_LOCAL_WRITE);
+	if (error)
+		broken("rereg: %s", strerror(-error));
+	at("a read that is repeated without the right");
+	forge(&forger, &packet);
+	if (answers(&forger)->length)
+		fail("%s: %u bytes are had", where, forger.answer.length);
+}
+
+static void post_any(struct forger *forger, enum opcode opcode)
+{
+	struct ibv_qp_ex *qp = ibv_qp_to_qp_ex(forger->end.qp);
+	const uint64_t remote = 0x56789a000, value = 1;
+
+	if (opcode == READ_REQUEST) {
+		post(&(struct pair) { .a = forger->end }, &(struct operation) {
+			.opcode = IBV_WR_RDMA_READ, .local = forger->mark,
+			.address = forger->mark->addr, .length = 8, .remote = remote, .rkey = 0x1234,
+		});
+		return;
+	}
+	ibv_wr_start(qp);
+	qp->wr_flags = IBV_SEND_SIGNALED;
+	if (opcode == FLUSH)
+		ibv_wr_flush(qp, 0x1234, remote, 0x321, IBV_FLUSH_GLOBAL, IBV_FLUSH_RANGE);
+	else
+		ibv_wr_atomic_write(qp, 0x1234, remote, &value);
+	must(!ibv_wr_complete(qp));
+}
+
+/* What is not answered is sent again, as it was. */
+static void sent_again(void)
+{
+	static const enum opcode opcodes[] = { FLUSH, ATOMIC_WRITE, READ_REQUEST };
+	static struct forger forger;
+	uint8_t first[MTU], again[MTU];
+	size_t i, length;
+
+	forger.wire = open_wire();
+	forger.mark = pinned(PAGE);
+	for (i = 0; i < sizeof(opcodes) / sizeof(*opcodes); i++) {
+		/* 67 ms */
+		connect_forger_for(&forger, 14);
+		at("opcode %02x", opcodes[i]);
+		post_any(&forger, opcodes[i]);
+		length = next_request(&forger, opcodes[i], first);
+		at("opcode %02x again", opcodes[i]);
+		if (next_request(&forger, opcodes[i], again) != length)
+			fail("%s: it has another length", where);
+		if (difference(first, again, length) >= 0)
+			fail("%s: byte %zd is another", where, difference(first, again, length));
+		destroy_end(&forger.end);
+	}
+}
+
+/* An answer that does not come in its turn ends the read, with an error. */
+static void answered_out_of_turn(void)
+{
+	static const enum opcode opcodes[] = { READ_MIDDLE, READ_LAST };
+	static struct forger forger;
+	static uint8_t data[MTU];
+	uint8_t request[MTU];
+	size_t i;
+	int status;
+
+	make_forger(&forger);
+	for (i = 0; i < sizeof(opcodes) / sizeof(*opcodes); i++) {
+		at("opcode %02x", opcodes[i]);
+		post(&(struct pair) { .a = forger.end }, &(struct operation) {
+			.opcode = IBV_WR_RDMA_READ, .local = forger.mark,
+			.address = forger.mark->addr, .length = 2 * MTU,
+			.remote = (uint64_t)forger.mark->addr, .rkey = forger.mark->rkey,
+		});
+		next_request(&forger, READ_REQUEST, request);
+		forge(&forger, &(struct packet) {
+			.opcode = opcodes[i], .psn = ntohl(((struct bth *)request)->psn) & 0xffffff,
+			.payload = MTU, .data = data,
+		});
+		status = completion(&forger.end);
+		if (status != IBV_WC_BAD_RESP_ERR)
+			fail("%s: %s", where, status_name(status));
+		reconnect_forger(&forger);
+	}
+}
+
 /* Of all there is to a packet, what may be right, or not. */
 static struct packet random_packet(const struct target *target, uint32_t psn)
 {
@@ -375,6 +634,14 @@ static const struct test tests[] = {
 	{ "repeated_after_nothing", repeated_after_nothing },
 	{ "write_of_nothing", write_of_nothing },
 	{ "random_packets", random_packets },
+	{ "flush_taken_for_read", flush_taken_for_read },
+	{ "repeated_as_another", repeated_as_another },
+	{ "read_after_rereg", read_after_rereg },
+	{ "flush_icrc", flush_icrc },
+	{ "sent_again", sent_again },
+	{ "answered_out_of_turn", answered_out_of_turn },
+	/* Without the repair the responder's worker is gone, so it is the last. */
+	{ "flush_without_resources", flush_without_resources },
 };
 
 int main(int argc, char **argv)

@@ -9,6 +9,7 @@
 #include <linux/memfd.h>
 
 #include "harness.h"
+#include "implicit.h"
 #include "memory.h"
 #include "stalled.h"
 
@@ -82,6 +83,22 @@ static void receive_at_offset(void)
 	check_copy(IBV_WR_SEND, 64, 1000, IBV_MTU_1024);
 }
 
+#define PERSISTENT_SIZE (16 * PAGE)
+
+/* Memory that the kernel takes for persistent, at ADDRESS or anywhere; see module/odp_pmem.c. */
+static uint8_t *map_persistent(void *address)
+{
+	int fd = open("/dev/odp_pmem", O_RDWR | O_CLOEXEC);
+	void *memory;
+
+	must(fd >= 0);
+	memory = mmap(address, PERSISTENT_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | (address ? MAP_FIXED : 0), fd, 0);
+	must(memory != MAP_FAILED);
+	close(fd);
+	return memory;
+}
+
 #define IOVA 0x123456000ULL
 
 /* Every operation on an MR whose iova is not its address. */
@@ -90,7 +107,7 @@ static void iova(void)
 	struct pair pair = connected(IBV_MTU_1024, TIMEOUT);
 	struct ibv_mr *local = pinned(4 * PAGE), *mr;
 	const size_t skip = 512, length = 3 * PAGE;
-	uint8_t *memory = map(5 * PAGE), want[5 * PAGE];
+	uint8_t *memory = map_persistent(NULL), want[5 * PAGE];
 	uint64_t *word = (uint64_t *)(memory + skip + PAGE);
 	struct operation op = {
 		.local = local, .address = local->addr, .length = 8,
@@ -239,14 +256,15 @@ static void prefetch_pinned(void)
  */
 static void flush_large(void)
 {
-	const size_t length = (1UL << 32) + PAGE, small = 16 * PAGE;
+	const size_t length = (1UL << 32) + PAGE;
 	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
 	uint8_t *memory = map(length);
 	struct ibv_mr *mr;
 	int status;
 
+	map_persistent(memory);
 	at("flush of a small one");
-	mr = reg(memory, small, ODP | FLUSHABLE);
+	mr = reg(memory, PERSISTENT_SIZE, ODP | FLUSHABLE);
 	status = run_flush(&pair, mr->rkey, 0, 0, IBV_FLUSH_PERSISTENT, IBV_FLUSH_MR);
 	if (status)
 		broken("a small MR: %s", status_name(status));
@@ -257,6 +275,179 @@ static void flush_large(void)
 	status = run_flush(&pair, mr->rkey, 0, 0, IBV_FLUSH_PERSISTENT, IBV_FLUSH_MR);
 	if (status != IBV_WC_REM_ACCESS_ERR)
 		fail("an MR with a hole: %s", status_name(status));
+}
+
+/* What is in DRAM is not said to be persistent, whatever the MR is. */
+static void flush_dram(void)
+{
+	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+	uint8_t *memory = map(2 * PERSISTENT_SIZE);
+	struct ibv_mr *mr;
+	int status;
+
+	map_persistent(memory);
+	mr = reg(memory, 2 * PERSISTENT_SIZE, ODP | FLUSHABLE);
+	at("a flush of persistent memory");
+	status = run_flush(&pair, mr->rkey, (uint64_t)memory, PERSISTENT_SIZE,
+			   IBV_FLUSH_PERSISTENT, IBV_FLUSH_RANGE);
+	if (status)
+		broken("%s: %s", where, status_name(status));
+	at("a flush of other memory, for who looks");
+	status = run_flush(&pair, mr->rkey, (uint64_t)memory + PERSISTENT_SIZE, PAGE,
+			   IBV_FLUSH_GLOBAL, IBV_FLUSH_RANGE);
+	if (status)
+		broken("%s: %s", where, status_name(status));
+	at("a flush of other memory");
+	status = run_flush(&pair, mr->rkey, (uint64_t)memory + PERSISTENT_SIZE, 8,
+			   IBV_FLUSH_PERSISTENT, IBV_FLUSH_RANGE);
+	if (status != IBV_WC_REM_ACCESS_ERR)
+		fail("%s: %s", where, status_name(status));
+}
+
+/* ... nor becomes it that later. */
+static void rereg_dram(void)
+{
+	struct ibv_mr *mr = pinned(PAGE);
+	int error;
+
+	at("rereg for a flush");
+	error = rereg(mr, IBV_REREG_MR_CHANGE_ACCESS, pd, REMOTE | IBV_ACCESS_FLUSH_GLOBAL);
+	if (error)
+		broken("%s: %s", where, strerror(-error));
+	at("rereg for persistence");
+	error = rereg(mr, IBV_REREG_MR_CHANGE_ACCESS, pd, REMOTE | FLUSHABLE);
+	if (error != -EINVAL)
+		fail("%s: %s", where, error ? strerror(-error) : "success");
+}
+
+/* An MR does not change under the windows that are bound to it. */
+static void rereg_with_window(void)
+{
+	static const enum ibv_mw_type types[] = { IBV_MW_TYPE_1, IBV_MW_TYPE_2 };
+	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+	struct ibv_mr *mr = reg(map(PAGE), PAGE, REMOTE | IBV_ACCESS_MW_BIND);
+	struct ibv_pd *other = ibv_alloc_pd(device);
+	size_t i;
+	int error;
+
+	must(other);
+	for (i = 0; i < 2; i++) {
+		struct ibv_mw *mw = ibv_alloc_mw(pd, types[i]);
+
+		must(mw);
+		at("type %zu", i + 1);
+		if (!bind_window(&pair.b, mw, mr, (uint64_t)mr->addr, PAGE, WINDOW))
+			broken("%s cannot be bound", where);
+		error = rereg(mr, IBV_REREG_MR_CHANGE_PD, other, 0);
+		if (error != -EINVAL)
+			fail("%s: another PD: %s", where, error ? strerror(-error) : "success");
+		error = rereg(mr, IBV_REREG_MR_CHANGE_ACCESS, pd, IBV_ACCESS_LOCAL_WRITE);
+		if (error != -EINVAL)
+			fail("%s: another access: %s", where, error ? strerror(-error) : "success");
+		must(!ibv_dealloc_mw(mw));
+	}
+	at("no window any more");
+	error = rereg(mr, IBV_REREG_MR_CHANGE_PD, other, 0);
+	if (error)
+		fail("%s: %s", where, strerror(-error));
+	must(!ibv_dereg_mr(mr));
+}
+
+/* An MR that may only be read can be prefetched for that. */
+static void prefetch_read_only(void)
+{
+	struct ibv_mr *mr = reg(map(PAGE), PAGE, IBV_ACCESS_ON_DEMAND | IBV_ACCESS_REMOTE_READ);
+	int flush, error;
+
+	for (flush = 0; flush < 2; flush++) {
+		uint64_t flags = flush ? IB_UVERBS_ADVISE_MR_FLAG_FLUSH : 0;
+
+		at("%s", flush ? "now" : "later");
+		error = advise((uint64_t)mr->addr, PAGE, mr->lkey,
+			       IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, flags);
+		if (error)
+			fail("%s: %s", where, strerror(-error));
+		error = advise((uint64_t)mr->addr, PAGE, mr->lkey,
+			       IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, flags);
+		if (error != -EPERM)
+			fail("%s: for writing: %s", where, error ? strerror(-error) : "success");
+	}
+}
+
+/* Half a second until a packet is sent again, and in how many that has been done in vain. */
+#define SHORT_TIMEOUT 17
+#define IN_VAIN_MS 5000
+
+/* A peer with few retries waits for a page for as long as it takes. */
+static void slow_page(void)
+{
+	static const enum ibv_wr_opcode opcodes[] = {
+		IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ, IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_SEND,
+	};
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
+	struct pair pair;
+	size_t i;
+	int status;
+
+	retries = 3;
+	pair = connected(IBV_MTU_4096, SHORT_TIMEOUT);
+	for (i = 0; i < sizeof(opcodes) / sizeof(*opcodes); i++) {
+		at("opcode %x", opcodes[i]);
+		must(!madvise(faults.memory, PAGE, MADV_DONTNEED));
+		if (opcodes[i] == IBV_WR_SEND)
+			post_receive(&pair, (uint64_t)faults.memory, PAGE, mr->lkey);
+		post(&pair, &(struct operation) {
+			.opcode = opcodes[i], .local = local, .address = local->addr, .length = 8,
+			.remote = (uint64_t)faults.memory, .rkey = mr->rkey, .compare_add = 1,
+		});
+		wait_fault(&faults);
+		if (completed_within(&pair.a, IN_VAIN_MS, &status))
+			fail("%s: before the page is there: %s", where, status_name(status));
+		end_faults(&faults);
+		status = completion(&pair.a);
+		if (status)
+			fail("%s: %s", where, status_name(status));
+	}
+}
+
+/* As many as fill the queue that they had in common with all packets. */
+#define PREFETCHES 2200
+
+/* Prefetches of a page that does not come are in nobody's way, and there is an end to them. */
+static void prefetch_flood(void)
+{
+	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
+	uint64_t deadline;
+	int i, error = 0, status;
+
+	at("the prefetches");
+	for (i = 0; i < PREFETCHES && !error; i++)
+		error = advise((uint64_t)mr->addr, PAGE, mr->lkey,
+			       IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0);
+	if (error && error != -EAGAIN)
+		fail("%s: number %d: %s", where, i, strerror(-error));
+	at("another one's write");
+	status = run_rdma(&pair, IBV_WR_RDMA_WRITE, local, local->addr, 8,
+			  (uint64_t)local->addr + 8, local->rkey);
+	if (status)
+		fail("%s, during %d prefetches: %s", where, i, status_name(status));
+	if (!error)
+		fail("%d prefetches are accepted", i);
+	at("the end of the fault");
+	end_faults(&faults);
+	deadline = now_ms() + PATIENCE_MS;
+	at("one more");
+	while ((error = advise((uint64_t)mr->addr, PAGE, mr->lkey,
+			       IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0))) {
+		if (error != -EAGAIN || now_ms() > deadline)
+			fail("%s: %s", where, strerror(-error));
+		sched_yield();
+	}
+	at("the end of the MR");
+	must(!ibv_dereg_mr(mr));
 }
 
 /*
@@ -447,6 +638,37 @@ static void implicit_root(void)
 	}
 }
 
+static int delete_call(struct call *call)
+{
+	(void)call;
+	return system("rdma link del rxe0");
+}
+
+/*
+ * The device goes, with a queue pair that a memory window is bound to. Who cleans up after the
+ * process begins with what was made last, and so the window is the older one.
+ */
+static void device_goes_with_window(void)
+{
+	struct call delete = { .run = delete_call };
+	struct ibv_mr *mr = reg(map(PAGE), PAGE, REMOTE | IBV_ACCESS_MW_BIND);
+	struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	struct pair pair;
+
+	must(mw);
+	pair = connected(IBV_MTU_4096, TIMEOUT);
+	if (!bind_window(&pair.b, mw, mr, (uint64_t)mr->addr, PAGE, WINDOW))
+		broken("the window cannot be bound");
+	make_call(&delete);
+	at("the end of the device");
+	start_call(&delete);
+	if (!ended(&delete, PATIENCE_MS))
+		fail("%s: it stays", where);
+	must(!delete.result);
+	at("the next one");
+	must(!system("rdma link add rxe0 type rxe netdev lo"));
+}
+
 /* Longer than rxe waited, shorter than what the kernel takes for a hung task. */
 #define STALL_MS 53000
 
@@ -498,11 +720,18 @@ static const struct test tests[] = {
 	{ "iova", iova },
 	{ "large", large },
 	{ "prefetch_pinned", prefetch_pinned },
+	{ "prefetch_read_only", prefetch_read_only },
 	{ "flush_large", flush_large },
+	{ "flush_dram", flush_dram },
+	{ "rereg_dram", rereg_dram },
+	{ "rereg_with_window", rereg_with_window },
 	{ "dirty_shmem", dirty_shmem },
 	{ "dirty_swapped", dirty_swapped },
 	{ "stale_page", stale_page },
 	{ "implicit_root", implicit_root },
+	{ "slow_page", slow_page },
+	{ "prefetch_flood", prefetch_flood },
+	{ "device_goes_with_window", device_goes_with_window },
 	/* Without the repair the MR is freed under its user, so it is the last. */
 	{ "dereg_in_use", dereg_in_use },
 };

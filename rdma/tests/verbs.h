@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include <infiniband/verbs.h>
+#include <rdma/ib_user_verbs.h>
 
 #include "advise.h"
 
@@ -115,6 +116,10 @@ static inline void random_fill(void *to, size_t length)
 static const char *device_name = "rxe0";
 static struct ibv_context *device;
 static struct ibv_pd *pd;
+/* How many operations of a peer an end that is connected can repeat the answers to. */
+static unsigned int responder_resources = 1;
+/* How often it sends again what is not answered; 7 is for ever. */
+static unsigned int retries = 7;
 
 struct end {
 	struct ibv_comp_channel *channel;
@@ -185,7 +190,7 @@ static inline void connect_end_to(struct end *end, const union ibv_gid *gid, uin
 
 	attr = (struct ibv_qp_attr) {
 		.qp_state = IBV_QPS_RTR, .path_mtu = mtu, .dest_qp_num = other,
-		.max_dest_rd_atomic = 1, .min_rnr_timer = 12,
+		.max_dest_rd_atomic = responder_resources, .min_rnr_timer = 12,
 		.ah_attr = { .is_global = 1, .port_num = 1,
 			     .grh = { .dgid = *gid, .hop_limit = 1, .sgid_index = 1 } },
 	};
@@ -194,7 +199,7 @@ static inline void connect_end_to(struct end *end, const union ibv_gid *gid, uin
 			    IBV_QP_MIN_RNR_TIMER));
 
 	attr = (struct ibv_qp_attr) {
-		.qp_state = IBV_QPS_RTS, .timeout = timeout, .retry_cnt = 7, .rnr_retry = 7,
+		.qp_state = IBV_QPS_RTS, .timeout = timeout, .retry_cnt = retries, .rnr_retry = 7,
 		.max_rd_atomic = 1,
 	};
 	must(!ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
@@ -242,6 +247,37 @@ static inline int completion(struct end *end)
 		n = poll(&fd, 1, PATIENCE_MS);
 		if (n <= 0)
 			return -1;
+		must(!ibv_get_cq_event(end->channel, &cq, &context));
+		ibv_ack_cq_events(cq, 1);
+	}
+}
+
+/*
+ * Whether anything is completed within @ms milliseconds, and if so with which *@status. That there
+ * is an event does not say so: it may be that of a completion which was polled before.
+ */
+static inline bool completed_within(struct end *end, int ms, int *status)
+{
+	struct pollfd fd = { .fd = end->channel->fd, .events = POLLIN };
+	uint64_t now = now_ms(), deadline = now + ms;
+	struct ibv_cq *cq;
+	struct ibv_wc wc;
+	void *context;
+	int n;
+
+	for (;;) {
+		must(!ibv_req_notify_cq(end->cq, 0));
+		n = ibv_poll_cq(end->cq, 1, &wc);
+		must(n >= 0);
+		if (n) {
+			*status = wc.status;
+			return true;
+		}
+		now = now_ms();
+		n = poll(&fd, 1, now < deadline ? deadline - now : 0);
+		must(n >= 0);
+		if (!n)
+			return false;
 		must(!ibv_get_cq_event(end->channel, &cq, &context));
 		ibv_ack_cq_events(cq, 1);
 	}
@@ -365,6 +401,22 @@ static inline struct ibv_mr *reg(void *memory, size_t length, int access)
 
 	must(mr);
 	return mr;
+}
+
+/* As ibv_rereg_mr(), which rdma-core's provider for rxe does not have. Returns 0 or -errno. */
+static inline int rereg(struct ibv_mr *mr, int flags, struct ibv_pd *new_pd, int access)
+{
+	struct ib_uverbs_rereg_mr_resp resp;
+	struct {
+		struct ib_uverbs_cmd_hdr hdr;
+		struct ib_uverbs_rereg_mr rereg;
+	} cmd = {
+		.hdr = { IB_USER_VERBS_CMD_REREG_MR, sizeof(cmd) / 4, sizeof(resp) / 4 },
+		.rereg = { .response = (uint64_t)&resp, .mr_handle = mr->handle, .flags = flags,
+			   .pd_handle = new_pd->handle, .access_flags = access },
+	};
+
+	return write(device->cmd_fd, &cmd, sizeof(cmd)) == sizeof(cmd) ? 0 : -errno;
 }
 
 /* Memory of the requester's side: pinned, so that what is looked at is the other side. */
