@@ -229,29 +229,6 @@ static inline struct pair connected(enum ibv_mtu mtu, int timeout)
 /* About two seconds until a packet is sent again. */
 #define TIMEOUT 19
 
-/* The next completion's status, or -1 if none came. */
-static inline int completion(struct end *end)
-{
-	struct pollfd fd = { .fd = end->channel->fd, .events = POLLIN };
-	struct ibv_cq *cq;
-	struct ibv_wc wc;
-	void *context;
-	int n;
-
-	for (;;) {
-		must(!ibv_req_notify_cq(end->cq, 0));
-		n = ibv_poll_cq(end->cq, 1, &wc);
-		must(n >= 0);
-		if (n)
-			return wc.status;
-		n = poll(&fd, 1, PATIENCE_MS);
-		if (n <= 0)
-			return -1;
-		must(!ibv_get_cq_event(end->channel, &cq, &context));
-		ibv_ack_cq_events(cq, 1);
-	}
-}
-
 /*
  * Whether anything is completed within @ms milliseconds, and if so with which *@status. That there
  * is an event does not say so: it may be that of a completion which was polled before.
@@ -281,6 +258,14 @@ static inline bool completed_within(struct end *end, int ms, int *status)
 		must(!ibv_get_cq_event(end->channel, &cq, &context));
 		ibv_ack_cq_events(cq, 1);
 	}
+}
+
+/* The next completion's status, or -1 if none came. */
+static inline int completion(struct end *end)
+{
+	int status;
+
+	return completed_within(end, PATIENCE_MS, &status) ? status : -1;
 }
 
 static inline const char *status_name(int status)
