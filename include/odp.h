@@ -1,38 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Deferred removal of mmu interval notifiers: the interface for drivers in C.
- *
- * A driver that mirrors parts of a process's address space is told by an interval notifier when a
- * part is unmapped, and may not remove the notifier in that moment: mmu_interval_notifier_remove()
- * in invalidate() waits for the invalidation that it is called from. With this library the
- * driver asks for the removal there, and is called back in process context to do it.
- *
- * There are two levels:
- *
- * - *retire*: the driver owns its notifier, and embeds a &struct odp_request in the object around
- *   it. The library sees to it that the object is taken out of service once, in the right order,
- *   after a grace period, and in a context that may sleep. See odp_retire().
- * - *managed*: the library owns the notifier, too, and the way from an address to it. The driver
- *   has an object with a lock, and says how a span of addresses is zapped. Ranges can be removed,
- *   cut and split from where they are unmapped. See odp_range_insert() and odp_range_punch().
- *
- * "May be called in invalidate()" below means: any process context in which a spinlock may be
- * taken, with any lock held but the library's own, in reclaim and in a non-blockable call, too;
- * such a function does not sleep and allocates nothing. No function may be called from an
- * interrupt handler.
- *
- * "May sleep and wait for invalidations" means: not in invalidate(), not under a lock that one
- * takes (the driver's user lock, in particular), not under mmap_lock, and not between
- * odp_read_lock() and odp_read_unlock() of any retirer. "... and for the worker" means, in
- * addition: not in a callback of the library, and not under a lock that one takes. Lockdep
- * reports these the first time that they happen, whether or not they would have hung; mmap_lock at
- * the managed level only, because the retire level knows of no address space.
- *
- * "Killable" means: ends with -EINTR when the task is killed, because it may be for user space to
- * say how long it takes. What is waited for goes on all the same, and nobody else who waits is
- * concerned. What the objects use is freed after odp_retirer_shutdown() or odp_mirror_shutdown(),
- * which no signal ends. The kernel's log tells of one that takes more than 10 s, with the name in
- * debugfs and how many holds there are.
  */
 #ifndef ODP_H
 #define ODP_H
@@ -45,6 +13,137 @@
 #include <linux/types.h>
 
 struct hmm_range;
+
+/**
+ * DOC: Overview
+ *
+ * A driver that mirrors parts of a process's address space is told by an interval notifier when a
+ * part is unmapped. It may not remove the notifier in that moment: mmu_interval_notifier_remove()
+ * in invalidate() waits for the invalidation that it is called from. With this library the driver
+ * asks for the removal there, and is called back in process context to do it.
+ *
+ * There are two levels:
+ *
+ * - *retire*: the driver owns its notifier, and embeds a &struct odp_request in the object around
+ *   it. The library takes the object out of service once, in the right order, after a grace
+ *   period, and in a context that may sleep.
+ * - *managed*: the library owns the notifier, too, and the way from an address to it. The driver
+ *   has an object with a lock, and says how a span of addresses is zapped. Ranges can be removed,
+ *   shrunk and split from where they are unmapped.
+ *
+ * The examples below are parts of samples/minimal.
+ */
+
+/**
+ * DOC: Context
+ *
+ * "May be called in invalidate()" means: in any process context in which a spinlock may be taken,
+ * with any lock held but the library's own, in reclaim and in a non-blockable call, too. Such a
+ * function does not sleep and allocates nothing. No function may be called from an interrupt
+ * handler.
+ *
+ * "May sleep and wait for invalidations" means: not in invalidate(), not under a lock that one
+ * takes (the driver's user lock, in particular), not under mmap_lock, and not between
+ * odp_read_lock() and odp_read_unlock() of any retirer. "... and for the worker" means, in
+ * addition: not in a callback of the library, and not under a lock that one takes. Lockdep reports
+ * these the first time that they happen, whether or not they would have hung; mmap_lock at the
+ * managed level only, because the retire level knows of no address space.
+ *
+ * "Killable" means: ends with -EINTR when the task is killed, because user space may have a say in
+ * how long it takes. What is waited for goes on all the same, and nobody else who waits is
+ * concerned. What the objects use is freed after odp_retirer_shutdown() or odp_mirror_shutdown(),
+ * which no signal ends. The kernel's log tells of one that takes more than 10 s, with the name in
+ * debugfs and how many holds there are.
+ */
+
+/**
+ * DOC: The retire level
+ *
+ * The driver says how an object leaves, in three steps that may sleep::
+ *
+ *	static void window_unpublish(struct odp_request *req)
+ *	{
+ *		struct window *window = container_of(req, struct window, req);
+ *
+ *		xa_cmpxchg(&window->ctx->windows, window->index, window, NULL, 0);
+ *	}
+ *
+ *	static void window_remove(struct odp_request *req)
+ *	{
+ *		struct window *window = container_of(req, struct window, req);
+ *		unsigned long start = window->index * WINDOW_SIZE;
+ *		struct retiring *ctx = window->ctx;
+ *
+ *		mutex_lock(&ctx->accel.lock);
+ *		accel_unmap(&ctx->accel, start, start + WINDOW_SIZE);
+ *		mutex_unlock(&ctx->accel.lock);
+ *		odp_remove_notifier(req, &window->notifier);
+ *	}
+ *
+ *	static void window_release(struct odp_request *req)
+ *	{
+ *		kfree(container_of(req, struct window, req));
+ *	}
+ *
+ * and asks for it in invalidate(), under its lock::
+ *
+ *	mmu_interval_set_seq(notifier, seq);
+ *	accel_unmap(&ctx->accel, range->start, range->end);
+ *	if (range->event == MMU_NOTIFY_UNMAP)
+ *		odp_retire(ctx->retirer, &window->req);
+ *
+ * An object is inserted like this, so that what is unmapped meanwhile is not lost::
+ *
+ *	odp_request_init_building(&window->req);
+ *	ret = mmu_interval_notifier_insert(&window->notifier, ctx->mm, index * WINDOW_SIZE,
+ *					   WINDOW_SIZE, &window_notifier_ops);
+ *	if (ret) {
+ *		kfree(window);
+ *		return ret;
+ *	}
+ *	// Until this returns, invalidations may pass the window by.
+ *	mmu_interval_read_begin(&window->notifier);
+ *
+ *	ret = xa_err(xa_store(&ctx->windows, index, window, GFP_KERNEL));
+ *	if (ret)
+ *		odp_retire(ctx->retirer, &window->req);
+ *	odp_publish(ctx->retirer, &window->req);
+ *	odp_put(ctx->retirer, &window->req);
+ *
+ * At the end the driver retires what is left, and then nothing of its code is running or going
+ * to be::
+ *
+ *	idx = odp_read_lock(ctx->retirer);
+ *	xa_for_each(&ctx->windows, index, window)
+ *		odp_retire(ctx->retirer, &window->req);
+ *	odp_read_unlock(ctx->retirer, idx);
+ *
+ *	odp_retirer_shutdown(ctx->retirer);
+ */
+
+/**
+ * DOC: The managed level
+ *
+ * The driver says how addresses are taken from the device, and what is to become of a range::
+ *
+ *	static int managed_zap(void *shared, struct odp_range *range, unsigned long start,
+ *			       unsigned long end, unsigned int event)
+ *	{
+ *		managed_zap_dead(shared, start, end);
+ *		return event == MMU_NOTIFY_UNMAP ? ODP_PUNCH : ODP_KEEP;
+ *	}
+ *
+ * A span is mirrored like this::
+ *
+ *	range = odp_range_insert(ctx->mirror, start, len, ctx);
+ *	if (IS_ERR(range))
+ *		return PTR_ERR(range);
+ *	// What was unmapped before the insertion, zap() has not been told of.
+ *	odp_range_punch_unmapped(range);
+ *	odp_range_put(range);
+ *
+ * The device's page fault is shown at odp_range_fault().
+ */
 
 /**
  * struct odp_request - a request to take an object out of service
@@ -870,14 +969,7 @@ int odp_range_remove(struct odp_range *range);
  * not have the range retired or replaced for others; unless there was no memory to note the fault,
  * or 64 or more others in the same range have begun since.
  *
- * A fault looks like this::
- *
- *	struct hmm_range hmm = {
- *		.start = start,			// within the range
- *		.end = end,
- *		.hmm_pfns = pfns,		// zeroes
- *		.default_flags = HMM_PFN_REQ_FAULT,
- *	};
+ * A fault looks like this; what is needed to install is allocated before the user lock is taken::
  *
  *	do {
  *		ret = odp_range_fault(range, &hmm, HZ, &section);
@@ -885,14 +977,26 @@ int odp_range_remove(struct odp_range *range);
  *			continue;
  *		if (ret)
  *			break;
- *		// Allocate here what is needed to install. If that fails:
- *		// odp_section_abandon(range, &section), and out.
+ *		ret = accel_reserve(&ctx->accel, addr);
+ *		if (ret) {
+ *			odp_section_abandon(range, &section);
+ *			break;
+ *		}
  *		ret = odp_commit_begin(range, &section);
  *		if (ret)
  *			continue;
- *		// install pfns here
+ *		ret = accel_map(&ctx->accel, addr, pfn);
  *		odp_commit_end(range);
  *	} while ((ret == -EAGAIN || ret == -EBUSY) && !fatal_signal_pending(current));
+ *
+ * Where @hmm is::
+ *
+ *	struct hmm_range hmm = {
+ *		.start = addr,
+ *		.end = addr + PAGE_SIZE,
+ *		.hmm_pfns = &pfn,
+ *		.default_flags = HMM_PFN_REQ_FAULT,
+ *	};
  *
  * Context: may sleep, for as long as user space likes if it handles the fault; takes mmap_lock for
  * reading, and the user lock. So not under either, nor between odp_access_begin() and
