@@ -6,6 +6,7 @@
 #![crate_name = "odp_bench"]
 
 mod arm;
+mod arms;
 mod child;
 mod disturber;
 mod floor;
@@ -375,7 +376,7 @@ impl State {
             return Err(EBUSY);
         }
         let index = usize::try_from(read::<u32>(arg)?)?;
-        self.arm = Some(arm::choose(index, mm, p)?);
+        self.arm = Some(arms::choose(index, mm, p)?);
         Ok(())
     }
 
