@@ -17,6 +17,8 @@ mkdir -p "$cache/log" || die "the cache directory $cache cannot be made; set ODP
 cache=$(cd "$cache" && pwd -P)
 # Two checkouts share a cache: what is built from one is named after its path.
 checkout_key=$(hash <<<"$checkout")
+# Where tests and benchmarks put their logs and tables, unless they are told.
+results=$cache/results-$checkout_key
 
 # lock NAME: only one run at a time makes NAME. What a killed run left behind
 # keeps the lock until it ends, for it would write to the same place.
