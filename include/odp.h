@@ -37,23 +37,27 @@ struct hmm_range;
 /**
  * DOC: Context
  *
- * "May be called in invalidate()" means: in any process context in which a spinlock may be taken,
- * with any lock held but the library's own, in reclaim and in a non-blockable call, too. Such a
- * function does not sleep and allocates nothing. No function may be called from an interrupt
- * handler.
+ * The *user lock* is the driver's: its invalidate() takes it, and so does whatever installs or uses
+ * what the device can reach. The *worker* is the library's work item that removes objects.
  *
- * "May sleep and wait for invalidations" means: not in invalidate(), not under a lock that one
- * takes (the driver's user lock, in particular), not under mmap_lock, and not between
- * odp_read_lock() and odp_read_unlock() of any retirer. "... and for the worker" means, in
- * addition: not in a callback of the library, and not under a lock that one takes. Lockdep reports
- * these the first time that they happen, whether or not they would have hung; mmap_lock at the
- * managed level only, because the retire level knows of no address space.
+ * No function may be called from an interrupt handler, whatever its "Context" says.
  *
- * "Killable" means: ends with -EINTR when the task is killed, because user space may have a say in
- * how long it takes. What is waited for goes on all the same, and nobody else who waits is
- * concerned. What the objects use is freed after odp_retirer_shutdown() or odp_mirror_shutdown(),
- * which no signal ends. The kernel's log tells of one that takes more than 10 s, with the name in
- * debugfs and how many holds there are.
+ * "May be called in invalidate()" means: in any process context in which a spinlock may be taken;
+ * under any lock but the library's own; in reclaim; and in a call that may not block. Such a
+ * function does not sleep (on PREEMPT_RT it may, for a spinlock) and allocates nothing.
+ *
+ * "May sleep and wait for invalidations" means: not in invalidate(), not under a lock that
+ * invalidate() takes, such as the user lock, not under mmap_lock, and not between odp_read_lock()
+ * and odp_read_unlock() of any retirer. "May sleep and wait for invalidations and for the worker"
+ * means, in addition: not in a function that the library calls, and not under a lock that such a
+ * function takes. Lockdep reports a call that breaks these rules, whether or not it would have
+ * hung; for mmap_lock at the managed level only.
+ *
+ * "Killable" means: ends with -EINTR when the task is killed, because user space may decide how
+ * long it takes. The work goes on all the same, and so do others that wait for it. The driver frees
+ * what its objects use after odp_retirer_shutdown() or odp_mirror_shutdown(), which no signal ends.
+ * If one of these takes more than 10 s, the kernel's log says so, with the name of the retirer or
+ * mirror in debugfs and the number of holds.
  */
 
 /**
@@ -74,6 +78,7 @@ struct hmm_range;
  *		unsigned long start = window->index * WINDOW_SIZE;
  *		struct retiring *ctx = window->ctx;
  *
+ *		// A new window may be here by now: its pages are faulted in again.
  *		mutex_lock(&ctx->accel.lock);
  *		accel_unmap(&ctx->accel, start, start + WINDOW_SIZE);
  *		mutex_unlock(&ctx->accel.lock);
@@ -85,12 +90,23 @@ struct hmm_range;
  *		kfree(container_of(req, struct window, req));
  *	}
  *
- * and asks for it in invalidate(), under its lock::
+ * and asks for it in invalidate()::
  *
+ *	odp_invalidate_enter(blockable);
+ *	if (blockable) {
+ *		mutex_lock(&ctx->accel.lock);
+ *	} else if (!mutex_trylock(&ctx->accel.lock)) {
+ *		handled = false;
+ *		goto out;
+ *	}
  *	mmu_interval_set_seq(notifier, seq);
  *	accel_unmap(&ctx->accel, range->start, range->end);
  *	if (range->event == MMU_NOTIFY_UNMAP)
  *		odp_retire(ctx->retirer, &window->req);
+ *	mutex_unlock(&ctx->accel.lock);
+ *  out:
+ *	odp_invalidate_exit(blockable);
+ *	return handled;
  *
  * An object is inserted like this, so that what is unmapped meanwhile is not lost::
  *
@@ -110,8 +126,28 @@ struct hmm_range;
  *	odp_publish(ctx->retirer, &window->req);
  *	odp_put(ctx->retirer, &window->req);
  *
- * At the end the driver retires what is left, and then nothing of its code is running or going
- * to be::
+ * The device's page fault finds an object, and holds it while it sleeps::
+ *
+ *	idx = odp_read_lock(ctx->retirer);
+ *	window = xa_load(&ctx->windows, addr / WINDOW_SIZE);
+ *	if (window && !odp_hold(ctx->retirer, &window->req))
+ *		window = NULL;
+ *	odp_read_unlock(ctx->retirer, idx);
+ *
+ * It installs what it has found under the user lock, if no invalidation came between and the object
+ * has not been retired::
+ *
+ *	mutex_lock(&ctx->accel.lock);
+ *	if (mmu_interval_read_retry(&window->notifier, hmm.notifier_seq))
+ *		ret = -EAGAIN;
+ *	else if (!odp_request_live(&window->req))
+ *		ret = -EFAULT;
+ *	else
+ *		ret = accel_map(&ctx->accel, addr, pfn);
+ *	mutex_unlock(&ctx->accel.lock);
+ *
+ * At the end the driver stops faults and insertions, retires what is left, and waits. After that
+ * none of its functions is running or going to be called::
  *
  *	idx = odp_read_lock(ctx->retirer);
  *	xa_for_each(&ctx->windows, index, window)
@@ -138,7 +174,7 @@ struct hmm_range;
  *	range = odp_range_insert(ctx->mirror, start, len, ctx);
  *	if (IS_ERR(range))
  *		return PTR_ERR(range);
- *	// What was unmapped before the insertion, zap() has not been told of.
+ *	// Nothing else tells of what was unmapped before the insertion.
  *	odp_range_punch_unmapped(range);
  *	odp_range_put(range);
  *
@@ -152,7 +188,7 @@ struct hmm_range;
  * is initialised by odp_request_init() or odp_request_init_building(), and may be again once
  * &odp_retirer_ops.release has been called for it. There is nothing to destroy.
  *
- * It belongs to the retirer that it is first used with, and has no use for another one.
+ * It belongs to the retirer that it is first used with; other retirers refuse it.
  */
 struct odp_request {
 	/* private: laid out like Rust's odp::Request, which the build verifies */
@@ -181,25 +217,25 @@ struct odp_request {
  */
 struct odp_retirer_ops {
 	/**
-	 * @owner: the module that the functions are text of, THIS_MODULE in general. It cannot be
-	 * unloaded between odp_retirer_create() and the end of odp_retirer_shutdown(). With NULL
-	 * it can, and the driver has to call the latter before its exit function returns; that is
+	 * @owner: the module that has the functions, THIS_MODULE in general. It cannot be unloaded
+	 * between odp_retirer_create() and the end of odp_retirer_shutdown(). If this is NULL it
+	 * can be, and the driver has to call odp_retirer_shutdown() in its exit function; that is
 	 * for a retirer that lives as long as the module.
 	 */
 	struct module *owner;
 
 	/**
-	 * @unpublish: take the object out of whatever lookups find it in (optional). No lookup
-	 * that begins after this has returned may find it. Where that was done in invalidate()
-	 * already, there is nothing to do. A grace period of odp_read_lock() follows.
+	 * @unpublish: take the object out of the driver's index (optional: invalidate() may have
+	 * done that). No lookup that begins after this has returned may find the object. A grace
+	 * period of odp_read_lock() follows.
 	 */
 	void (*unpublish)(struct odp_request *req);
 
 	/**
-	 * @remove: end callbacks (optional). No lookup that found the object goes on. Zap once
-	 * more, under the user lock: a commit may have come between invalidate() and the request.
-	 * Then remove the notifier, with odp_remove_notifier(), which sleeps. Holds may remain, so
-	 * nothing that they use is freed here.
+	 * @remove: remove the notifier (optional). All lookups that found the object have ended.
+	 * First stop the device's access once more, under the user lock: a task may have installed
+	 * something between invalidate() and odp_retire(). Then call odp_remove_notifier(), which
+	 * sleeps. Holds may remain, so nothing that they use is freed here.
 	 */
 	void (*remove)(struct odp_request *req);
 
@@ -274,9 +310,8 @@ enum odp_until {
 
 /*
  * struct odp_retirer retires objects of one kind, and is opaque. One for each address space is
- * best: a removal waits for the invalidations of its address space, and what comes after it in the
- * same retirer does, too. Its work runs on a workqueue that it shares with what else the process
- * that made it has of retirers and mirrors.
+ * best: a removal waits for the invalidations of its address space, and later removals of the same
+ * retirer wait for it. All retirers and mirrors that one process has made share a workqueue.
  */
 context_lock_struct(odp_retirer);
 
@@ -288,15 +323,15 @@ context_lock_struct(odp_retirer);
  * @mm: the address space that the objects are retired for, if it is one: the worker is woken up a
  *	little later while its mmap_lock is taken, which is when a system call that retires is
  *	likely to go on. The mm_struct is kept, the address space is not. NULL for none.
- * @wakeup_delay_us: about how many microseconds after a request the worker is woken up, so that it does
- *	not run in the middle of the system call that the request came from: between a fourth of
- *	this and four times as long, as calls turn out to take, and longer while requests keep
- *	coming. Who waits for the worker does not wait for this. 0 for 50, %ODP_AT_ONCE, or 100000
- *	at most.
+ * @wakeup_delay_us: about how many microseconds after a request the worker is woken up, so that it
+ *	does not run in the middle of the system call that the request came from. The library
+ *	adapts it to how long such calls take, between a fourth of this and four times as much,
+ *	and waits longer while requests keep coming. A task that waits for the worker does not
+ *	wait for this. At most 100000; 0 stands for 50, %ODP_AT_ONCE for no delay.
  * @expedited: whether grace periods are expedited (synchronize_srcu_expedited()): objects are gone
  *	sooner where removals follow each other closely, and each of them costs the machine more
  *
- * Members that may be added will mean what has been so far when they are 0.
+ * A member that is added later will keep today's behaviour when it is 0.
  */
 struct odp_retirer_config {
 	struct mm_struct *mm;
@@ -337,8 +372,8 @@ void odp_retirer_shutdown(struct odp_retirer *retirer);
  * odp_request_init() - make an object that is in service from now on
  * @req: the request in the object
  *
- * As nobody holds it, it can be gone the moment after its notifier was inserted, if it is retired
- * in invalidate(). Unless something else excludes that, use odp_request_init_building().
+ * Nobody holds it. So if its notifier is in the tree and invalidate() retires it, it may be freed
+ * at any moment. Unless something else excludes that, use odp_request_init_building().
  *
  * Context: any. Nobody else may know of the object yet.
  */
@@ -348,9 +383,9 @@ void odp_request_init(struct odp_request *req);
  * odp_request_init_building() - make an object that is not in service yet and held by the caller
  * @req: the request in the object
  *
- * For an object whose notifier is about to be inserted. It may be retired from then on, which has
- * no effect before odp_publish(): &odp_retirer_ops.unpublish is called for what has been published.
- * If the notifier cannot be inserted, the object may be freed as it is.
+ * For an object whose notifier is about to be inserted. It may be retired from then on, but the
+ * library calls nothing for it before odp_publish(). If the notifier cannot be inserted, the driver
+ * may free the object as it is.
  *
  * Context: any. Nobody else may know of the object yet.
  */
@@ -364,10 +399,11 @@ void odp_request_init_building(struct odp_request *req);
  * If it has been retired meanwhile, this is the moment in which it is queued. The caller's hold
  * remains, and keeps the object until odp_put().
  *
- * mmu_interval_notifier_insert() may return before the notifier is in core mm's tree, and an event
- * that begins before it is passes by: munmap() as well as the end of the address space. So call
- * mmu_interval_read_begin() in between, which sleeps until it is, as a user of the address space.
- * What is mapped when the driver looks at that after this, it will be told of the end of.
+ * mmu_interval_notifier_insert() may return before the notifier is in core mm's tree. Until it is
+ * there, invalidate() is not called for it, neither for munmap() nor at the end of the address
+ * space. So call mmu_interval_read_begin() before this function; it sleeps until the notifier is in
+ * the tree. The caller keeps the address space (mmget_not_zero()) meanwhile. If a page is mapped
+ * after that, invalidate() will be called when it is unmapped.
  *
  * Context: may be called in invalidate().
  *
@@ -405,8 +441,8 @@ int odp_retire(struct odp_retirer *retirer, struct odp_request *req);
  *
  * For &odp_retirer_ops.remove. Does what mmu_interval_notifier_remove() does, and lets the worker
  * know if that had to wait for invalidations: then it has more objects removed at the same time.
- * With mmu_interval_notifier_remove() itself, eight are at most: the worker does not know what a
- * @remove that takes long waits for, and it may be a lock of the driver's.
+ * With mmu_interval_notifier_remove() itself at most eight objects are, because a @remove that
+ * takes long may as well wait for a lock of the driver's.
  *
  * Context: sleeps until the invalidations of the address space that are going on have ended. Not
  * under a lock that invalidate() takes.
@@ -592,10 +628,11 @@ struct odp_range;
  * are exclusive.
  *
  * What has been installed between odp_commit_begin() and odp_commit_end() is good until @zap or
- * @zap_dead is called for its address, and one of them is before the address is without a
- * notifier, whatever becomes of the range. So where the table is keyed by absolute address, an
- * entry may be used under the user lock without knowing the range, as a device does that walks
- * the table. odp_range_retire() does not end that, but @zap_dead; see odp_access_begin() otherwise.
+ * @zap_dead is called for its address. The library calls one of them before the address loses its
+ * notifier, whatever becomes of the range. So if the table is keyed by absolute address, an entry
+ * may be used under the user lock without knowing the range, as a device does that walks the table.
+ * Such a use ends with @zap_dead, not with odp_range_retire(); if it has to end with the latter,
+ * see odp_access_begin().
  */
 struct odp_mirror_ops {
 	/**
@@ -628,23 +665,24 @@ struct odp_mirror_ops {
 	 * change when this has returned. @event is an &enum mmu_notifier_event. Returns an
 	 * &enum odp_verdict.
 	 *
-	 * Context: invalidate(), with the user lock held and the sequence recorded. Must not sleep
-	 * unless the user lock lets it, and not at all if the device has to be waited for in a call
-	 * that is not blockable; such a driver uses the retire level. No function of this header
-	 * but odp_range_retire(), odp_range_punch(), odp_range_resize(), odp_range_shared(),
-	 * odp_range_start(), odp_range_end() and odp_range_live(). It is called for a range that
-	 * has been retired or replaced, too, until that is removed, and for one that is about to
-	 * take another one's place, so that it may come twice for the same addresses. During an
-	 * invalidation the latter is not called for yet: what has been answered for the range
-	 * that it is a piece of counts for it, too, whatever the sizes of the two are.
+	 * Context: invalidate(), with the user lock held and the sequence recorded. Must not sleep:
+	 * a driver that waits for its device here uses the retire level. Of this header it may
+	 * call odp_range_retire(), odp_range_punch(), odp_range_resize(), odp_range_shared(),
+	 * odp_range_start(), odp_range_end() and odp_range_live(), for @range.
+	 *
+	 * It is also called for a range that has been retired or replaced, until that is removed,
+	 * and for a smaller range that is about to take the place of another one, so that it may
+	 * come twice for the same addresses. As long as core mm puts off the insertion of the
+	 * smaller range it is called for the old one alone. What it answers then counts for both,
+	 * so it must not depend on the size of @range.
 	 */
 	int (*zap)(void *shared, struct odp_range *range, unsigned long start, unsigned long end,
 		   unsigned int event);
 
 	/**
-	 * @zap_dead: stop the device's access to @start..@end, for good: the range that covered it
-	 * was retired, or replaced by smaller ones that do not, and something may have been
-	 * installed since it was zapped.
+	 * @zap_dead: stop the device's access to @start..@end once more. The range that covered
+	 * these addresses was retired, or smaller ranges that do not cover them have taken its
+	 * place, and a commit may have installed something since @zap.
 	 *
 	 * Context: process context, with the user lock and the mirror's index held: no
 	 * insertion. The worker, a caller of odp_mirror_drain() or of odp_range_insert().
@@ -652,9 +690,9 @@ struct odp_mirror_ops {
 	void (*zap_dead)(void *shared, unsigned long start, unsigned long end);
 
 	/**
-	 * @zapped: called after @zap_dead, for the range as a whole, without the user lock: the
-	 * place to wait for the device (optional). Others may be in service at part of it, what
-	 * has replaced it in particular.
+	 * @zapped: wait for the device (optional). Called after @zap_dead, for all of the range,
+	 * without the user lock. Other ranges may be in service at part of these addresses, such
+	 * as the smaller ones that have taken its place.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker.
 	 */
@@ -689,17 +727,17 @@ struct odp_mirror_ops {
 	 * @put: undo @get (optional). Called when a range has been released, and all that took its
 	 * place; and when it was not inserted.
 	 *
-	 * Context: may sleep and wait for invalidations, but not for the worker. @shared must not
-	 * be what keeps the mirror: the end of that waits for this.
+	 * Context: may sleep and wait for invalidations, but not for the worker. It must not end
+	 * the mirror, because odp_mirror_shutdown() waits for it.
 	 */
 	void (*put)(void *shared);
 };
 
 /**
- * struct odp_section - a moment in the life of a range, from which on something was looked at
+ * struct odp_section - the moment from which on a fault has looked at the process's pages
  *
  * Filled in by odp_range_fault(), odp_read_begin() or odp_section_adopt(), for odp_commit_begin()
- * of the same range. With another one it has always collided. May be copied, and used again.
+ * of the same range; for another range that returns -EAGAIN. May be copied, and used again.
  */
 struct odp_section {
 	/* private: */
@@ -711,13 +749,13 @@ struct odp_section {
  * @max_ranges: how many ranges there may be, counting those that are not released yet and those
  *	that take the place of others; 0 for 65536. Each takes 256 bytes, what the index has for it
  *	(less than 90), 32 if there has been a fault in it, and what the driver has for it.
- * @grain: what the ends of ranges that take the place of another are rounded outward to, in bytes,
- *	though never beyond that one: a power of two, and no less than PAGE_SIZE; 0 for that. A
- *	device with huge pages wants the size of those.
+ * @grain: in bytes. When a range is split, the ends of the smaller ranges are rounded outward to a
+ *	multiple of this, but not beyond the old range. A power of two, and no less than PAGE_SIZE;
+ *	0 stands for PAGE_SIZE. A device with huge pages wants the size of those.
  * @wakeup_delay_us: as &odp_retirer_config.wakeup_delay_us
  * @expedited: as &odp_retirer_config.expedited
  *
- * Members that may be added will mean what has been so far when they are 0.
+ * A member that is added later will keep today's behaviour when it is 0.
  */
 struct odp_mirror_config {
 	size_t max_ranges;
@@ -769,10 +807,9 @@ void odp_mirror_shutdown(struct odp_mirror *mirror);
  * @len: the length in bytes
  * @shared: the driver's object
  *
- * An object is used with one mirror only. The range may have been retired already, by an
- * invalidation that came before this returned. Nobody finds it before its notifier is in core mm's
- * tree, which is not changed during invalidations: what is mapped when that is looked at after
- * this, &odp_mirror_ops.zap tells of the end of.
+ * An object is used with one mirror only. An invalidation that comes before this returns may have
+ * retired the range already. If a page is mapped after this has returned, &odp_mirror_ops.zap will
+ * be called when it is unmapped: the notifier is in core mm's tree by now.
  *
  * Context: may sleep; waits until the invalidations of the address space that are going on have
  * ended, of whatever addresses, and for somebody else who is inserting a range that overlaps, who
@@ -787,8 +824,8 @@ void odp_mirror_shutdown(struct odp_mirror *mirror);
  * * -EEXIST - part of the span is mirrored already. A range that is retired does not count; what
  *   odp_range_punch() or odp_range_resize() has been asked to let go of does until smaller ranges
  *   are in the range's place, for which odp_mirror_flush() waits
- * * -ENOSPC - there are as many ranges as there may be. odp_mirror_drain() may help, or to wait for
- *   &odp_mirror_ops.released; but ranges that are held are not released
+ * * -ENOSPC - there are as many ranges as there may be. Call odp_mirror_drain(), or wait for
+ *   &odp_mirror_ops.released; a range that is held is not released
  * * -ENOMEM
  */
 struct odp_range *odp_range_insert(struct odp_mirror *mirror, unsigned long start,
@@ -874,17 +911,16 @@ bool odp_range_live(const struct odp_range *range);
 int odp_range_retire(struct odp_range *range);
 
 /**
- * odp_range_punch() - say that part of a range is not mapped any more, so that it may leave it
+ * odp_range_punch() - say that part of a range is not mapped any more, and may leave the range
  * @range: as for odp_range_start()
- * @start: the first byte that is not, in the range
- * @end: the first byte behind it, in the range or its end
+ * @start: the first byte of that part
+ * @end: the first byte behind it; at most the end of the range
  *
  * Returns at once. The worker looks at what the process has mapped by then, so it does no harm to
- * say this of what is still there or there again. If something has gone, smaller ranges take the
- * place of this one, each as large as &odp_mirror_config.grain says; where nothing is left it is
- * retired. Until then it is in service as it was; after that it is as good as retired, and
- * &odp_mirror_ops.replaced is called. Everything that is asked for meanwhile counts, in whatever
- * order; odp_range_retire() wins.
+ * say this of what is still mapped, or mapped again. If part of the range is not mapped, smaller
+ * ranges take its place, with ends as &odp_mirror_config.grain says, and &odp_mirror_ops.replaced
+ * is called; if nothing is, the range is retired. Until then it is in service as it was. Requests
+ * that come meanwhile are combined, in whatever order they come; odp_range_retire() wins.
  *
  * A range that cannot be replaced, for want of memory or because of &odp_mirror_config.max_ranges,
  * stays as it was, which is too large but loses nothing (&odp_stats.replace_failed). That is tried
@@ -905,13 +941,14 @@ int odp_range_punch(struct odp_range *range, unsigned long start, unsigned long 
  * odp_range_punch_unmapped() - have what is not mapped taken out of a range
  * @range: a range that the caller holds
  *
- * Looks whether the process has all of the range mapped, but for what &odp_mirror_config.grain would
- * keep. If not, this is odp_range_punch() of all of it, or of the smaller ranges that are in its
- * place, and the worker takes out what is not mapped by then.
+ * Looks whether the process has all of the range mapped, but for what &odp_mirror_config.grain
+ * would keep. If not, this is odp_range_punch() of all of it, or of the smaller ranges that are in
+ * its place, and the worker takes out what is not mapped by then.
  *
- * &odp_mirror_ops.zap tells of what is unmapped while the range is in service, and nobody of what
- * was unmapped before. So whoever inserts a range because of a fault calls this once after that, or
- * the range may stay for ever where there is nothing, be it because of a munmap() at the same time.
+ * &odp_mirror_ops.zap is called for what is unmapped while the range is in service, and nothing is
+ * called for what was unmapped before. So after a driver has inserted a range for a fault, it calls
+ * this once. Otherwise the range may stay for ever at addresses that a munmap() at the same time
+ * has unmapped.
  *
  * Context: may sleep; takes mmap_lock for reading, so not under that, nor under the user lock.
  *
@@ -930,9 +967,8 @@ int odp_range_punch_unmapped(struct odp_range *range);
  * @end: the first byte behind it, in the range or its end
  *
  * What lies outside leaves the range, mapped or not, apart from what &odp_mirror_config.grain
- * keeps; of several requests, what is outside one of them. Where they have nothing in common the
- * range is retired. Otherwise as odp_range_punch(). There is no growing: that is another range
- * beside this one.
+ * keeps. Of several requests the range keeps the intersection; if that is empty, the range is
+ * retired. Otherwise as odp_range_punch(). A range cannot grow: insert another one beside it.
  *
  * Context: may be called in invalidate(), under the user lock or not.
  *
@@ -960,14 +996,14 @@ int odp_range_remove(struct odp_range *range);
  * odp_range_fault() - find the process's pages, and fault them in as needed
  * @range: a range that the caller holds
  * @hmm: what is wanted, within the range; this sets its notifier
- * @timeout: for how many jiffies HMM begins again where invalidations of the range come between,
+ * @timeout: for how many jiffies HMM begins again when an invalidation of the range interrupts it,
  *	and waits for those that are going on; 0 for as long as it takes
  * @section: what odp_commit_begin() wants
  *
  * hmm_range_fault_unlocked_timeout() with the notifier of the range. Only invalidations of the
  * addresses that @hmm asks for keep what is found from being committed, as long as the driver does
  * not have the range retired or replaced for others; unless there was no memory to note the fault,
- * or 64 or more others in the same range have begun since.
+ * or 64 or more others of the same @shared object have begun since.
  *
  * A fault looks like this; what is needed to install is allocated before the user lock is taken::
  *
@@ -1018,9 +1054,9 @@ int __must_check odp_range_fault(struct odp_range *range, struct hmm_range *hmm,
  * @range: a range that the caller holds
  * @section: what odp_commit_begin() wants
  *
- * For who looks at them without HMM. What is seen of the process's pages from now on can be
- * committed, unless an invalidation of any part of the range comes between. Sleeps until those that
- * are going on have ended (mmu_interval_read_begin()).
+ * For a driver that finds pages without HMM. What it sees of the process's pages from now on can be
+ * committed, unless an invalidation of any part of the range comes before the commit. Sleeps until
+ * no invalidation is going on that has met the range (mmu_interval_read_begin()).
  *
  * Context: may sleep and wait for invalidations.
  *
@@ -1049,8 +1085,8 @@ struct mmu_interval_notifier *odp_range_notifier(struct odp_range *range);
  * @notifier_seq: what HMM has left in &hmm_range.notifier_seq, or mmu_interval_read_begin() has
  *	returned, for the notifier of this range and no other
  *
- * Instead of odp_range_fault(), for who calls HMM himself, as a user of the address space. Every
- * invalidation of the range comes between, as for odp_read_begin().
+ * Instead of odp_range_fault(), for a driver that calls HMM itself, and keeps the address space
+ * meanwhile. Every invalidation of the range makes the section stale, as for odp_read_begin().
  *
  * Context: any.
  */
@@ -1074,10 +1110,13 @@ void odp_section_abandon(struct odp_range *range, const struct odp_section *sect
  * @range: a range that the caller holds
  * @section: a moment in the life of this range
  *
- * If so, the caller installs what it found since then, within what it asked for, and calls
- * odp_commit_end(). Otherwise the lock is not held. That is so if no invalidation has come between:
- * for a section of odp_range_fault() that is used for the first time, of what it asked for; for any
- * other one of any part of the range, by mmu_interval_read_retry().
+ * If this returns 0 the user lock is held. The caller installs what it has found since the section
+ * began, within what it asked for, and calls odp_commit_end(). On an error the lock is not held.
+ *
+ * A section of odp_range_fault() that is used for the first time may be committed if no
+ * invalidation has met the addresses that were asked for. Any other section may be committed if
+ * none has met any part of the range, which mmu_interval_read_retry() decides. A failure ends the
+ * section.
  *
  * Context: as the user lock wants it.
  *
@@ -1100,10 +1139,10 @@ void odp_commit_end(struct odp_range *range);
  * odp_access_begin() - take the user lock if the range is in service
  * @range: a range that the caller holds
  *
- * For the use of what is installed within the range. Nothing may be installed: that is what
- * odp_commit_begin() is for. Who has a table keyed by absolute address needs no range to use what
- * is in it, see &struct odp_mirror_ops; this is for a table that is found by way of the range, and
- * for accesses that are to end with odp_range_retire().
+ * To use what is installed within the range. Nothing may be installed: odp_commit_begin() is for
+ * that. A driver whose table is keyed by absolute address needs no range to use it, see &struct
+ * odp_mirror_ops; this is for a table that is found through the range, and for accesses that are to
+ * end with odp_range_retire().
  *
  * Context: as the user lock wants it.
  *

@@ -70,7 +70,7 @@ int managed_mirror(struct managed *ctx, unsigned long start, unsigned long len)
 	range = odp_range_insert(ctx->mirror, start, len, ctx);
 	if (IS_ERR(range))
 		return PTR_ERR(range);
-	/* What was unmapped before the insertion, zap() has not been told of. */
+	/* Nothing else tells of what was unmapped before the insertion. */
 	odp_range_punch_unmapped(range);
 	odp_range_put(range);
 	return 0;

@@ -37,6 +37,7 @@ struct retiring {
 
 int retiring_begin(struct retiring *ctx, struct mm_struct *mm);
 int retiring_mirror(struct retiring *ctx, unsigned long addr);
+int retiring_fault(struct retiring *ctx, unsigned long addr);
 void retiring_end(struct retiring *ctx);
 
 struct managed {

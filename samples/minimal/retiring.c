@@ -5,7 +5,10 @@
  * leaves is the library's. Its flag, its work items, its workqueue and its SRCU domain are gone.
  */
 
+#include <linux/hmm.h>
+#include <linux/jiffies.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "minimal.h"
@@ -30,6 +33,7 @@ static void window_remove(struct odp_request *req)
 	unsigned long start = window->index * WINDOW_SIZE;
 	struct retiring *ctx = window->ctx;
 
+	/* A new window may be here by now: its pages are faulted in again. */
 	mutex_lock(&ctx->accel.lock);
 	accel_unmap(&ctx->accel, start, start + WINDOW_SIZE);
 	mutex_unlock(&ctx->accel.lock);
@@ -105,6 +109,54 @@ int retiring_mirror(struct retiring *ctx, unsigned long addr)
 	if (ret)
 		odp_retire(ctx->retirer, &window->req);
 	odp_publish(ctx->retirer, &window->req);
+	odp_put(ctx->retirer, &window->req);
+	return ret;
+}
+
+/* The device has asked for a page: @addr is its first byte. */
+int retiring_fault(struct retiring *ctx, unsigned long addr)
+{
+	unsigned long pfn = 0;
+	struct hmm_range hmm = {
+		.start = addr,
+		.end = addr + PAGE_SIZE,
+		.hmm_pfns = &pfn,
+		.default_flags = HMM_PFN_REQ_FAULT,
+	};
+	struct window *window;
+	int ret, idx;
+
+	idx = odp_read_lock(ctx->retirer);
+	window = xa_load(&ctx->windows, addr / WINDOW_SIZE);
+	if (window && !odp_hold(ctx->retirer, &window->req))
+		window = NULL;
+	odp_read_unlock(ctx->retirer, idx);
+	if (!window)
+		return -EFAULT;
+
+	hmm.notifier = &window->notifier;
+	do {
+		ret = accel_reserve(&ctx->accel, addr);
+		if (ret)
+			break;
+		ret = -EFAULT;
+		if (!mmget_not_zero(ctx->mm))
+			break;
+		ret = hmm_range_fault_unlocked_timeout(&hmm, HZ);
+		mmput_async(ctx->mm);
+		if (ret)
+			continue;
+
+		mutex_lock(&ctx->accel.lock);
+		if (mmu_interval_read_retry(&window->notifier, hmm.notifier_seq))
+			ret = -EAGAIN;
+		else if (!odp_request_live(&window->req))
+			ret = -EFAULT;
+		else
+			ret = accel_map(&ctx->accel, addr, pfn);
+		mutex_unlock(&ctx->accel.lock);
+	} while ((ret == -EAGAIN || ret == -EBUSY) && !fatal_signal_pending(current));
+
 	odp_put(ctx->retirer, &window->req);
 	return ret;
 }
