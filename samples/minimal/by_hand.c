@@ -57,7 +57,7 @@ static const struct mmu_interval_notifier_ops window_notifier_ops = {
 	.invalidate = window_invalidate,
 };
 
-/* Callers take turns. */
+/* Callers take turns, and keep the address space: as its process, or by mmget_not_zero(). */
 int by_hand_mirror(struct by_hand *ctx, unsigned long addr)
 {
 	unsigned long index = addr / WINDOW_SIZE;

@@ -81,7 +81,7 @@ static const struct mmu_interval_notifier_ops window_notifier_ops = {
 	.invalidate = window_invalidate,
 };
 
-/* Callers take turns. */
+/* Callers take turns, and keep the address space: as its process, or by mmget_not_zero(). */
 int retiring_mirror(struct retiring *ctx, unsigned long addr)
 {
 	unsigned long index = addr / WINDOW_SIZE;
