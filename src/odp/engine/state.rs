@@ -4,11 +4,96 @@
 //!
 //! A pure function, state × event → state × effect, and nothing else: no kernel types, no
 //! locking. [`Request`](super::request::Request) applies it under its spinlock; the host-side
-//! tests compile this very file and explore it exhaustively. DESIGN.md has the same table in
-//! words.
+//! tests compile this very file and explore it exhaustively.
 //!
-//! An event that makes no sense in a state leaves the state as it is and answers
-//! [`Effect::Refused`]: misuse by a driver must not bring the machine down.
+//! # The life of a request
+//!
+//! Its [`Stage`] says how far it has come on its way out:
+//!
+//! ```text
+//!             Publish                        Retire
+//!   Building ----------> Live -------------------------------> Queued
+//!      |                  |                                      |
+//!      | Retire           | Retire, while the worker has it      | Take: the worker, or a drain
+//!      v                  v                                      v
+//!    Dying <--------------'                                    Taken    unpublish, zap again
+//!      |                                                         |      grace period
+//!      '--- Publish, Unclaim ---> Queued                         |      blocking remove
+//!                                                                v
+//!                            it is held:  Removed <---- Remove --+
+//!                                            |                   | nobody holds it
+//!                                            | the last Put      v
+//!                                            '-------------> Releasing    release
+//! ```
+//!
+//! An insertion that fails leaves it in Building or Dying, and whoever tried frees the object.
+//!
+//! What is to change and not to go has a [`Change`] besides:
+//!
+//! ```text
+//!        Change                  Take                        Replace, RollBack
+//!   None -------> Queued ---------------------> Taken --------------------------> Replaced
+//!    |  ^           ^                            | ^ |                                ^
+//!    |  |           |                     Change | | | Unclaim: it stays              |
+//!    |  |           |   Unclaim                  v | '------------> None              |
+//!    |  |           '------------------------- Again ---------------------------------'
+//!    |  |                                        ^      Replace, RollBack
+//!    |  '-- Publish: Queued                      |
+//!    v                                           | Activate
+//!   Asked, while it is being built --------------'    (None becomes Taken by that)
+//! ```
+//!
+//! Both at once are one state. A retire wins over a change that waits: the worker finds the request
+//! retired. It dooms an object that is being changed: whoever has that hands it over. It is for
+//! the pieces to be told of it if they are in the object's place by then.
+//!
+//! Retire is sticky and commutes with itself, so the order of parallel callbacks has no meaning.
+//! [`Effect::Queue`] is answered once for each time that the request is taken, and
+//! [`Effect::Release`] once in a life.
+//!
+//! # The transitions
+//!
+//! A state is written *stage · change*; what is not named is any, or stays as it was. *On its way
+//! out* is each stage from Dying on. The first row that fits counts.
+//!
+//! | event | in | becomes | effect |
+//! |---|---|---|---|
+//! | Publish | Building · None | Live | None |
+//! | Publish | Building · Asked | Live · Queued | Queue |
+//! | Publish | Dying · None/Asked | Queued · None | Queue |
+//! | Activate | Building · None | Live · Taken | None |
+//! | Activate | Building · Asked | Live · Again | None |
+//! | Activate | Dying · None/Asked | · Taken | None |
+//! | Retire | Building | Dying | Deferred |
+//! | Retire | Live · None | Queued | Queue |
+//! | Retire | Live · Queued | Queued · None | Joined |
+//! | Retire | Live · Taken/Again | Dying | Deferred |
+//! | Retire | any · Replaced | same | NotLive |
+//! | Retire | on its way out | same | Already |
+//! | Change | Building · None | · Asked | Deferred |
+//! | Change | Live · None | · Queued | Queue |
+//! | Change | Live · Taken | · Again | Deferred |
+//! | Change | Building/Live · Asked/Queued/Again | same | Already |
+//! | Change | on its way out | same | NotLive |
+//! | Take | Queued | Taken | None |
+//! | Take | Live · Queued | · Taken | Build |
+//! | Unclaim | Live · Taken | · None | None |
+//! | Unclaim | Live · Again | · Queued | Queue |
+//! | Unclaim | Dying · Taken/Again | Queued · None | Queue |
+//! | Unclaim | Dying · Replaced | Queued | Queue |
+//! | Replace | Live · Taken/Again | Taken · Replaced | HandOver |
+//! | Replace | Dying · Taken/Again | Taken · Replaced | HandOverRetire |
+//! | RollBack | Live · Taken/Again | Dying · Replaced | HandBack |
+//! | RollBack | Dying · Taken/Again | · Replaced | HandBackRetire |
+//! | Remove | Taken, no holds | Releasing | Release |
+//! | Remove | Taken, held | Removed | None |
+//! | Hold | Live, room for a hold | holds + 1 | None |
+//! | Put | Removed, last hold | Releasing, holds − 1 | Release |
+//! | Put | any, held | holds − 1 | None |
+//!
+//! An event that is in no row makes no sense in that state. It leaves the state as it is and is
+//! answered with [`Effect::Refused`]: misuse by a driver must not bring the machine down. The
+//! host-side tests hold this table, as well as the code, against the same data.
 
 /// How far a range has come on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +198,18 @@ pub(crate) enum Effect {
 }
 
 /// The state of a request: two stages and a number of holds.
+///
+/// # Invariants
+///
+/// - `holds` is at most [`State::MAX_HOLDS`], and 0 in [`Stage::Releasing`].
+/// - `change` is one that the stage can have:
+///
+/// | stage | change |
+/// |---|---|
+/// | Building | None, Asked |
+/// | Live | None, Queued, Taken, Again |
+/// | Dying | any but Queued |
+/// | Queued, Taken, Removed, Releasing | None, Replaced |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     /// How far it has come.
@@ -131,7 +228,10 @@ impl State {
     pub(crate) const MAX_HOLDS: u32 = u32::MAX >> (Self::STAGE_BITS + Self::CHANGE_BITS);
 
     /// The state of a range whose notifier is about to be inserted, held `holds` times.
+    ///
+    /// `holds` is a small number.
     pub(crate) const fn building(holds: u32) -> Self {
+        // INVARIANT: So few holds are not too many, and nothing has been asked for.
         Self {
             stage: Stage::Building,
             change: Change::None,
@@ -141,6 +241,7 @@ impl State {
 
     /// The state of a range in service that nobody holds.
     pub(crate) const fn live() -> Self {
+        // INVARIANT: There are no holds, and nothing has been asked for.
         Self {
             stage: Stage::Live,
             change: Change::None,
@@ -150,7 +251,8 @@ impl State {
 
     /// The state as one word.
     pub(crate) const fn pack(self) -> u32 {
-        // CAST: The enums are `repr(u32)` with at most eight values, which fit in three bits.
+        // CAST: The enums are `repr(u32)` with at most eight values, which fit in three bits. By the
+        // type invariants the holds fit in the others.
         (self.holds << (Self::STAGE_BITS + Self::CHANGE_BITS))
             | ((self.change as u32) << Self::STAGE_BITS)
             | self.stage as u32
@@ -175,6 +277,8 @@ impl State {
             4 => Change::Again,
             _ => Change::Replaced,
         };
+        // INVARIANT: Those that hold for the state that `word` was made from. From any other word comes
+        // no more than the largest number of holds, because the shift leaves as many bits as that has.
         Self {
             stage,
             change,

@@ -154,7 +154,7 @@ const fn with(holds: Holds, row: Row) -> Row {
     Row { holds, ..row }
 }
 
-/// The table of DESIGN.md.
+/// The table of `state.rs`, whose docs show it: see [`the_docs`].
 #[rustfmt::skip]
 static TABLE: &[Row] = {
     use Change as C;
@@ -235,11 +235,13 @@ impl Row {
             Holds::Less | Holds::Last => Some("holds − 1".into()),
             _ => None,
         };
-        let becomes: Vec<String> = [stage, change, holds].into_iter().flatten().collect();
+        let state: Vec<String> = [stage, change].into_iter().flatten().collect();
+        let state = Some(state.join(" ")).filter(|state| !state.is_empty());
+        let becomes: Vec<String> = [state, holds].into_iter().flatten().collect();
         let becomes = if becomes.is_empty() {
             "same".into()
         } else {
-            becomes.join(" ")
+            becomes.join(", ")
         };
         let (event, holds, effect) = (self.event, self.holds.text(), self.effect);
         format!("| {event:?} | {stages}{changes}{holds} | {becomes} | {effect:?} |")
@@ -282,6 +284,78 @@ fn every_state() {
     }
     let cases = check(State::step).unwrap();
     println!("{cases} pairs of a state and an event");
+}
+
+/// The docs of `state.rs` have the same table.
+#[test]
+fn the_docs() {
+    let text = include_str!("../../../src/odp/engine/state.rs");
+    let shown: Vec<&str> = text
+        .lines()
+        .skip_while(|line| *line != "//! | event | in | becomes | effect |")
+        .skip(2)
+        .map_while(|line| line.strip_prefix("//! "))
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    let rows: Vec<String> = TABLE.iter().map(Row::markdown).collect();
+    assert_eq!(shown, rows);
+}
+
+/// What the type invariants of [`State`] say.
+fn keeps_invariants(state: State) -> bool {
+    let changes: &[Change] = match state.stage {
+        Stage::Building => &[Change::None, Change::Asked],
+        Stage::Live => &[Change::None, Change::Queued, Change::Taken, Change::Again],
+        Stage::Dying => &[
+            Change::None,
+            Change::Asked,
+            Change::Taken,
+            Change::Again,
+            Change::Replaced,
+        ],
+        Stage::Queued | Stage::Taken | Stage::Removed | Stage::Releasing => {
+            &[Change::None, Change::Replaced]
+        }
+    };
+    let holds = match state.stage {
+        Stage::Releasing => 0,
+        _ => State::MAX_HOLDS,
+    };
+    changes.contains(&state.change) && state.holds <= holds
+}
+
+/// Whichever events come, in whichever order: what they lead to from where a state begins.
+fn check_invariants(step: Machine) -> Result<usize, String> {
+    let mut seen = std::collections::HashSet::new();
+    let mut new = vec![State::building(0), State::building(1), State::live()];
+    while let Some(state) = new.pop() {
+        if !keeps_invariants(state) {
+            return Err(format!("{state:?}"));
+        }
+        // More holds make no other difference.
+        if state.holds <= 2 && seen.insert(state) {
+            new.extend(EVENTS.map(|event| step(state, event).0));
+        }
+    }
+    Ok(seen.len())
+}
+
+#[test]
+fn invariants() {
+    let states = check_invariants(State::step).unwrap();
+    println!("{states} states with up to 2 holds");
+    check_invariants(|state, event| match (event, state.change) {
+        // A retire that forgets to take back the change that waits.
+        (Step::Retire, Change::Queued) => (
+            State {
+                stage: Stage::Queued,
+                ..state
+            },
+            Effect::Joined,
+        ),
+        _ => state.step(event),
+    })
+    .unwrap_err();
 }
 
 /// No row is there in vain.
