@@ -115,20 +115,21 @@ impl Alarm {
         self.seen.store(self.count(), Relaxed);
         self.snoozes.store(0, Relaxed);
         let first = Delta::from_nanos(self.learnt.load(Relaxed));
-        // SAFETY: `self` is valid, and `drop` cancels the timer.
+        // SAFETY: The reference is a valid pointer; the timer is not used after `self`, because `drop`
+        // cancels it.
         unsafe { <Self as HasHrTimer<Self>>::start(self, first) };
     }
 
     /// Makes it idle, and says whether it had been set and has not rung. Waits for a ring that is going on.
     pub(crate) fn cancel(&self) -> bool {
-        // SAFETY: `self` is valid.
+        // SAFETY: The reference is a valid pointer.
         let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) }.cast_mut();
         // SAFETY: The timer is initialised; it is not called with a lock that the callback takes.
         unsafe { bindings::hrtimer_cancel(timer) != 0 }
     }
 
     fn count(&self) -> u64 {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants `ops` may be called with this alarm, which has not been dropped.
         unsafe { (self.ops.count)(NonNull::from(self)) }
     }
 
@@ -149,7 +150,7 @@ impl Alarm {
     }
 
     fn ring(&self) {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants `ops` may be called with this alarm, which has not been dropped.
         unsafe { (self.ops.ring)(NonNull::from(self)) };
     }
 }
@@ -160,7 +161,8 @@ impl HrTimerCallback for Alarm {
     fn run(this: Pin<&Self>, mut context: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
         let count = this.count();
         let snoozes = this.snoozes.load(Relaxed);
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants `ops` may be called with this alarm, which is not dropped while its
+        // timer's function runs: `drop` waits for that.
         let busy = || unsafe { (this.ops.busy)(NonNull::from(this.get_ref())) };
         let quiet = count == this.seen.load(Relaxed) && (snoozes >= PATIENCE || !busy());
         if snoozes == 0 {

@@ -40,7 +40,8 @@ pub(crate) struct RequestOps {
     pub release: Option<unsafe extern "C" fn(*mut Request)>,
 }
 
-// SAFETY: A table of functions and the address of a module, none of which changes.
+// SAFETY: Shared access reads addresses of functions and of a module, none of which changes, and which may be
+// called, or given to the module's functions, in any task.
 unsafe impl Sync for RequestOps {}
 
 /// What the worker of a mirror calls, which knows what its objects have in common.

@@ -24,7 +24,8 @@ pub(crate) struct Fifo {
     len: usize,
 }
 
-// SAFETY: Requests may be taken out in another task than they were queued in.
+// SAFETY: Requests are `Send`, and by the type invariants their links are accessed through the list only,
+// wherever that is.
 unsafe impl Send for Fifo {}
 
 impl Fifo {
@@ -52,8 +53,9 @@ impl Fifo {
     /// It is valid until it has left this list (and those its content is moved to), and its link
     /// belongs to the caller.
     pub(crate) unsafe fn push(&mut self, request: NonNull<Request>) {
-        // SAFETY: By the safety requirements the link is the caller's.
-        unsafe { (*request.as_ref().link.get()).next = ptr::null_mut() };
+        // SAFETY: By the safety requirements the request is valid and its link the caller's.
+        unsafe { Request::link(request) }.next = ptr::null_mut();
+        // INVARIANT: A chain of one, which ends with null; the caller gives the link away.
         self.append(Fifo {
             head: request.as_ptr(),
             tail: request.as_ptr(),
@@ -66,11 +68,12 @@ impl Fifo {
         if other.is_empty() {
             return;
         }
-        if self.tail.is_null() {
-            self.head = other.head;
-        } else {
-            // SAFETY: By the type invariants the tail is valid and its link ours.
-            unsafe { (*(*self.tail).link.get()).next = other.head };
+        match NonNull::new(self.tail) {
+            None => self.head = other.head,
+            Some(tail) => {
+                // SAFETY: By the type invariants the tail is valid and its link the list's.
+                unsafe { Request::link(tail) }.next = other.head;
+            }
         }
         // INVARIANT: The chain of `other` follows that of `self`, and it has no other list now.
         self.tail = other.tail;
@@ -81,8 +84,10 @@ impl Fifo {
     /// Takes the first request out.
     pub(crate) fn pop(&mut self) -> Option<NonNull<Request>> {
         let first = NonNull::new(self.head)?;
-        // SAFETY: By the type invariants the head is valid and its link ours.
-        self.head = unsafe { (*first.as_ref().link.get()).next };
+        // INVARIANT: What follows the first one is a chain, too; and with its end it is none.
+        //
+        // SAFETY: By the type invariants the head is valid and its link the list's.
+        self.head = unsafe { Request::link(first) }.next;
         if self.head.is_null() {
             self.tail = ptr::null_mut();
         }
@@ -96,7 +101,8 @@ impl Fifo {
         let mut first = Fifo::new();
         for _ in 0..n {
             let Some(request) = self.pop() else { break };
-            // SAFETY: By the type invariants it is valid, and as it has just been taken out its link is ours.
+            // SAFETY: It was on this list, so that by the type invariants it is valid. Having been taken out
+            // just now it is on no list, and its link this function's.
             unsafe { first.push(request) };
         }
         first
@@ -114,7 +120,7 @@ impl Fifo {
             let this = NonNull::new(next)?;
             // SAFETY: By the type invariants it is valid and its link ours; `self` is borrowed, so
             // that it stays so.
-            next = unsafe { (*this.as_ref().link.get()).next };
+            next = unsafe { Request::link(this) }.next;
             Some(this)
         })
     }

@@ -25,6 +25,24 @@ pub enum Until {
 }
 
 /// What the worker has to do.
+///
+/// # Invariants
+///
+/// A request on one of the lists is valid until it has been released, and its link is the list's.
+/// Besides,
+///
+/// - those on `pending` have been queued, as [`Effect::Queue`] asks for, and not been taken since;
+/// - those on `changing` have been taken with the answer [`Effect::Build`], and no function has been
+///   called for that;
+/// - those on `replaced` have been marked so by [`Step::Replace`], and not been unpublished;
+/// - those on `removing` have been taken and unpublished, in this order, and a grace period has begun
+///   and ended since;
+/// - those on `ready` have been answered with [`Effect::Release`].
+///
+/// [`Effect::Queue`]: super::state::Effect::Queue
+/// [`Effect::Build`]: super::state::Effect::Build
+/// [`Effect::Release`]: super::state::Effect::Release
+/// [`Step::Replace`]: super::state::Step::Replace
 pub(crate) struct Queues {
     /// Retired or to be changed, and taken by nobody.
     pub(crate) pending: Fifo,
@@ -58,6 +76,7 @@ pub(crate) struct Queues {
 
 impl Queues {
     pub(crate) fn new() -> Self {
+        // INVARIANT: No list has a request.
         Self {
             pending: Fifo::new(),
             changing: Fifo::new(),
@@ -81,16 +100,21 @@ impl Queues {
     ///
     /// # Safety
     ///
-    /// The caller got the answer [`Effect::Queue`](super::state::Effect::Queue) for it.
+    /// The caller got the answer [`Effect::Queue`](super::state::Effect::Queue) for it, and it is valid until
+    /// it is released.
     #[must_use]
     pub(crate) unsafe fn queue(&mut self, request: NonNull<Request>) -> bool {
         let tickets = Tickets {
             removed: self.removed.enter(),
             released: self.released.enter(),
         };
-        // SAFETY: By the safety requirements the link is the caller's.
-        unsafe { (*request.as_ref().link.get()).tickets = tickets };
-        // SAFETY: As above, and it is valid until it is released, which it is not on a list.
+        // SAFETY: By the safety requirements `Effect::Queue` was answered, which by the invariants of
+        // `Request` makes the link the caller's.
+        unsafe { Request::link(request) }.tickets = tickets;
+        // INVARIANT: It is queued as it has to be, and its link becomes the list's.
+        //
+        // SAFETY: By the safety requirements the link is the caller's to give away, and the request is
+        // valid until it is released; what is released has left all lists.
         unsafe { self.pending.push(request) };
         self.should_batch()
     }

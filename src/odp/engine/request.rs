@@ -12,7 +12,8 @@ use super::state::{
 };
 use core::{
     cell::UnsafeCell,
-    ffi::c_void, //
+    ffi::c_void,
+    ptr::NonNull, //
 };
 use kernel::{
     new_spinlock,
@@ -82,7 +83,8 @@ impl<V> Guarded<V> {
     /// By the invariants of its owner nobody else accesses it while the answer is used.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn get(&self) -> &mut V {
-        // SAFETY: By the safety requirements.
+        // SAFETY: The cell's value is valid for as long as `self` is, and by the safety requirements nobody
+        // else accesses it while the answer is used.
         unsafe { &mut *self.0.get() }
     }
 }
@@ -104,10 +106,11 @@ pub(crate) struct Tickets {
     pub(crate) released: u8,
 }
 
-// SAFETY: A request may be retired in one task and taken out in another; the links it has belong
-// to lists that keep to the type invariants.
+// SAFETY: What is in a request is bound to no task. The pointer in its link is followed by whoever has the
+// link, by the type invariants, and the pointer to its worker by nobody.
 unsafe impl Send for Request {}
-// SAFETY: As above; what is shared is atomic, or guarded as the type invariants say.
+// SAFETY: Through a shared reference `word` and `worker` are accessed, which are atomic, `lock`, which is
+// `Sync`, and `link`, which the type invariants give to one task at a time.
 unsafe impl Sync for Request {}
 
 impl Request {
@@ -163,8 +166,22 @@ impl Request {
     ///
     /// Called in [`RequestOps::remove`](super::callbacks::RequestOps::remove) for this request.
     pub(crate) unsafe fn note_wait(&self, has_waited: bool) {
-        // SAFETY: The link is the worker's, which leaves it alone until the caller has returned.
+        // SAFETY: By the safety requirements the worker is calling `remove`. So it has taken the request from
+        // a list, by the type invariants the link is its own, and it leaves it alone until that returns.
         unsafe { (*self.link.get()).has_waited = has_waited };
+    }
+
+    /// The link of a request.
+    ///
+    /// # Safety
+    ///
+    /// `request` is valid for `'a`, and by the type invariants its link belongs to the caller, or to a list
+    /// of the caller's, for as long.
+    pub(crate) unsafe fn link<'a>(request: NonNull<Self>) -> &'a mut Link {
+        // SAFETY: By the safety requirements it is valid.
+        let link = unsafe { request.as_ref() }.link.get();
+        // SAFETY: By the safety requirements nobody else accesses it.
+        unsafe { &mut *link }
     }
 
     /// Applies `event`. The caller does what the effect asks for.

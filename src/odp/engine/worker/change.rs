@@ -46,6 +46,7 @@ impl WorkItem<CHANGE> for Worker {
             }
             let replaced = Self::replace(this.as_arc_borrow(), changing);
             let mut queues = this.queues.lock();
+            // INVARIANT: They have been marked, and nobody has unpublished them since.
             queues.replaced.append(replaced);
             Self::go_on(this.as_arc_borrow(), queues);
         }
@@ -57,6 +58,7 @@ impl Worker {
     pub(super) fn change_later(this: ArcBorrow<'_, Self>, changing: Fifo) {
         let kick = {
             let mut queues = this.queues.lock();
+            // INVARIANT: The caller has taken them to be changed.
             queues.changing.append(changing);
             !core::mem::replace(&mut queues.replacing, true)
         };
@@ -75,20 +77,23 @@ impl Worker {
         };
         for request in changing.iter() {
             let _scope = WorkerScope::enter();
-            // SAFETY: It is a request of this worker's, and has been taken to be changed.
+            // SAFETY: By the type invariants the table may be called with it, and the caller has taken it to
+            // be changed: `Effect::Build` was answered.
             unsafe { (ops.prepare)(request) };
         }
         while let Some(request) = changing.pop() {
             let done = {
                 let _scope = WorkerScope::enter();
-                // SAFETY: As above, and it has been prepared.
+                // SAFETY: By the type invariants the table may be called with it, and `prepare` was called
+                // with it in the loop above.
                 unsafe { (ops.replace)(request) }
             };
             if done {
-                // SAFETY: It has just been taken from a list.
+                // SAFETY: It was taken from the list that its link belonged to, and is valid until it is
+                // released, which nothing is that is on a list.
                 unsafe { replaced.push(request) };
             } else {
-                // SAFETY: It has been taken to be changed.
+                // SAFETY: The caller has taken it to be changed, and it has been left as it was.
                 unsafe { Self::settle(this, request) };
             }
         }
@@ -100,12 +105,15 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// The caller has taken it to change it, or activated it.
+    /// The caller has taken it to change it, or activated it, and not let go of it. It is valid until it is
+    /// released.
     pub(super) unsafe fn settle(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         let mut queues = this.queues.lock();
-        // SAFETY: By the safety requirements it is valid and the link is the caller's, until:
-        let tickets = unsafe { (*request.as_ref().link.get()).tickets };
-        // SAFETY: As above.
+        // SAFETY: By the safety requirements the caller has it: it is valid, and nobody else has the link
+        // before the step below.
+        let tickets = unsafe { Request::link(request) }.tickets;
+        // SAFETY: By the safety requirements it is valid. It stays so while it is looked at here: with
+        // `queues` locked nobody takes it, and nothing that has not been taken is released.
         let request_ref = unsafe { request.as_ref() };
         if request_ref.apply(Step::Unclaim) != Effect::Queue {
             queues.removed.exit(tickets.removed);
@@ -123,13 +131,16 @@ impl Worker {
                 removed: queues.removed.renew(tickets.removed),
                 released: queues.released.renew(tickets.released),
             };
-            // SAFETY: By the answer the link is ours.
-            unsafe { (*request.as_ref().link.get()).tickets = tickets };
+            // SAFETY: `Effect::Queue` was answered, which gives the link to this task.
+            unsafe { Request::link(request) }.tickets = tickets;
             if queues.waiters > 0 {
                 this.progress.notify_all();
             }
         }
-        // SAFETY: By the answer the link is ours; it is valid until it is released.
+        // INVARIANT: `Effect::Queue` was answered, and with `queues` locked nobody has taken it since.
+        //
+        // SAFETY: That answer gives the link to this task, and it is valid until it is released, which
+        // nothing is that is on a list.
         unsafe { queues.pending.push(request) };
         Self::go_on(this, queues);
     }
@@ -147,21 +158,22 @@ impl Worker {
         piece: NonNull<Request>,
         old: NonNull<Request>,
     ) {
-        // SAFETY: By the safety requirements it is valid.
+        // SAFETY: By the safety requirements it has been activated, and it is valid until it is released.
         let owned = this.owns(unsafe { piece.as_ref() });
         kernel::warn_on!(!owned);
         {
             let mut queues = this.queues.lock();
-            // SAFETY: By the safety requirements it is valid, and its link the caller's.
-            let of = unsafe { (*old.as_ref().link.get()).tickets };
+            // SAFETY: By the safety requirements the caller has taken it, so that the link is the caller's.
+            let of = unsafe { Request::link(old) }.tickets;
             let tickets = Tickets {
                 removed: queues.removed.join(of.removed),
                 released: queues.released.join(of.released),
             };
-            // SAFETY: As above.
-            unsafe { (*piece.as_ref().link.get()).tickets = tickets };
+            // SAFETY: By the safety requirements the caller has activated it, and until it lets go of it
+            // nobody is answered with `Effect::Queue` for it: the link is the caller's.
+            unsafe { Request::link(piece) }.tickets = tickets;
         }
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the caller has activated it, and it is let go of here.
         unsafe { Self::settle(this, piece) };
     }
 }

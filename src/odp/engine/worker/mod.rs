@@ -95,6 +95,15 @@ unsafe extern "C" {
 }
 
 /// The work behind one mirror.
+///
+/// # Invariants
+///
+/// - It lives in an [`Arc`], and the provenance of the allocation is exposed before its alarm is set.
+/// - A request that is on one of the lists of `queues`, or that a task has taken off one and neither
+///   released nor put on another, is that of an object which `ops` is for, and `mirror` if there is one.
+///   It is valid, and nobody but that task calls a function for it.
+/// - For each request the functions are called in the order of the tables, each at most once in a life but
+///   for those of [`ChangeOps`](super::callbacks::ChangeOps).
 #[pin_data]
 pub(crate) struct Worker {
     /// Set instead of queueing `batch`, where somebody is in the middle of something. The first field, so that
@@ -153,7 +162,8 @@ impl Worker {
         let shown = CString::try_from(name)?;
         Arc::pin_init(
             try_pin_init!(Self {
-                // SAFETY: The operations are those for the alarms of workers, which live in an Arc.
+                // SAFETY: `ALARM_OPS` want the alarm of a worker that has not been dropped. This one is, and
+                // as the first field it is dropped before the rest of the worker.
                 alarm <- unsafe { Alarm::new(wakeup.wakeup_delay, &Self::ALARM_OPS) },
                 mm: wakeup.mm,
                 queue,
@@ -176,7 +186,7 @@ impl Worker {
             }),
             GFP_KERNEL_ACCOUNT,
         )
-        // For `of_alarm`.
+        // INVARIANT: It is in an Arc, which nobody else has seen yet. `of_alarm` relies on this.
         .inspect(|worker| {
             let _ = Arc::as_ptr(worker).expose_provenance();
         })
@@ -211,10 +221,11 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// `request` is valid during the call, and if it is not retired yet, until `release` has been
-    /// called for it. The worker is not shut down during the call.
+    /// `request` is that of an object which the worker's tables of functions are for. It is valid during the
+    /// call, and if it is not retired yet, until `release` has been called for it. The worker is not shut
+    /// down during the call.
     pub(crate) unsafe fn retire(this: ArcBorrow<'_, Self>, request: NonNull<Request>) -> Retire {
-        // SAFETY: By the safety requirements it is valid.
+        // SAFETY: By the safety requirements it is valid during the call.
         let request_ref = unsafe { request.as_ref() };
         if !this.owns(request_ref) {
             return Retire::Foreign;
@@ -224,7 +235,10 @@ impl Worker {
             return Retire::Closed;
         }
         let kick = match request_ref.apply(Step::Retire) {
-            // SAFETY: By the answer the link is ours; it is valid until it is released.
+            // INVARIANT: By the safety requirements it is that of an object which the tables are for.
+            //
+            // SAFETY: This is the answer that is wanted; it had not been retired, so that by the safety
+            // requirements it is valid until it is released.
             Effect::Queue => unsafe { queues.queue(request) },
             Effect::Joined => false,
             Effect::Deferred => return Retire::Queued,
@@ -268,7 +282,10 @@ impl Worker {
             effect
         });
         let (changed, kick) = match effect {
-            // SAFETY: By the answer the link is ours; it is valid until it is released.
+            // INVARIANT: By the safety requirements it is that of an object which the tables are for.
+            //
+            // SAFETY: This is the answer that is wanted; it has not been retired, so that by the safety
+            // requirements it is valid until it is released.
             Effect::Queue => (Changed::Queued, unsafe { queues.queue(request) }),
             Effect::Deferred => (Changed::Queued, false),
             Effect::Already => (Changed::Joined, false),
@@ -285,7 +302,7 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// As for [`Worker::retire`].
+    /// As for [`Worker::retire`], and it is valid until it is released if it has been retired, too.
     pub(crate) unsafe fn publish(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         // SAFETY: By the safety requirements it is valid.
         let request_ref = unsafe { request.as_ref() };
@@ -297,7 +314,10 @@ impl Worker {
         }
         // Retired, or to be changed.
         let retired = !request_ref.state().is_live();
-        // SAFETY: By the answer the link is ours; it is valid until it is released.
+        // INVARIANT: By the safety requirements it is that of an object which the tables are for.
+        //
+        // SAFETY: `Effect::Queue` has just been answered, and by the safety requirements it is valid until
+        // it is released.
         let kick = unsafe { queues.queue(request) };
         drop(queues);
 
@@ -326,11 +346,11 @@ impl Worker {
     /// this.
     pub(crate) unsafe fn put(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         this.stats.puts.inc();
-        // SAFETY: The hold keeps it valid.
+        // SAFETY: By the safety requirements there is a hold, and nothing that is held is released.
         if unsafe { request.as_ref() }.apply(Step::Put) != Effect::Release {
             return;
         }
-        // SAFETY: By the answer it is ours to release.
+        // SAFETY: `Effect::Release` has just been answered.
         unsafe { Self::release_later(this, request) };
     }
 

@@ -113,7 +113,7 @@ impl WorkItem<RELEASE> for Worker {
             };
             drop(queues);
             completed = Completed::default();
-            // SAFETY: It was on the list of those that are ready to be released.
+            // SAFETY: It was on `ready`, so that by the invariants of `Queues` `Effect::Release` was answered.
             unsafe { this.release(request, &mut completed) };
         }
     }
@@ -144,10 +144,12 @@ impl Worker {
             while let Some(request) = requests.pop() {
                 // OVERFLOW: No more than were taken.
                 taken += 1;
-                // SAFETY: The grace period of what is on this list is over.
+                // SAFETY: It was on `removing`: by the invariants of `Queues` it has been taken and
+                // unpublished, and its grace period is over.
                 let removed = unsafe { this.remove(request, &mut completed) };
                 if removed.is_ours {
-                    // SAFETY: By the answer it is ours to release, and so is its link.
+                    // SAFETY: That it is ours says that `Effect::Release` was answered, which gives us the
+                    // link. It is released below, after it has been taken out again.
                     unsafe { ours.push(request) };
                 } else {
                     // Whoever holds it may wait for the removal.
@@ -158,6 +160,7 @@ impl Worker {
                     break;
                 }
             }
+            // INVARIANT: That is where they come from, and nothing has been done with them.
             this.settle_completed(&core::mem::take(&mut completed))
                 .removing
                 .append(requests);
@@ -167,7 +170,7 @@ impl Worker {
                 Self::widen(this, 2, usize::MAX);
             }
             while let Some(request) = ours.pop() {
-                // SAFETY: It was ours to release.
+                // SAFETY: `Effect::Release` was answered for all on this list.
                 unsafe { this.release(request, &mut completed) };
             }
             completed.of_batch = taken;
@@ -219,18 +222,20 @@ impl Worker {
     ) -> Removed {
         if let Some(remove) = self.ops.remove {
             let _scope = WorkerScope::enter();
-            // SAFETY: It is a request of this worker's, and this is its turn.
+            // SAFETY: By the type invariants the table may be called with it, and by the safety requirements
+            // it has been taken and unpublished, once.
             unsafe { remove(request.as_ptr()) };
         }
-        // SAFETY: The link is ours; we have taken it from a list. It must be looked at now,
-        // because once the state has changed somebody else may release the object.
-        let link = unsafe { &mut *request.as_ref().link.get() };
+        // SAFETY: By the safety requirements the caller has taken the request, and so has its link. It must
+        // be looked at now, because once the state has changed somebody else may release the object.
+        let link = unsafe { Request::link(request) };
         let removed = link.tickets.removed;
         let has_waited = core::mem::take(&mut link.has_waited);
         // Before anybody can see that it is removed, and look at the counters.
         self.stats.removed.inc();
         completed.removed.add(removed);
-        // SAFETY: It has not been released.
+        // SAFETY: By the safety requirements the caller has taken it, and nobody is told to release it before
+        // this step.
         let effect = unsafe { request.as_ref() }.apply(Step::Remove);
         let is_ours = effect == Effect::Release;
         if !is_ours {
@@ -247,13 +252,16 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// The caller got the answer [`Effect::Release`], or the request from somebody who did.
+    /// The caller got the answer [`Effect::Release`], or the request from somebody who did; and this is called
+    /// once for that.
     pub(super) unsafe fn release(&self, request: NonNull<Request>, completed: &mut Completed) {
-        // SAFETY: By the safety requirements the link is ours.
-        let Tickets { released, .. } = unsafe { (*request.as_ref().link.get()).tickets };
+        // SAFETY: By the safety requirements `Effect::Release` was answered, which by the invariants of
+        // `Request` makes the link ours.
+        let Tickets { released, .. } = unsafe { Request::link(request) }.tickets;
         if let Some(release) = self.ops.release {
             let _scope = ReleaseScope::enter();
-            // SAFETY: It is a request of this worker's, and this is its turn, its last.
+            // SAFETY: By the type invariants the table may be called with it. `Effect::Release` is answered
+            // once in a life, after `remove` has returned.
             unsafe { release(request.as_ptr()) };
         }
         completed.released.add(released);
@@ -266,8 +274,10 @@ impl Worker {
     /// The caller got the answer [`Effect::Release`].
     pub(super) unsafe fn release_later(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         let mut queues = this.queues.lock();
-        // SAFETY: By the safety requirements the link is the caller's; it is valid until it is
-        // released.
+        // INVARIANT: By the safety requirements this is what `Effect::Release` was answered for.
+        //
+        // SAFETY: That answer makes the link the caller's, by the invariants of `Request`, and leaves it to
+        // the caller when the request ends to be valid.
         unsafe { queues.ready.push(request) };
         let kick = !core::mem::replace(&mut queues.releasing, true);
         drop(queues);

@@ -39,7 +39,7 @@ where
 {
     // SAFETY: A reference is a valid pointer.
     let work = unsafe { Worker::raw_get_work(core::ptr::from_ref(worker).cast_mut()) };
-    // SAFETY: As above.
+    // SAFETY: It points to a field of that worker, which the reference keeps.
     let work = unsafe { Work::raw_get(work) };
     // SAFETY: The work item is initialised, and the caller's reference to the worker keeps it.
     unsafe { bindings::flush_work(work) };

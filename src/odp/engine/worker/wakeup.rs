@@ -107,12 +107,13 @@ impl Worker {
     ///
     /// It is that of a worker, which is valid for `'a`.
     unsafe fn of_alarm<'a>(alarm: NonNull<Alarm>) -> ArcBorrow<'a, Self> {
-        // SAFETY: By the safety requirements it is the field of a worker.
+        // SAFETY: By the safety requirements it is the field of a valid worker.
         let this = unsafe { kernel::container_of!(alarm.as_ptr(), Self, alarm) };
         // An alarm says `self`, and what comes from a reference to it may not free the worker, as the
         // end of a work item may; what `new` exposed may.
         let this = core::ptr::with_exposed_provenance::<Self>(this.addr());
-        // SAFETY: Workers live in an Arc; by the safety requirements it is valid.
+        // SAFETY: By the type invariants a worker lives in an Arc, the provenance of which was exposed before
+        // any alarm was set; by the safety requirements it is valid for `'a`.
         unsafe { ArcBorrow::from_raw(this) }
     }
 
