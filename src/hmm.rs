@@ -244,7 +244,8 @@ impl Page {
             // process has mapped at the same time as others only in ways that take this into account.
             unsafe { atomic_load(word, Relaxed) }
         };
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, which is what
+        // `map` wants.
         unsafe { self.map(offset, read) }
     }
 
@@ -258,9 +259,11 @@ impl Page {
     ///
     /// As for [`Page::load`].
     pub unsafe fn load_byte(&self, offset: usize) -> Result<u8> {
-        // SAFETY: As in `load`.
+        // SAFETY: `map` passes a valid pointer, and the process may access the byte at the same time because
+        // this access is atomic.
         let read = |byte: *mut i8| unsafe { atomic_load(byte, Relaxed) };
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, which is what
+        // `map` wants.
         let byte = unsafe { self.map(offset, read) }?;
         // CAST: The same bits; there are atomic bytes with a sign only.
         Ok(byte as u8)
@@ -279,9 +282,11 @@ impl Page {
     ///
     /// As for [`Page::load`].
     pub unsafe fn store(&self, offset: usize, value: u64) -> Result {
-        // SAFETY: As in `load`.
+        // SAFETY: `change` passes a valid and aligned pointer, and the process may access the word at the same
+        // time because this access is atomic.
         let write = |word| unsafe { atomic_store(word, value, Relaxed) };
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, which is what
+        // `change` wants.
         unsafe { self.change(offset, write) }
     }
 
@@ -297,9 +302,11 @@ impl Page {
     pub unsafe fn store_byte(&self, offset: usize, value: u8) -> Result {
         // CAST: As in `load_byte`.
         let value = value as i8;
-        // SAFETY: As in `load`.
+        // SAFETY: `change` passes a valid pointer, and the process may access the byte at the same time because
+        // this access is atomic.
         let write = |byte: *mut i8| unsafe { atomic_store(byte, value, Relaxed) };
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, which is what
+        // `change` wants.
         unsafe { self.change(offset, write) }
     }
 
@@ -317,10 +324,10 @@ impl Page {
     /// As for [`Page::load`]. The lock stands for the page lock: truncation waits, like everybody who
     /// unmaps the page, for an `invalidate`.
     pub unsafe fn mark_dirty(&self) {
-        // SAFETY: By the type invariants HMM found the page, and by the safety requirements the
-        // process still has it.
+        // SAFETY: By the safety requirements the page is installed and the user lock held.
         let page = unsafe { self.page() };
-        // SAFETY: As above, and it is not truncated meanwhile.
+        // SAFETY: By the safety requirements the process still has the page, and no `invalidate` of its address
+        // has returned: until then it is neither freed nor truncated.
         unsafe { bindings::set_page_dirty(page) };
     }
 
@@ -331,13 +338,13 @@ impl Page {
         if !self.writable() {
             return Err(EPERM);
         }
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, as here and below.
         unsafe { self.map(offset, f) }?;
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the page is installed and the user lock held.
         let page = unsafe { self.page() };
         // SAFETY: It is a valid page, which has been written to through the kernel's mapping.
         unsafe { shim::odp_flush_dcache_page(page) };
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the page is installed and the user lock held.
         unsafe { self.mark_dirty() };
         Ok(())
     }
@@ -353,7 +360,7 @@ impl Page {
         if offset >= PAGE_SIZE || offset % size_of::<I>() != 0 {
             return Err(EINVAL);
         }
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the page is installed and the user lock held.
         let page = unsafe { self.page() };
         // SAFETY: By the safety requirements the process has the page, so its mapping is stable.
         if unsafe { shim::odp_page_is_secret(page) } {
@@ -363,7 +370,8 @@ impl Page {
         let mapped = unsafe { bindings::kmap_local_page(page) };
         // `mapped` is aligned to a page, and the offset to the item's size.
         let result = f(mapped.cast::<u8>().wrapping_add(offset).cast());
-        // SAFETY: Mapped above.
+        // SAFETY: It is what this task has mapped last, above; `f` can map nothing and leave it mapped, because
+        // such mappings are taken back in order.
         unsafe { bindings::kunmap_local(mapped) };
         Ok(result)
     }
@@ -455,7 +463,7 @@ impl<T: Invalidate> Interval<T> {
     /// `request` is a valid `struct hmm_range`.
     pub(super) unsafe fn bounds_of(request: NonNull<HmmRange>) -> Result<Span> {
         let (mut start, mut end) = (0, 0);
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements `request` is a valid `struct hmm_range`; the others are references.
         unsafe { shim::odp_hmm_range_bounds(request.as_ptr(), &mut start, &mut end) };
         Ok(Span::from_bounds(start, end)?)
     }
@@ -478,7 +486,7 @@ impl<T: Invalidate> Interval<T> {
     ) -> Result<Sequence> {
         p.for_invalidate();
         p.for_mmap_lock(self.mm());
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements `request` is a valid `struct hmm_range`.
         let span = unsafe { Self::bounds_of(request) }?;
         if !self.span().covers(&span) {
             return Err(EINVAL);
@@ -492,7 +500,8 @@ impl<T: Invalidate> Interval<T> {
 
         let mut sequence = 0;
         // SAFETY: The notifier has been inserted, so it is initialised, into an address space that
-        // has users; that it may be removed meanwhile does no harm. The rest is required here.
+        // has users; that it may be removed meanwhile does no harm. By the safety requirements `request` is
+        // valid, the caller's own, and has an entry for each page.
         to_result(unsafe {
             shim::odp_hmm_range_fault_with(request.as_ptr(), self.as_raw(), timeout, &mut sequence)
         })?;

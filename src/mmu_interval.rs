@@ -135,7 +135,8 @@ impl<T: Invalidate> InvalidateOps<T> {
                 invalidate: Some(Interval::<T>::invalidate_callback),
                 ..pin_init::zeroed()
             },
-            // SAFETY: As required here.
+            // SAFETY: By the safety requirements this is for the initialiser of a static item, and `module` is
+            // that of its crate.
             owner: unsafe { Owner::new(module) },
             _data: PhantomData,
         }
@@ -217,7 +218,8 @@ impl<'cb> Invalidation<'cb> {
     pub fn record(self) -> Handled<'cb> {
         // SAFETY: The core passed a valid notifier, which stays so during the callback.
         let sequence = unsafe { &raw mut (*self.notifier.as_ptr()).invalidate_seq };
-        // SAFETY: As above; the core accesses the field with READ_ONCE() and WRITE_ONCE() too.
+        // SAFETY: The field is valid as the notifier is, and the core accesses it with READ_ONCE() and
+        // WRITE_ONCE(), too.
         unsafe { atomic_store(sequence, self.sequence, Relaxed) };
         Handled {
             answer: true,
@@ -293,7 +295,8 @@ impl Phase {
 
 // SAFETY: A notifier may be used from any task; `T` is `Send` and `Sync`.
 unsafe impl<T: Send + Sync> Send for Interval<T> {}
-// SAFETY: As above. What core mm changes is behind `Opaque`.
+// SAFETY: Shared access to the notifier is by functions of core mm's that lock what they change, which is behind
+// `Opaque`. `mm` and `T` are `Sync`, and `phase` is atomic.
 unsafe impl<T: Send + Sync> Sync for Interval<T> {}
 
 impl<T> Interval<T> {
@@ -503,7 +506,8 @@ impl<T: Invalidate> Interval<T> {
         }
         // SAFETY: The notifier is part of `self`.
         let current = unsafe { &raw mut (*self.notifier.get()).invalidate_seq };
-        // SAFETY: As above; the core accesses the field with READ_ONCE() and WRITE_ONCE() too.
+        // SAFETY: The field is valid as `self` is, and the core accesses it with READ_ONCE() and WRITE_ONCE(),
+        // too.
         unsafe { atomic_load(current, Relaxed) != sequence.sequence }
     }
 
@@ -547,7 +551,7 @@ pub(crate) unsafe fn remove_raw(
     p: &mut MayBlock<'_>,
 ) -> bool {
     p.for_invalidate();
-    // SAFETY: By the safety requirements.
+    // SAFETY: By the safety requirements the notifier is inserted, and this is the only call that removes it.
     unsafe { odp_interval_notifier_remove(notifier) }
 }
 

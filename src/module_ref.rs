@@ -69,7 +69,7 @@ impl ModuleRef {
     ///
     /// `module` is null or a module that is there during the call.
     pub(crate) unsafe fn get(module: *mut bindings::module) -> Result<Self> {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements `module` is null, which the function takes, or there during the call.
         if unsafe { odp_try_module_get(module) } {
             // INVARIANT: The reference was taken just now.
             Ok(Self(module))

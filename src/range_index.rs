@@ -89,8 +89,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn next(&mut self) -> Option<Entry> {
-        // SAFETY: By the type invariants, and those of the index, the tree is initialised and not changed; it
-        // is read under RCU.
+        // SAFETY: By the type invariants `state` is that of a walk through an index whose `writers` is locked.
+        // So by the invariants of that the tree is initialised and not changed, and it is read under RCU.
         let entry = unsafe { bindings::mas_find(&raw mut self.state, usize::MAX) };
         (!entry.is_null()).then_some(Entry {
             entry,
@@ -198,7 +198,8 @@ pub struct RangeIndex<T> {
 
 // SAFETY: The tree may be used from any task; it hands out shared access to `T` only.
 unsafe impl<T: Sync> Send for RangeIndex<T> {}
-// SAFETY: As above, and all of the tree's operations synchronise among themselves.
+// SAFETY: All of the tree's operations synchronise among themselves, and what they hand out is shared access to
+// `T`, which is `Sync`.
 unsafe impl<T: Sync> Sync for RangeIndex<T> {}
 
 impl<T> RangeIndex<T> {
@@ -254,7 +255,7 @@ impl<T> RangeIndex<T> {
         // Mostly there is nothing, and no need to look twice.
         if self.find_entry(span.start(), span.last()).is_some() {
             for (other, piece) in self.pieces(span.start(), span.last()) {
-                // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
+                // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
                 in_the_way(unsafe { other.as_ref() }, piece)?;
             }
             self.make_room(
@@ -380,7 +381,8 @@ impl<T> RangeIndex<T> {
             let run = self.run(&mut left, &mut from, &writers);
             self.take_out(&run);
             for (object, piece) in run.iter() {
-                // SAFETY: It was in the index, and this `erase` has not returned.
+                // SAFETY: It was in the index until just now, and the `erase` that it was passed to has not
+                // returned, which is how long `insert` and `replace` want it to be valid at least.
                 erased(unsafe { object.as_ref() }, piece);
             }
         }
@@ -472,7 +474,7 @@ impl<T> RangeIndex<T> {
         let _writers = self.writers.lock();
 
         for (object, _) in self.pieces(0, usize::MAX) {
-            // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
+            // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
             f(unsafe { object.as_ref() });
         }
     }
@@ -482,7 +484,7 @@ impl<T> RangeIndex<T> {
         let _writers = self.writers.lock();
 
         for (object, _) in self.pieces(span.start(), span.last()) {
-            // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
+            // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
             f(unsafe { object.as_ref() });
         }
     }
@@ -568,7 +570,7 @@ impl<T> Locked<'_, T> {
             let Some(object) = as_object(entry.entry) else {
                 continue;
             };
-            // SAFETY: It is in the index, which is locked, so that no `erase` has returned for it.
+            // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
             if !f(unsafe { object.as_ref() }) {
                 break;
             }

@@ -61,6 +61,10 @@ pub fn is_killed() -> bool {
 }
 
 /// The tasks that wait for a change of what a lock guards.
+///
+/// # Invariants
+///
+/// `head` is initialised.
 #[pin_data]
 pub struct WaitQueue {
     #[pin]
@@ -72,13 +76,15 @@ pub struct WaitQueue {
 
 // SAFETY: The functions of a `wait_queue_head` may be called in any task.
 unsafe impl Send for WaitQueue {}
-// SAFETY: As above, and by several at the same time: it has a lock of its own.
+// SAFETY: Several tasks may call those functions at the same time: a `wait_queue_head` has a lock of its own.
 unsafe impl Sync for WaitQueue {}
 
 impl WaitQueue {
     /// Makes one that nobody waits in; `name` and `key` are those of its lock.
     pub fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
         pin_init!(Self {
+            // INVARIANT: That is what is called here.
+            //
             // SAFETY: `slot` is valid for the call, `name` and `key` are for ever.
             head <- Opaque::ffi_init(|slot| unsafe {
                 bindings::__init_waitqueue_head(slot, name.as_char_ptr(), key.as_ptr())
@@ -104,11 +110,11 @@ impl WaitQueue {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // SAFETY: The memory is the entry's, and stays where it is up to the end of this function.
         unsafe { bindings::init_wait(entry.get()) };
-        // SAFETY: Both are initialised. The entry is taken out again below, before it goes, and nothing in
+        // SAFETY: The queue is initialised by the type invariants, the entry by the call above. The entry is taken out again below, before it goes, and nothing in
         // between can unwind or return.
         unsafe { bindings::prepare_to_wait(self.head.get(), entry.get(), sleep.state()) };
         drop(guard);
-        // SAFETY: This may sleep, and now without the lock.
+        // SAFETY: The caller may sleep, with no lock held but the one that has just been let go of.
         *left = unsafe { bindings::schedule_timeout(*left) };
         // SAFETY: The entry is that of the call above, in the same queue.
         unsafe { bindings::finish_wait(self.head.get(), entry.get()) };
@@ -117,7 +123,7 @@ impl WaitQueue {
 
     /// Wakes up all that sleep. Context: any, with the lock held or not.
     pub fn notify_all(&self) {
-        // SAFETY: It is initialised.
+        // SAFETY: By the type invariants the queue is initialised.
         unsafe { bindings::__wake_up(self.head.get(), TASK_NORMAL, 0, ptr::null_mut()) };
     }
 }

@@ -143,8 +143,8 @@ impl Readers for Faithful {
     fn enter((): &()) {}
 
     unsafe fn release(piece: NonNull<Piece<Self>>) {
-        // SAFETY: By the safety requirements. No reader knows it, because `unpublish` and lookups are under
-        // the same lock.
+        // SAFETY: By the safety requirements it is what `Piece::new` made, released once. No reader knows it,
+        // because `unpublish` and lookups are under the same lock.
         unsafe { Piece::free(piece, Gone::Both) };
     }
 }
@@ -168,7 +168,8 @@ impl Readers for Mutexed {
     fn enter((): &()) {}
 
     unsafe fn release(piece: NonNull<Piece<Self>>) {
-        // SAFETY: As above.
+        // SAFETY: By the safety requirements it is what `Piece::new` made, released once. Readers have the
+        // user lock, under which it has left the index.
         unsafe { Piece::free(piece, Gone::Both) };
     }
 }
@@ -184,7 +185,7 @@ impl<const EXPEDITED: bool> Lockless<EXPEDITED> {
     ///
     /// Called by SRCU, once for a `head` that `release` passed.
     unsafe extern "C" fn after_grace_period(head: *mut bindings::callback_head) {
-        // SAFETY: It is part of a piece.
+        // SAFETY: By the safety requirements it is the head of a piece, which nobody frees but this.
         let piece = unsafe { container_of!(Opaque::cast_from(head), Piece<Self>, head) };
         // SAFETY: Not null, as part of an allocation.
         let piece = unsafe { NonNull::new_unchecked(piece.cast_mut()) };
@@ -235,8 +236,8 @@ impl<const EXPEDITED: bool> Readers for Lockless<EXPEDITED> {
         // not in use, because this is called once.
         unsafe { bindings::call_srcu(srcu, piece.head.get(), Some(Self::after_grace_period)) };
         if EXPEDITED {
-            // SAFETY: As above. The piece may be gone by now, but the mirror is not before the invalidation in
-            // which this is called has ended: it waits for that.
+            // SAFETY: The domain is valid until the mirror goes. The piece may be gone by now, but the mirror is
+            // not before the invalidation in which this is called has ended: it waits for that.
             unsafe { bindings::srcu_expedite_current(srcu) };
         }
     }
@@ -322,7 +323,7 @@ impl<R: Readers> Piece<R> {
     ///
     /// `piece` is what [`Piece::new`] made, and nobody knows of it any more.
     unsafe fn free(piece: NonNull<Self>, gone: Gone) {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements it is the box that `Piece::new` gave away, and ours now.
         let piece = unsafe { KBox::from_raw(piece.as_ptr()) };
         // SAFETY: By the type invariants it is valid, and stays so until `gone` has been called.
         let mirror = unsafe { piece.mirror.as_ref() };
@@ -332,7 +333,7 @@ impl<R: Readers> Piece<R> {
     }
 
     fn mirror(&self) -> &Mirror<R> {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants the mirror is valid for as long as `self` is.
         unsafe { self.mirror.as_ref() }
     }
 
@@ -622,7 +623,8 @@ impl<R: Readers> Mirror<R> {
         }
         let _section = R::enter(&self.domain);
         let entry = self.index.load(addr).ok_or(ENOENT)?;
-        // SAFETY: As in `covers`.
+        // SAFETY: What is found in the index is a piece. Readers take no lock here, so that it is freed a grace
+        // period after it has left the index, and the section was entered before the look.
         let piece: &Piece<R> = unsafe { entry.cast().as_ref() };
         if !piece.covers(addr) {
             return Err(ENOENT);

@@ -117,9 +117,9 @@ impl kernel::InPlaceModule for BenchModule {
 
 macro_rules! plain {
     ($($type:ident)*) => {$(
-        // SAFETY: It consists of integers, without padding.
+        // SAFETY: It consists of integers, for which any bytes will do.
         unsafe impl FromBytes for uapi::$type {}
-        // SAFETY: As above.
+        // SAFETY: It has no padding, so that each of its bytes is initialised.
         unsafe impl AsBytes for uapi::$type {}
     )*};
 }

@@ -111,7 +111,7 @@ impl References {
 ///
 /// The caller has a reference, and does not use the object after this.
 unsafe fn put(child: NonNull<Object>) {
-    // SAFETY: By the safety requirements.
+    // SAFETY: By the safety requirements the caller has a reference, which keeps it valid.
     if unsafe { child.as_ref() }.own.0.fetch_sub(1, Full) == 1 {
         // SAFETY: `work` leaked what the slot had, and this happens once.
         unsafe { Arc::from_raw(child.as_ptr().cast_const()) }.released();

@@ -30,7 +30,7 @@ pub(crate) struct Slots<T> {
 
 // SAFETY: The array has a lock, and hands out shared access and references only.
 unsafe impl<T: Send + Sync> Send for Slots<T> {}
-// SAFETY: As above.
+// SAFETY: Several tasks may use the array at the same time, because all that changes it is done under its lock.
 unsafe impl<T: Send + Sync> Sync for Slots<T> {}
 
 /// The lock of the array, held.

@@ -72,18 +72,19 @@ pub(crate) struct Head {
 
 // SAFETY: It is used by whoever has taken the object out of its slot, and then by SRCU.
 unsafe impl Send for Head {}
-// SAFETY: As above.
+// SAFETY: Through a shared reference nothing is done but to pass its address to SRCU, by whoever has taken the
+// object out of its slot: one task.
 unsafe impl Sync for Head {}
 
 /// # Safety
 ///
 /// Called by SRCU for the head of a child that was passed to `call_srcu()` with a reference.
 unsafe extern "C" fn expired(head: *mut bindings::callback_head) {
-    // SAFETY: By the safety requirements.
+    // SAFETY: By the safety requirements it is the head of a child, and so part of a `Head`.
     let own = unsafe { container_of!(Opaque::cast_from(head), Head, head) };
-    // SAFETY: As above.
+    // SAFETY: By the safety requirements it is that of a child, whose field `own` it is.
     let child = unsafe { container_of!(own, Child<SrcuEach>, own) };
-    // SAFETY: `retire` leaked the reference.
+    // SAFETY: By the safety requirements a reference came with it, which `retire` leaked for this call.
     unsafe { Arc::from_raw(child) }.enqueue();
 }
 

@@ -113,22 +113,23 @@ impl PageTable {
         if operation.access() == Access::Write && !page.writable() {
             return Ok(None);
         }
+        // By the type invariants the page was installed by a commit, and no callback has named it since.
+        // That is what the following rest on: who has the table has the lock.
         match operation {
             Operation::LoadByte => {
-                // SAFETY: By the type invariants it was installed by a commit and no callback has
-                // named it since. The caller has the table, and so the lock.
+                // SAFETY: By the type invariants it is still installed, and the caller has the lock.
                 unsafe { page.load_byte(offset) }.map(u64::from)
             }
             Operation::StoreByte(value) => {
-                // SAFETY: As above.
+                // SAFETY: By the type invariants it is still installed, and the caller has the lock.
                 unsafe { page.store_byte(offset, value) }.map(|()| 0)
             }
             Operation::Load => {
-                // SAFETY: As above.
+                // SAFETY: By the type invariants it is still installed, and the caller has the lock.
                 unsafe { page.load(offset) }
             }
             Operation::Store(value) => {
-                // SAFETY: As above.
+                // SAFETY: By the type invariants it is still installed, and the caller has the lock.
                 unsafe { page.store(offset, value) }.map(|()| 0)
             }
         }

@@ -229,10 +229,11 @@ impl<R: Retirable> Retirer<R> {
     /// nothing, does not sleep.
     pub fn retire(&self, object: ArcBorrow<'_, R>) -> Retire {
         let raw = Arc::into_raw(Arc::from(object));
-        // SAFETY: It points to a valid object.
+        // SAFETY: The reference that was leaked just now keeps the object valid.
         let request = unsafe { request_of(raw) };
-        // SAFETY: The reference that was leaked keeps the object until `release` takes it back,
-        // unless the answer is that it will not.
+        // SAFETY: It is that of an `R`, which the tables of `R::OPS` are for. The reference that was leaked
+        // keeps the object until `release` takes it back, unless the answer is that it will not; and `self`
+        // is borrowed, so that it is not shut down meanwhile.
         let retire = unsafe { Worker::retire(self.worker.as_arc_borrow(), request) };
         if retire != Retire::Queued {
             // SAFETY: The worker has not taken it. This is not the last one, as it was borrowed.
@@ -249,9 +250,11 @@ impl<R: Retirable> Retirer<R> {
     pub fn publish(&self, object: ArcBorrow<'_, R>) {
         // What is queued here is freed in the end, so this is not by way of the borrow.
         let object = Arc::from(object);
-        // SAFETY: It points to a valid object.
+        // SAFETY: `object` keeps it valid.
         let request = unsafe { request_of::<R>(Arc::as_ptr(&object)) };
-        // SAFETY: If it was retired, that has leaked a reference, which keeps it until `release`.
+        // SAFETY: It is that of an `R`, which the tables of `R::OPS` are for. If it was retired, that has
+        // leaked a reference, which keeps it until `release`; and `self` is borrowed, so that it is not shut
+        // down meanwhile.
         unsafe { Worker::publish(self.worker.as_arc_borrow(), request) };
     }
 
@@ -266,12 +269,13 @@ impl<R: Retirable> Retirer<R> {
     /// retired. Context: as for [`Retirer::retire`].
     pub fn hold<'h>(&'h self, object: ArcBorrow<'_, R>) -> Option<Held<'h, R>> {
         let object = Arc::from(object);
-        // SAFETY: It points to a valid object.
+        // SAFETY: `object` keeps it valid.
         let request = unsafe { request_of(Arc::as_ptr(&object)) };
-        // SAFETY: As above.
+        // SAFETY: `object`, which the request is part of, keeps it valid.
         if !self.worker.hold(unsafe { request.as_ref() }) {
             return None;
         }
+        // INVARIANT: The hold was begun just now.
         Some(Held {
             retirer: self,
             object,
@@ -283,8 +287,10 @@ impl<R: Retirable> Retirer<R> {
     /// removed meanwhile says nothing.
     pub fn is_live(&self, object: ArcBorrow<'_, R>) -> bool {
         let object: &R = &object;
-        // SAFETY: It points to a valid object.
-        unsafe { request_of(object).as_ref() }.state().is_live()
+        // SAFETY: The reference is a valid pointer.
+        let request = unsafe { request_of(object) };
+        // SAFETY: It is part of `object`, which is borrowed.
+        unsafe { request.as_ref() }.state().is_live()
     }
 
     /// Unpublishes and removes here what nobody has taken yet; returns how many. Never waits for the
@@ -329,6 +335,10 @@ pub struct ReadGuard<'g>(#[expect(dead_code)] srcu::Guard<'g>);
 ///
 /// With it may go the last reference to the object, so the destructor of `R` has to be fit for that
 /// context; what is not belongs into [`Retirable::release`].
+///
+/// # Invariants
+///
+/// A hold of `object` was begun with the worker of `retirer`, and belongs to this.
 pub struct Held<'h, R: Retirable> {
     retirer: &'h Retirer<R>,
     object: Arc<R>,
@@ -342,8 +352,10 @@ impl<R: Retirable> Held<'_, R> {
     /// `EINVAL` if the object has not been retired, or not been published since: nobody knows how
     /// long that would take. `EINTR` if the task has been killed.
     pub fn wait(&self, p: &mut MayBlock<'_>) -> Result {
-        // SAFETY: The hold keeps the object.
-        let request = unsafe { request_of::<R>(Arc::as_ptr(&self.object)).as_ref() };
+        // SAFETY: `self.object` keeps it valid.
+        let request = unsafe { request_of::<R>(Arc::as_ptr(&self.object)) };
+        // SAFETY: It is part of `self.object`, which lives as long as `self`.
+        let request = unsafe { request.as_ref() };
         if !request.state().is_leaving() {
             return Err(EINVAL);
         }
@@ -361,10 +373,10 @@ impl<R: Retirable> Deref for Held<'_, R> {
 
 impl<R: Retirable> Drop for Held<'_, R> {
     fn drop(&mut self) {
-        // SAFETY: It points to a valid object.
+        // SAFETY: `self.object` keeps it valid.
         let request = unsafe { request_of(Arc::as_ptr(&self.object)) };
-        // SAFETY: The hold was taken when this was made, and it ends here. The reference to the
-        // object is dropped after this.
+        // SAFETY: By the type invariants a hold was begun that belongs to this, and it ends here. The
+        // reference to the object is dropped after this.
         unsafe { Worker::put(self.retirer.worker.as_arc_borrow(), request) };
     }
 }
@@ -373,7 +385,7 @@ impl<R: Retirable> Drop for Held<'_, R> {
 ///
 /// `object` is valid.
 unsafe fn request_of<R: HasRequest>(object: *const R) -> NonNull<Request> {
-    // SAFETY: By the safety requirements.
+    // SAFETY: By the safety requirements `object` is valid.
     let request = unsafe { R::raw_request(object) };
     // SAFETY: The field of a valid object is not at address null.
     unsafe { NonNull::new_unchecked(request) }
@@ -384,9 +396,11 @@ unsafe fn request_of<R: HasRequest>(object: *const R) -> NonNull<Request> {
 /// Called by a worker with the table of `Retirer<R>`, for the request of an object, in the order of
 /// the table.
 unsafe extern "C" fn unpublish<R: Retirable>(request: *mut Request) {
-    // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
-    let object = unsafe { &*R::request_container_of(request) };
-    // SAFETY: This is a function of a `RequestOps`.
+    // SAFETY: By the safety requirements it is the request of an `R`, which is valid until `release`.
+    let object = unsafe { R::request_container_of(request) };
+    // SAFETY: The reference that `Retirer::retire` leaked keeps it until `release`.
+    let object = unsafe { &*object };
+    // SAFETY: By the safety requirements a worker is calling this, as `RequestOps::unpublish`.
     unsafe { WorkerContext::enter(|ctx| object.unpublish(ctx)) };
 }
 
@@ -394,17 +408,19 @@ unsafe extern "C" fn unpublish<R: Retirable>(request: *mut Request) {
 ///
 /// As for [`unpublish`].
 unsafe extern "C" fn remove<R: Retirable>(request: *mut Request) {
-    // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
-    let object = unsafe { &*R::request_container_of(request) };
+    // SAFETY: By the safety requirements it is the request of an `R`, which is valid until `release`.
+    let object = unsafe { R::request_container_of(request) };
+    // SAFETY: The reference that `Retirer::retire` leaked keeps it until `release`.
+    let object = unsafe { &*object };
     let run = |ctx: &WorkerContext<'_>| {
         object.remove(ctx);
         ctx.has_waited()
     };
-    // SAFETY: This is a function of a `RequestOps`.
+    // SAFETY: By the safety requirements a worker is calling this, as `RequestOps::remove`.
     let has_waited = unsafe { WorkerContext::enter(run) };
-    // SAFETY: The worker passes a valid request.
+    // SAFETY: By the safety requirements it is that of an object, which is kept until `release`.
     let request = unsafe { &*request };
-    // SAFETY: This is `RequestOps::remove`, for this request.
+    // SAFETY: By the safety requirements a worker is calling `RequestOps::remove` for this request.
     unsafe { request.note_wait(has_waited) };
 }
 
@@ -412,10 +428,11 @@ unsafe extern "C" fn remove<R: Retirable>(request: *mut Request) {
 ///
 /// As for [`unpublish`].
 unsafe extern "C" fn release<R: Retirable>(request: *mut Request) {
-    // SAFETY: The worker passes requests that `Retirer<R>` gave to it.
+    // SAFETY: By the safety requirements it is the request of an `R`, which is valid until this.
     let object = unsafe { R::request_container_of(request) };
-    // SAFETY: `Retirer::retire` leaked a reference, and the worker calls this once.
+    // SAFETY: `Retirer::retire` leaked a reference for this call, of which there is one, by the order of the
+    // table.
     let object = unsafe { Arc::from_raw(object) };
-    // SAFETY: This is a function of a `RequestOps`.
+    // SAFETY: By the safety requirements a worker is calling this, as `RequestOps::release`.
     unsafe { WorkerContext::enter(|ctx| R::release(object, ctx)) };
 }

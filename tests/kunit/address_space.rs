@@ -148,7 +148,7 @@ impl AddressSpace {
             // SAFETY: A kernel thread, without an address space, and `mm` is kept until it has none again.
             unsafe { bindings::kthread_use_mm(mm.as_raw()) };
             f(stop);
-            // SAFETY: Used above.
+            // SAFETY: The call above had this thread use it, and nothing else has since.
             unsafe { bindings::kthread_unuse_mm(mm.as_raw()) };
             drop(mm);
         })

@@ -89,12 +89,14 @@ mod tests {
             check_eq!(first.pfn() != second.pfn(), true);
             let word = u64::from_ne_bytes([0, 0x12, 0, 0, 0, 0, 0, 0]);
             let read = hold.commit(section, |_| {
-                // SAFETY: This is the commit of the section that the page was found in.
+                // SAFETY: This is the commit of the section that the page was found in, so that the user lock
+                // is held and no invalidation of the page has come since.
                 [0, 4, PAGE_SIZE].map(|offset| unsafe { first.load(offset) })
             });
             check_eq!(read, Ok([Ok(word), Err(EINVAL), Err(EINVAL)]));
             let written = hold.commit(section, |_| {
-                // SAFETY: As above.
+                // SAFETY: This commit is of the same section, so that the user lock is held and no invalidation
+                // of the page has come since it was found.
                 unsafe { second.store_byte(7, 0x34) }
             });
             check_eq!(written, Ok(Ok(())));

@@ -154,7 +154,7 @@ impl kernel::Module for OdpSplatModule {
                 bindings::vm_mmap(core::ptr::null_mut(), 0, PAGE_SIZE, PROT_READ, MAP, 0)
             };
             drop(mirror.insert(Span::new(addr, PAGE_SIZE)?, shared, p)?);
-            // SAFETY: As above.
+            // SAFETY: The task has an address space, and the kernel has no use for what it maps there.
             unsafe { bindings::vm_munmap(addr, PAGE_SIZE) };
             Ok::<_, Error>(())
         })?;

@@ -101,11 +101,11 @@ unsafe extern "C" fn odp_mirror_create(
     ops: *const CMirrorOps,
     config: *const MirrorConfig,
 ) -> *mut CMirror {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it has users during the call.
     let mm = unsafe { MmWithUser::from_raw(mm) };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is valid during the call.
     let ops = unsafe { &*ops };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is null or valid during the call.
     let config = unsafe { config.as_ref() }.map_or_else(Config::default, Config::from);
     match create(mm, ops, config) {
         Ok(mirror) => KBox::into_raw(mirror),
@@ -136,7 +136,7 @@ unsafe extern "C" fn odp_mirror_shutdown(mirror: *mut CMirror) {
     if mirror.is_null() {
         return;
     }
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `odp_mirror_create` gave it away, and it is ours now.
     let mirror = unsafe { KBox::from_raw(mirror) };
     MayBlock::assume(|p| mirror.mirror.shutdown(p));
 }
@@ -144,7 +144,7 @@ unsafe extern "C" fn odp_mirror_shutdown(mirror: *mut CMirror) {
 /// # Safety
 ///
 /// `shared` is valid during the call, and may be passed to the functions of the mirror until the
-/// range has been released.
+/// range has been released. `mirror` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_range_insert(
     mirror: *const CMirror,
@@ -152,14 +152,14 @@ unsafe extern "C" fn odp_range_insert(
     len: c_ulong,
     shared: *mut c_void,
 ) -> *mut odp_range {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
     let mirror = unsafe { &*mirror };
     // INVARIANT: By the safety requirements.
     let driver = || Driver {
         shared,
         calls: mirror.calls.clone(),
     };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `shared` is valid during the call.
     let object = unsafe { Object::new(driver()) };
     let inserted = Span::new(start, len).map_err(Error::from).and_then(|span| {
         let shared = Shared::new::<Error>(Ok(object), Ok(Lock(driver())));
@@ -180,7 +180,7 @@ unsafe extern "C" fn odp_range_insert(
 /// `mirror` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_range_lookup(mirror: *const CMirror, addr: c_ulong) -> *mut odp_range {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
     let mirror = unsafe { &*mirror };
     MayBlock::assume(|p| mirror.mirror.get(addr, p)).map_or(ptr::null_mut(), into_raw)
 }
@@ -190,7 +190,7 @@ unsafe extern "C" fn odp_range_lookup(mirror: *const CMirror, addr: c_ulong) -> 
 /// `mirror` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_mirror_drain(mirror: *const CMirror) -> usize {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
     let mirror = unsafe { &*mirror };
     MayBlock::assume(|p| mirror.mirror.drain(p))
 }
@@ -200,7 +200,7 @@ unsafe extern "C" fn odp_mirror_drain(mirror: *const CMirror) -> usize {
 /// `mirror` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_mirror_flush(mirror: *const CMirror, until: c_uint) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
     let mirror = unsafe { &*mirror };
     to_errno(MayBlock::assume(|p| {
         mirror.mirror.flush(until_from_raw(until), p)
@@ -212,18 +212,20 @@ unsafe extern "C" fn odp_mirror_flush(mirror: *const CMirror, until: c_uint) -> 
 /// `mirror` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_mirror_retire_all(mirror: *const CMirror) {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
     let mirror = unsafe { &*mirror };
     mirror.mirror.retire_all();
 }
 
 /// # Safety
 ///
-/// `stats` is memory for a `struct odp_stats`.
+/// `stats` is memory for a `struct odp_stats`. `mirror` has not been shut down, and is not during
+/// the call.
 #[no_mangle]
 unsafe extern "C" fn odp_mirror_stats(mirror: *const CMirror, stats: *mut Snapshot) {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
     let mirror = unsafe { &*mirror };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is memory for a `struct odp_stats`, which is laid out
+    // like this: `layout!` has seen to it.
     unsafe { stats.write(mirror.mirror.stats()) };
 }

@@ -159,9 +159,10 @@ pub(super) struct Driver {
     pub(super) calls: Arc<Calls>,
 }
 
-// SAFETY: The functions may be called in any task.
+// SAFETY: By the type invariants the functions may be called, and none of their contexts is bound to a task.
 unsafe impl Send for Driver {}
-// SAFETY: As above, and several at the same time, as far as the user lock does not exclude that.
+// SAFETY: By the type invariants each function may be called in its context, and none of those excludes other
+// tasks at the same time but for the user lock.
 unsafe impl Sync for Driver {}
 
 /// An object that C mirrors a range through. There is one for each range; the lock, which they may have in
@@ -178,7 +179,8 @@ impl Object {
     /// `driver.shared` is valid during the call.
     pub(super) unsafe fn new(driver: Driver) -> Self {
         if let Some(get) = driver.calls.get {
-            // SAFETY: By the type invariants of `Driver`.
+            // SAFETY: By the type invariants of `Driver` it may be called with `shared`, which by the safety
+            // requirements is valid.
             unsafe { get(driver.shared) };
         }
         // INVARIANT: It was called just now.
@@ -218,9 +220,9 @@ impl UserLock for Lock {
     type Guard<'a> = Guard<'a>;
 
     fn lock(&self) -> Guard<'_> {
-        // SAFETY: By the type invariants of `Driver`.
+        // SAFETY: By the type invariants of `Driver` it may be called with `shared`, in the context of a lock.
         unsafe { (self.0.calls.lock)(self.0.shared) };
-        // INVARIANT: It is locked.
+        // INVARIANT: It has just been locked, and the guard is the only one to know.
         Guard {
             lock: self,
             table: (),
@@ -229,12 +231,12 @@ impl UserLock for Lock {
     }
 
     fn try_lock(&self) -> Option<Guard<'_>> {
-        // SAFETY: By the type invariants of `Driver`.
+        // SAFETY: By the type invariants of `Driver` it may be called with `shared`, in any context.
         let locked = unsafe { (self.0.calls.trylock)(self.0.shared) };
         if !locked {
             return None;
         }
-        // INVARIANT: It is locked.
+        // INVARIANT: It has just been locked, and the guard is the only one to know.
         Some(Guard {
             lock: self,
             table: (),
@@ -270,7 +272,7 @@ impl DerefMut for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariants.
+        // SAFETY: By the type invariants the lock is locked, and nobody but this guard unlocks it.
         unsafe { self.lock.unlock() };
     }
 }

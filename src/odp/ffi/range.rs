@@ -86,7 +86,7 @@ const _: () = assert!(align_of::<Section>() <= align_of::<c_ulong>());
 /// The caller holds `range`, which ends here.
 #[no_mangle]
 unsafe extern "C" fn odp_range_put(range: NonNull<odp_range>) {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the hold is the caller's, who gives it away.
     drop(unsafe { from_raw(range) });
 }
 
@@ -95,7 +95,7 @@ unsafe extern "C" fn odp_range_put(range: NonNull<odp_range>) {
 /// As for [`interval`].
 #[no_mangle]
 unsafe extern "C" fn odp_range_start(range: *const odp_range) -> c_ulong {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     unsafe { interval(range) }.span().start()
 }
 
@@ -104,7 +104,7 @@ unsafe extern "C" fn odp_range_start(range: *const odp_range) -> c_ulong {
 /// As for [`interval`].
 #[no_mangle]
 unsafe extern "C" fn odp_range_end(range: *const odp_range) -> c_ulong {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     unsafe { interval(range) }.span().end()
 }
 
@@ -113,7 +113,7 @@ unsafe extern "C" fn odp_range_end(range: *const odp_range) -> c_ulong {
 /// As for [`interval`].
 #[no_mangle]
 unsafe extern "C" fn odp_range_shared(range: *const odp_range) -> *mut c_void {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     unsafe { interval(range) }.data().shared().data().0.shared
 }
 
@@ -122,7 +122,7 @@ unsafe extern "C" fn odp_range_shared(range: *const odp_range) -> *mut c_void {
 /// As for [`interval`].
 #[no_mangle]
 unsafe extern "C" fn odp_range_live(range: *const odp_range) -> bool {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     unsafe { interval(range) }.data().is_live()
 }
 
@@ -131,7 +131,7 @@ unsafe extern "C" fn odp_range_live(range: *const odp_range) -> bool {
 /// As for [`interval`].
 #[no_mangle]
 unsafe extern "C" fn odp_range_retire(range: *mut odp_range) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     let interval = unsafe { interval(range) };
     to_errno(retire_result(interval.data().retire()))
 }
@@ -141,7 +141,7 @@ unsafe extern "C" fn odp_range_retire(range: *mut odp_range) -> c_int {
 /// As for [`interval`].
 #[no_mangle]
 unsafe extern "C" fn odp_range_punch(range: *mut odp_range, start: c_ulong, end: c_ulong) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     let interval = unsafe { interval(range) };
     let punch = |span| interval.data().punch(interval.span(), span);
     to_errno(change(start, end, punch))
@@ -152,7 +152,7 @@ unsafe extern "C" fn odp_range_punch(range: *mut odp_range, start: c_ulong, end:
 /// As for [`interval`], and the caller may sleep.
 #[no_mangle]
 unsafe extern "C" fn odp_range_punch_unmapped(range: *mut odp_range) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     let interval = unsafe { interval(range) };
     to_errno(MayBlock::assume(|p| {
         interval.data().punch_unmapped(interval.span(), p)
@@ -168,7 +168,7 @@ unsafe extern "C" fn odp_range_resize(
     start: c_ulong,
     end: c_ulong,
 ) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     let interval = unsafe { interval(range) };
     let resize = |span| interval.data().resize(interval.span(), span);
     to_errno(change(start, end, resize))
@@ -183,7 +183,7 @@ fn change(start: usize, end: usize, f: impl FnOnce(Span) -> Result<Changed>) -> 
 /// The caller holds `range`, which ends here.
 #[no_mangle]
 unsafe extern "C" fn odp_range_remove(range: NonNull<odp_range>) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the hold is the caller's, who gives it away.
     let hold = unsafe { from_raw(range) };
     match MayBlock::assume(|p| hold.remove(p)) {
         Err(error) => error.to_errno(),
@@ -204,21 +204,23 @@ unsafe extern "C" fn odp_range_fault(
     timeout: c_ulong,
     section: *mut Section,
 ) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `hmm` is a valid `struct hmm_range`.
     let span = unsafe { Interval::<Range<Object>>::bounds_of(hmm) };
     let found = span.map_err(FaultError::Failed).and_then(|span| {
         MayBlock::assume(|p| {
             Section::of_fault(interval, span, p, |p| {
-                // SAFETY: As required here.
+                // SAFETY: By the safety requirements `hmm` is valid, has an entry for each page, and is used by
+                // nobody else.
                 unsafe { interval.fault_for(hmm, timeout, p) }
             })
         })
     });
     match found {
         Ok(found) => {
-            // SAFETY: As required here; `layout!` has seen to it that it fits.
+            // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is as
+            // large: `layout!` has seen to it.
             unsafe { section.write(found) };
             0
         }
@@ -231,7 +233,7 @@ unsafe extern "C" fn odp_range_fault(
 /// The caller holds `range`, and `section` is memory for a `struct odp_section`.
 #[no_mangle]
 unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Section) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
     if !interval.data().is_live() {
         return code::ESTALE.to_errno();
@@ -242,7 +244,8 @@ unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Secti
                 sequence,
                 fault: FaultId::NONE,
             };
-            // SAFETY: As required here; `layout!` has seen to it that it fits.
+            // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is as
+            // large: `layout!` has seen to it.
             unsafe { section.write(begun) };
             0
         }
@@ -257,7 +260,7 @@ unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Secti
 unsafe extern "C" fn odp_range_notifier(
     range: *mut odp_range,
 ) -> *mut bindings::mmu_interval_notifier {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `range` is held, or its `zap` is being called.
     unsafe { interval(range) }.as_raw()
 }
 
@@ -272,11 +275,12 @@ unsafe extern "C" fn odp_section_adopt(
     notifier_seq: c_ulong,
 ) {
     let adopted = Section {
-        // SAFETY: As required here.
+        // SAFETY: By the safety requirements the caller holds `range`.
         sequence: unsafe { interval(range) }.sequence(notifier_seq),
         fault: FaultId::NONE,
     };
-    // SAFETY: As required here; `layout!` has seen to it that it fits.
+    // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is as
+    // large: `layout!` has seen to it.
     unsafe { section.write(adopted) };
 }
 
@@ -285,9 +289,9 @@ unsafe extern "C" fn odp_section_adopt(
 /// The caller holds `range`, and one of the functions that begin a section has filled in `section`.
 #[no_mangle]
 unsafe extern "C" fn odp_commit_begin(range: *const odp_range, section: *const Section) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `section` has been filled in.
     let section = unsafe { section.read() };
     match section.commit(interval) {
         Ok(locked) => {
@@ -304,9 +308,9 @@ unsafe extern "C" fn odp_commit_begin(range: *const odp_range, section: *const S
 /// The caller holds `range`, and one of the functions that begin a section has filled in `section`.
 #[no_mangle]
 unsafe extern "C" fn odp_section_abandon(range: *const odp_range, section: *const Section) {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `section` has been filled in.
     unsafe { section.read() }.abandon(interval);
 }
 
@@ -315,9 +319,9 @@ unsafe extern "C" fn odp_section_abandon(range: *const odp_range, section: *cons
 /// `odp_commit_begin` has returned 0 for `range`, and this is called once for that.
 #[no_mangle]
 unsafe extern "C" fn odp_commit_end(range: *const odp_range) {
-    // SAFETY: The caller still holds it.
+    // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
-    // SAFETY: It was left locked for the caller.
+    // SAFETY: By the safety requirements the lock was left locked for the caller, who gives it back.
     unsafe { interval.data().shared().lock().unlock() };
 }
 
@@ -326,7 +330,7 @@ unsafe extern "C" fn odp_commit_end(range: *const odp_range) {
 /// The caller holds `range`.
 #[no_mangle]
 unsafe extern "C" fn odp_access_begin(range: *const odp_range) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
     let locked = interval.data().shared().locked();
     if !interval.data().is_live() {
@@ -342,8 +346,8 @@ unsafe extern "C" fn odp_access_begin(range: *const odp_range) -> c_int {
 /// `odp_access_begin` has returned 0 for `range`, and this is called once for that.
 #[no_mangle]
 unsafe extern "C" fn odp_access_end(range: *const odp_range) {
-    // SAFETY: The caller still holds it.
+    // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
-    // SAFETY: It was left locked for the caller.
+    // SAFETY: By the safety requirements the lock was left locked for the caller, who gives it back.
     unsafe { interval.data().shared().lock().unlock() };
 }

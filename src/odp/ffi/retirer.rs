@@ -161,7 +161,7 @@ unsafe fn init(request: *mut Request, state: State) {
 /// `request` is memory for a request that nobody uses.
 #[no_mangle]
 unsafe extern "C" fn odp_request_init(request: *mut Request) {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is memory for a request, which nobody uses.
     unsafe { init(request, State::live()) };
 }
 
@@ -170,34 +170,39 @@ unsafe extern "C" fn odp_request_init(request: *mut Request) {
 /// `request` is memory for a request that nobody uses.
 #[no_mangle]
 unsafe extern "C" fn odp_request_init_building(request: *mut Request) {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is memory for a request, which nobody uses.
     unsafe { init(request, State::building(1)) };
 }
 
 /// # Safety
 ///
-/// `request` was made by `odp_request_init_building`, and the caller has the hold it was made with.
+/// `request` was made by `odp_request_init_building`, the caller has the hold it was made with, and
+/// what `odp_retire` wants of it is so. `retirer` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_publish(retirer: *const CRetirer, request: NonNull<Request>) -> c_int {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: The hold keeps it.
+    // SAFETY: By the safety requirements the caller has a hold, and nothing that is held is released.
     if !retirer.owns(unsafe { request.as_ref() }) {
         return EXDEV.to_errno();
     }
-    // SAFETY: The hold keeps it during the call, and the contract of `odp_retire` from there on.
+    // SAFETY: By the safety requirements it is that of an object which the worker's functions are for. The hold
+    // keeps it during the call, and whoever has retired it has promised that it is valid until its release.
     unsafe { Worker::publish(retirer.worker().as_arc_borrow(), request) };
     0
 }
 
 /// # Safety
 ///
-/// `request` is valid during the call and, if it is not retired yet, until its release.
+/// `request` is that of an object which the retirer's functions are for. It is valid during the call
+/// and, if it is not retired yet, until its release. `retirer` has not been shut down, and is not
+/// during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_retire(retirer: *const CRetirer, request: NonNull<Request>) -> c_int {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is that of an object which the worker's functions are for, and valid
+    // for as long as that takes; the retirer, and so the worker, is not shut down during the call.
     let retire = unsafe { Worker::retire(retirer.worker().as_arc_borrow(), request) };
     to_errno(retire_result(retire))
 }
@@ -211,11 +216,11 @@ unsafe extern "C" fn odp_remove_notifier(
     request: *const Request,
     notifier: *mut bindings::mmu_interval_notifier,
 ) {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the notifier is inserted, and nobody else removes it.
     let has_waited = MayBlock::assume(|p| unsafe { mmu_interval::remove_raw(notifier, p) });
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements the caller is in the object's `remove`, and its release comes later.
     let request = unsafe { &*request };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements a worker is calling `remove` for this request.
     unsafe { request.note_wait(has_waited) };
 }
 
@@ -224,29 +229,32 @@ unsafe extern "C" fn odp_remove_notifier(
 /// `request` is valid.
 #[no_mangle]
 unsafe extern "C" fn odp_request_live(request: *const Request) -> bool {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is valid.
     unsafe { &*request }.state().is_live()
 }
 
 /// # Safety
 ///
-/// `request` is valid during the call.
+/// `request` is valid during the call. `retirer` has not been shut down, and is not during the
+/// call.
 #[no_mangle]
 unsafe extern "C" fn odp_hold(retirer: *const CRetirer, request: *const Request) -> bool {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is valid during the call.
     retirer.worker().hold(unsafe { &*request })
 }
 
 /// # Safety
 ///
-/// The caller has a hold of `request`, which ends here.
+/// The caller has a hold of `request`, which ends here. `retirer` has not been shut down: that waits
+/// for the release, which this hold delays.
 #[no_mangle]
 unsafe extern "C" fn odp_put(retirer: *const CRetirer, request: NonNull<Request>) {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `retirer` is valid, until the hold ends.
     let retirer = unsafe { &*retirer };
-    // SAFETY: As required here; a hold is begun by `Worker::hold` or exists from the start.
+    // SAFETY: By the safety requirements the caller has a hold, which is one that `Worker::hold` has begun or that
+    // the request was made with, and it ends here.
     unsafe { Worker::put(retirer.worker().as_arc_borrow(), request) };
 }
 
@@ -255,7 +263,7 @@ unsafe extern "C" fn odp_put(retirer: *const CRetirer, request: NonNull<Request>
 /// `retirer` has not been shut down, and is not before the section has ended.
 #[no_mangle]
 unsafe extern "C" fn odp_read_lock(retirer: *const CRetirer) -> c_int {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
     // SAFETY: The domain is initialised and lives as long as the worker.
     unsafe { bindings::srcu_read_lock(retirer.worker().srcu()) }
@@ -264,11 +272,12 @@ unsafe extern "C" fn odp_read_lock(retirer: *const CRetirer) -> c_int {
 /// # Safety
 ///
 /// `idx` was returned by `odp_read_lock` in this task, and not passed to this function before.
+/// `retirer` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_read_unlock(retirer: *const CRetirer, idx: c_int) {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `idx` is that of a section of this domain's which this task is in.
     unsafe { bindings::srcu_read_unlock(retirer.worker().srcu(), idx) };
 }
 
@@ -277,7 +286,7 @@ unsafe extern "C" fn odp_read_unlock(retirer: *const CRetirer, idx: c_int) {
 /// `retirer` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_drain(retirer: *const CRetirer) -> usize {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
     MayBlock::assume(|p| Worker::drain(retirer.worker().as_arc_borrow(), p))
 }
@@ -287,7 +296,7 @@ unsafe extern "C" fn odp_drain(retirer: *const CRetirer) -> usize {
 /// `retirer` has not been shut down, and is not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_flush(retirer: *const CRetirer, until: c_uint) -> c_int {
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
     let until = until_from_raw(until);
     to_errno(MayBlock::assume(|p| {
@@ -297,12 +306,13 @@ unsafe extern "C" fn odp_flush(retirer: *const CRetirer, until: c_uint) -> c_int
 
 /// # Safety
 ///
-/// The caller has a hold of `request`.
+/// The caller has a hold of `request`. `retirer` has not been shut down, and is not during the
+/// call.
 #[no_mangle]
 unsafe extern "C" fn odp_wait_removed(retirer: *const CRetirer, request: *const Request) -> c_int {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: The hold keeps it.
+    // SAFETY: By the safety requirements the caller has a hold, and nothing that is held is released.
     let request = unsafe { &*request };
     if !retirer.owns(request) {
         return EXDEV.to_errno();
@@ -318,11 +328,13 @@ unsafe extern "C" fn odp_wait_removed(retirer: *const CRetirer, request: *const 
 
 /// # Safety
 ///
-/// `stats` is memory for a `struct odp_stats`.
+/// `stats` is memory for a `struct odp_stats`. `retirer` has not been shut down, and is not during
+/// the call.
 #[no_mangle]
 unsafe extern "C" fn odp_retirer_stats(retirer: *const CRetirer, stats: *mut Snapshot) {
-    // SAFETY: It has not been shut down.
+    // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: As required here.
+    // SAFETY: By the safety requirements it is memory for a `struct odp_stats`, which is laid out
+    // like this: `layout!` has seen to it.
     unsafe { stats.write(retirer.worker().stats().snapshot()) };
 }

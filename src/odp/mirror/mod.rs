@@ -318,7 +318,7 @@ impl<T: Mirrored> Mirror<T> {
     unsafe fn reserve(&self, span: Span, raw: NonNull<Interval<Range<T>>>) -> Result {
         let mut seen = None;
         loop {
-            // SAFETY: By the safety requirements.
+            // SAFETY: By the safety requirements the caller keeps the range for as long as `insert` wants.
             let reserved = unsafe {
                 self.space
                     .index
@@ -364,14 +364,15 @@ impl<T: Mirrored> Mirror<T> {
         let mut stale = None;
         loop {
             let raw = self.space.index.load(addr)?;
-            // SAFETY: It was found in the section, whose grace period its release waits for.
+            // SAFETY: It was found in the index after the section had been entered, and its release waits for a
+            // grace period after it has left the index.
             let interval = unsafe { raw.as_ref() };
             if !interval.span().contains(addr) {
                 // The index was being changed just there; what it says now is something else.
                 continue;
             }
             if interval.data().is_live() {
-                // SAFETY: As above.
+                // SAFETY: It was found after `section` had been entered, which is of this mirror.
                 return Some(unsafe { Lookup::new(raw, section) });
             }
             // Something else may be in its place: pieces, which were before it was marked, or the range that

@@ -216,8 +216,10 @@ impl<T: Mirrored> Range<T> {
 
     /// Retires it. Context: any process context. `self` must be a range that was inserted.
     pub(crate) fn retire(&self) -> Retire {
-        // SAFETY: `self` is valid. Once it is in service it will be until `release` is called, which
-        // is what ends the registration's reference; until then nobody queues it.
+        // SAFETY: It is that of a range of the worker's mirror, which the tables of `T::OPS` are for. `self` is
+        // valid. Once it is in service it will be until `release` is called, which is what ends the
+        // registration's reference; until then nobody queues it. The mirror does not shut its worker down
+        // before all ranges are released.
         unsafe {
             Worker::retire(
                 self.space.worker.as_arc_borrow(),
@@ -229,7 +231,9 @@ impl<T: Mirrored> Range<T> {
     /// Asks for the range to be changed. Context: any process context. `self` must be a range that was
     /// inserted.
     fn change(&self, trim: PendingTrim) -> Changed {
-        // SAFETY: As for `retire`, and the workers of mirrors have `MirrorOps`.
+        // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`. `self` is valid, and once
+        // it is in service it will be until `release` is called, which nothing is that has not been retired.
+        // The mirror does not shut its worker down before all ranges are released.
         unsafe {
             Worker::change(
                 self.space.worker.as_arc_borrow(),
@@ -388,7 +392,8 @@ impl<T: Mirrored> Range<T> {
     ///
     /// The caller has taken the range to change it.
     unsafe fn set_split(&self, split: Option<KBox<Split<T>>>) {
-        // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
+        // SAFETY: By the safety requirements the caller has taken the range to change it, and by the type
+        // invariants nobody else accesses this.
         *unsafe { self.split.get() } = split;
     }
 
@@ -398,7 +403,8 @@ impl<T: Mirrored> Range<T> {
     ///
     /// As there.
     unsafe fn take_split(&self) -> Option<KBox<Split<T>>> {
-        // SAFETY: By the safety requirements and the type invariants nobody else accesses it.
+        // SAFETY: By the safety requirements the caller has taken the range to change it, and by the type
+        // invariants nobody else accesses this.
         unsafe { self.split.get() }.take()
     }
 
@@ -417,9 +423,10 @@ impl<T: Mirrored> Range<T> {
     ///
     /// `request` is that of a range of this type, in an interval that has been inserted, and valid for `'a`.
     unsafe fn of_request<'a>(request: *mut Request) -> &'a Interval<Self> {
-        // SAFETY: As required here.
+        // SAFETY: By the safety requirements it is that of a range in an inserted interval, and valid.
         let interval = unsafe { Self::raw_of_request(request) };
-        // SAFETY: By the safety requirements; only shared references to it exist.
+        // SAFETY: By the safety requirements it is valid for `'a`, and whoever is called with a request has but
+        // shared references to the interval.
         unsafe { interval.as_ref() }
     }
 
@@ -429,11 +436,12 @@ impl<T: Mirrored> Range<T> {
     ///
     /// `request` is that of a range of this type, in an interval that has been inserted, and valid.
     unsafe fn raw_of_request(request: *mut Request) -> NonNull<Interval<Self>> {
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements it is the field of a range.
         let range = unsafe { container_of!(request, Self, request) };
         // SAFETY: A field's container is not at address null.
         let range = unsafe { NonNull::new_unchecked(range) };
-        // SAFETY: By the safety requirements.
+        // SAFETY: By the safety requirements the range is the data of an interval that has been inserted, and
+        // valid.
         unsafe { Interval::from_data(range) }
     }
 }
@@ -482,7 +490,8 @@ impl<T: Mirrored> MirroredOps<T> {
                 unpublish: unpublish::<T>,
                 change: Range::<T>::CHANGE_OPS,
             },
-            // SAFETY: As required here.
+            // SAFETY: By the safety requirements this is for the initialiser of a static item, and `module` is
+            // that of its crate.
             notifier: unsafe { InvalidateOps::new(module) },
         }
     }
@@ -495,7 +504,8 @@ impl<T: Mirrored> MirroredOps<T> {
 /// Called by the worker of a mirror, with [`MirroredOps::mirror`], for requests of the mirror's ranges, before it calls
 /// any function of [`MirroredOps::request`] for them.
 unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
-    // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
+    // SAFETY: By the safety requirements they are requests of ranges, which have been inserted and are valid
+    // until `release`.
     let interval = |request: NonNull<Request>| unsafe { Range::<T>::of_request(request.as_ptr()) };
     let intervals = || leaving.iter().map(interval);
     // The ranges of a mirror have one space.
@@ -509,7 +519,7 @@ unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
     );
     for interval in intervals().filter(|interval| !interval.data().rolled_back.load(Relaxed)) {
         let data = interval.data().shared.data();
-        // SAFETY: This is a function of a `MirrorOps`.
+        // SAFETY: By the safety requirements a worker is calling this, as `MirrorOps::unpublish`.
         unsafe { WorkerContext::enter(|ctx| data.zapped(interval.span(), ctx)) };
     }
 }
@@ -520,12 +530,14 @@ unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
 ///
 /// Called by a worker with [`MirroredOps::request`], for the request of a range, in the order of the table.
 unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
-    // SAFETY: The worker passes requests of ranges of its mirror, which are valid until `release`.
+    // SAFETY: By the safety requirements it is the request of a range, which has been inserted and is valid until
+    // `release`.
     let interval = unsafe { Range::<T>::raw_of_request(request) };
-    // SAFETY: Who put the range in service called `into_raw`, and the worker calls this once for a range.
+    // SAFETY: Who put the range in service called `into_raw`, and by the safety requirements this is called in the
+    // order of the table, once for a range.
     let registration = unsafe { Registration::from_raw(interval) };
     let (interval, has_waited) = MayBlock::assume(|p| registration.remove_observed(p));
-    // SAFETY: The worker has taken it, and removes it just now.
+    // SAFETY: By the safety requirements a worker is calling `RequestOps::remove` for this request.
     unsafe { interval.data().request.note_wait(has_waited) };
     // The reference stays with whoever is going to call `release`.
     let _ = Arc::into_raw(interval);
@@ -537,9 +549,11 @@ unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
 ///
 /// As for [`remove`].
 unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
-    // SAFETY: The worker passes requests of ranges of its mirror, which are valid until this.
+    // SAFETY: By the safety requirements it is the request of a range, which has been inserted and is valid until
+    // this.
     let interval = unsafe { Range::<T>::raw_of_request(request) };
-    // SAFETY: `remove` left the reference that the registration had to us.
+    // SAFETY: `remove`, which by the order of the table has been called, left us the reference that the
+    // registration had.
     let interval = unsafe { Arc::from_raw(interval.as_ptr()) };
     if interval.data().rolled_back.load(Relaxed) {
         return;
@@ -547,6 +561,6 @@ unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     let (span, shared) = (interval.span(), interval.data().shared.clone());
     // First, so that there is room for another range when the driver hears of it.
     drop(interval);
-    // SAFETY: This is a function of a `RequestOps`.
+    // SAFETY: By the safety requirements a worker is calling this, as `RequestOps::release`.
     unsafe { WorkerContext::enter(|ctx| shared.data().released(span, ctx)) };
 }

@@ -393,7 +393,7 @@ impl<T: Mirrored> Split<T> {
         }
         stats.replaced.inc();
         stats.pieces.add(self.pieces.len());
-        // SAFETY: A function of a `ChangeOps` is running.
+        // SAFETY: `replace`, which is all that leads here, is called by a worker as `ChangeOps::replace`.
         unsafe {
             WorkerContext::enter(|ctx| {
                 range
