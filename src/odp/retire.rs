@@ -63,13 +63,15 @@ pub unsafe trait HasRequest {
 /// # Examples
 ///
 /// ```ignore
-/// odp::impl_has_request! { Child { self.request } }
+/// odp::impl_has_request! {
+///     impl HasRequest for Child { self.request }
+/// }
 /// ```
 #[macro_export]
 macro_rules! impl_has_request {
-    ($self:ty { self.$field:ident }) => {
-        // SAFETY: Both go between an object and its field.
-        unsafe impl $crate::HasRequest for $self {
+    ($(impl$({$($generics:tt)*})? HasRequest for $self:ty { self.$field:ident })*) => {$(
+        // SAFETY: This compiles only if the field is a `Request`, and both go between an object and that field.
+        unsafe impl$(<$($generics)*>)? $crate::HasRequest for $self {
             unsafe fn raw_request(this: *const Self) -> *mut $crate::Request {
                 // SAFETY: The caller promises that it is valid.
                 unsafe { (&raw const (*this).$field).cast_mut() }
@@ -80,7 +82,7 @@ macro_rules! impl_has_request {
                 unsafe { ::kernel::container_of!(request, Self, $field) }
             }
         }
-    };
+    )*};
 }
 
 /// An object that can be retired.

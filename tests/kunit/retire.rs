@@ -52,7 +52,7 @@ mod tests {
         request: Request,
     }
 
-    odp::impl_has_request! { Child { self.request } }
+    odp::impl_has_request! { impl HasRequest for Child { self.request } }
 
     impl Child {
         /// Each step comes once, in its turn.
@@ -174,7 +174,7 @@ mod tests {
         request: Request,
     }
 
-    odp::impl_has_request! { Locked { self.request } }
+    odp::impl_has_request! { impl HasRequest for Locked { self.request } }
 
     impl Retirable for Locked {
         const OPS: &'static RetirableOps<Self> = odp::retirable_ops!(Locked);
