@@ -18,6 +18,13 @@
 //!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
+mod error;
+
+pub use self::error::{
+    InsertError,
+    InsertErrorKind, //
+};
+
 use super::{
     may_block::{
         InvalidateScope,
@@ -382,13 +389,16 @@ impl<T: Invalidate> Interval<T> {
     ///
     /// # Errors
     ///
-    /// `ESRCH` if the address space is gone, `EBUSY` if this interval was inserted before, `ENOMEM`
-    /// or `EINTR` for the first notifier of an address space, `ENODEV` if the module is about to be
-    /// unloaded.
-    pub fn insert(this: Arc<Self>, p: &mut MayBlock<'_>) -> Result<Registration<T>> {
+    /// See [`InsertErrorKind`].
+    pub fn insert(
+        this: Arc<Self>,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Registration<T>, InsertError<T>> {
         p.for_invalidate();
-        let mm = this.user()?;
-        Self::insert_into(this, &mm)
+        match this.user() {
+            Some(mm) => Self::insert_into(this, &mm),
+            None => Err(this.not_inserted(InsertErrorKind::NoUser)),
+        }
     }
 
     /// Begins to watch, and returns when the notifier is in the tree: no event passes by any more.
@@ -403,10 +413,15 @@ impl<T: Invalidate> Interval<T> {
     /// # Errors
     ///
     /// As for [`Interval::insert`].
-    pub fn insert_and_wait(this: Arc<Self>, p: &mut MayBlock<'_>) -> Result<Registration<T>> {
+    pub fn insert_and_wait(
+        this: Arc<Self>,
+        p: &mut MayBlock<'_>,
+    ) -> Result<Registration<T>, InsertError<T>> {
         p.for_invalidate();
         // Put when this returns: mn_itree_release() looks at the tree, and not at what is put off.
-        let mm = this.user()?;
+        let Some(mm) = this.user() else {
+            return Err(this.not_inserted(InsertErrorKind::NoUser));
+        };
         let registration = Self::insert_into(this, &mm)?;
         // An insertion is put off to the end of the phase that it was made in, and its number is that of the
         // phase. It cannot fail for what is inserted, and what it answers has to be asked for anew anyway.
@@ -415,19 +430,28 @@ impl<T: Invalidate> Interval<T> {
     }
 
     /// The address space, unless it is gone.
-    fn user(&self) -> Result<ARef<MmWithUserAsync>> {
-        let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
+    fn user(&self) -> Option<ARef<MmWithUserAsync>> {
         // If this turns out to be the last user, exit_mmap() must not run here.
-        Ok(MmWithUser::into_mmput_async(mm))
+        self.mm.mmget_not_zero().map(MmWithUser::into_mmput_async)
+    }
+
+    fn not_inserted(self: Arc<Self>, cause: InsertErrorKind) -> InsertError<T> {
+        InsertError { value: self, cause }
     }
 
     /// `mm` is [`Interval::user`]'s.
-    fn insert_into(this: Arc<Self>, mm: &MmWithUserAsync) -> Result<Registration<T>> {
-        let module = ModuleRef::of(&T::OPS.owner)?;
+    fn insert_into(
+        this: Arc<Self>,
+        mm: &MmWithUserAsync,
+    ) -> Result<Registration<T>, InsertError<T>> {
+        let Ok(module) = ModuleRef::of(&T::OPS.owner) else {
+            return Err(this.not_inserted(InsertErrorKind::ModuleGoing));
+        };
 
-        this.phase
-            .cmpxchg(Phase::NEW, Phase::INSERTING, Full)
-            .map_err(|_| EBUSY)?;
+        let new = this.phase.cmpxchg(Phase::NEW, Phase::INSERTING, Full);
+        if new.is_err() {
+            return Err(this.not_inserted(InsertErrorKind::InsertedBefore));
+        }
 
         let span = this.span;
         // Not from a reference: the last reference of the Arc is dropped by way of this.
@@ -463,8 +487,8 @@ impl<T: Invalidate> Interval<T> {
             Err(error) => {
                 phase.store(Phase::NEW, Release);
                 // SAFETY: `into_raw` leaked the reference above, and nobody else has taken it over.
-                drop(unsafe { Arc::from_raw(raw) });
-                Err(error)
+                let this = unsafe { Arc::from_raw(raw) };
+                Err(this.not_inserted(InsertErrorKind::from_core(error)))
             }
         }
     }

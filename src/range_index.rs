@@ -27,6 +27,7 @@ use core::{
     }, //
 };
 use kernel::{
+    alloc::AllocError,
     bindings,
     error::to_result,
     new_mutex,
@@ -179,6 +180,51 @@ impl<T> Run<T> {
     }
 }
 
+/// Why [`RangeIndex::insert`] has put nothing there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError<E> {
+    /// An object is in the way and minds, as it says. The index is unchanged.
+    InTheWay(E),
+    /// There is no memory (`ENOMEM`). Some of what is in the way may not be there any more.
+    AllocError(AllocError),
+}
+
+impl<E> From<AllocError> for InsertError<E> {
+    fn from(error: AllocError) -> Self {
+        Self::AllocError(error)
+    }
+}
+
+impl<E: Into<Error>> From<InsertError<E>> for Error {
+    fn from(error: InsertError<E>) -> Self {
+        match error {
+            InsertError::InTheWay(error) => error.into(),
+            InsertError::AllocError(error) => error.into(),
+        }
+    }
+}
+
+/// Why [`RangeIndex::replace`] has left the object where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplaceError {
+    /// It is not wanted any more (`ESTALE`).
+    Unwanted,
+    /// Something else is in the place of a piece (`EEXIST`).
+    Occupied,
+    /// There is no memory (`ENOMEM`). The index is as it was, though lookups may have found pieces.
+    AllocError(AllocError),
+}
+
+impl From<ReplaceError> for Error {
+    fn from(error: ReplaceError) -> Self {
+        match error {
+            ReplaceError::Unwanted => ESTALE,
+            ReplaceError::Occupied => EEXIST,
+            ReplaceError::AllocError(error) => error.into(),
+        }
+    }
+}
+
 /// A map from spans of addresses to objects, with lockless lookups.
 ///
 /// # Invariants
@@ -236,27 +282,26 @@ impl<T> RangeIndex<T> {
     ///
     /// # Errors
     ///
-    /// Those of `in_the_way`; the index is unchanged. `ENOMEM`: some of what is in the way may not be there
-    /// any more.
+    /// See [`InsertError`]; which objects mind is for `in_the_way` to say.
     ///
     /// # Safety
     ///
     /// `object` must stay valid until [`RangeIndex::erase`] has returned for it, and every read-side section
     /// in which it may have been looked up has ended. From that `erase` on it is not passed to
     /// [`RangeIndex::replace`].
-    pub unsafe fn insert(
+    pub unsafe fn insert<E>(
         &self,
         span: Span,
         object: NonNull<T>,
-        mut in_the_way: impl FnMut(&T, Span) -> Result,
-    ) -> Result {
+        mut in_the_way: impl FnMut(&T, Span) -> Result<(), E>,
+    ) -> Result<(), InsertError<E>> {
         let writers = self.writers.lock();
 
         // Mostly there is nothing, and no need to look twice.
         if self.find_entry(span.start(), span.last()).is_some() {
             for (other, piece) in self.pieces(span.start(), span.last()) {
                 // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
-                in_the_way(unsafe { other.as_ref() }, piece)?;
+                in_the_way(unsafe { other.as_ref() }, piece).map_err(InsertError::InTheWay)?;
             }
             self.make_room(
                 span,
@@ -270,7 +315,8 @@ impl<T> RangeIndex<T> {
             span.last(),
             object.as_ptr().cast(),
             bindings::GFP_KERNEL_ACCOUNT,
-        )
+        )?;
+        Ok(())
     }
 
     /// Has so few entries at `span` that one change of the tree may take them out, by putting `entry` in the
@@ -281,7 +327,7 @@ impl<T> RangeIndex<T> {
         entry: *mut c_void,
         gfp: bindings::gfp_t,
         writers: &MutexGuard<'_, ()>,
-    ) -> Result {
+    ) -> Result<(), AllocError> {
         while let Some(behind) = self.too_many(span, writers) {
             // There is an entry behind this, in the span.
             self.store(span.start(), behind.saturating_sub(1), entry, gfp)?;
@@ -306,14 +352,13 @@ impl<T> RangeIndex<T> {
     /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are there. May
     /// sleep, but not for memory.
     ///
-    /// `wanted` is asked first, and if it says no, nothing is done and the answer is `ESTALE`. Both are called
+    /// `wanted` is asked first, and if it says no, nothing is done. Both are called
     /// with the index locked, so that other changes of the index come before all of this or after all of it.
     /// Lookups find one or the other at any time. Where there are no pieces `object` stays.
     ///
     /// # Errors
     ///
-    /// `ESTALE`, `EEXIST` if anything else is in the place of a piece: `done` has not been called. `ENOMEM`:
-    /// the index is as it was, though lookups may have found pieces.
+    /// See [`ReplaceError`]; `done` has been called if it was for want of memory.
     ///
     /// # Safety
     ///
@@ -324,16 +369,16 @@ impl<T> RangeIndex<T> {
         pieces: impl Iterator<Item = (Span, NonNull<T>)> + Clone,
         wanted: impl FnOnce() -> bool,
         done: impl FnOnce(bool),
-    ) -> Result {
+    ) -> Result<(), ReplaceError> {
         let writers = self.writers.lock();
 
         if !wanted() {
-            return Err(ESTALE);
+            return Err(ReplaceError::Unwanted);
         }
         for (span, _) in pieces.clone() {
             let mut there = self.pieces(span.start(), span.last());
             if !there.all(|(other, _)| other == object) {
-                return Err(EEXIST);
+                return Err(ReplaceError::Occupied);
             }
         }
         let object = object.as_ptr().cast();
@@ -354,7 +399,7 @@ impl<T> RangeIndex<T> {
                 kernel::warn_on!(restored.is_err());
             }
             done(false);
-            return Err(error);
+            return Err(ReplaceError::AllocError(error));
         }
         done(true);
         Ok(())
@@ -539,9 +584,18 @@ impl<T> RangeIndex<T> {
         (!entry.is_null()).then_some((entry, state.index, state.last))
     }
 
-    fn store(&self, first: usize, last: usize, entry: *mut c_void, gfp: bindings::gfp_t) -> Result {
+    fn store(
+        &self,
+        first: usize,
+        last: usize,
+        entry: *mut c_void,
+        gfp: bindings::gfp_t,
+    ) -> Result<(), AllocError> {
         // SAFETY: By the type invariants the tree is initialised; this takes its lock.
-        to_result(unsafe { bindings::mtree_store_range(self.tree.get(), first, last, entry, gfp) })
+        let stored =
+            unsafe { bindings::mtree_store_range(self.tree.get(), first, last, entry, gfp) };
+        // There is no other reason: the bounds are in order, and no entry is one of the tree's own.
+        to_result(stored).map_err(|_| AllocError)
     }
 }
 

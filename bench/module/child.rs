@@ -244,7 +244,7 @@ impl<D: Design> Children<D> {
             let inserted = family
                 .slots
                 .put(span.start(), slot)
-                .and_then(|()| Interval::insert(interval, p));
+                .and_then(|()| Ok(Interval::insert(interval, p)?));
             match inserted {
                 Ok(inserted) => *registration = Some(inserted),
                 Err(error) => {

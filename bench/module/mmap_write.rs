@@ -233,7 +233,7 @@ impl Object {
             Err(error) => {
                 process.index.erase(iter::once((self.span, raw)), |_, _| ());
                 *process.objects.lock() -= 1;
-                return Err(error);
+                return Err(error.into());
             }
         }
         Ok(())

@@ -56,7 +56,7 @@ impl Watcher {
             Interval::new::<Infallible>(mm.clone(), span, Self { lock }),
             GFP_KERNEL,
         )?;
-        Interval::insert(interval, p)
+        Ok(Interval::insert(interval, p)?)
     }
 }
 

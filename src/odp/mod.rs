@@ -364,6 +364,7 @@ pub use self::{
         },
         Config,
         InsertError,
+        InsertErrorKind,
         Mirror, //
     },
     retire::{

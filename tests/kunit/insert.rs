@@ -40,7 +40,7 @@ mod tests {
         mirror
             .insert(span, shared.clone(), p)
             .map(|_| ())
-            .map_err(|e| e.cause)
+            .map_err(Error::from)
     }
 
     #[test]

@@ -111,7 +111,7 @@ mod tests {
             // exit_mmap() unmaps after it has said that it is going to: callbacks after retire.
             check_eq!(s.mirror.stats().queued, 3);
             let insert = s.mirror.insert(span, s.shared.clone(), p);
-            check_eq!(insert.map(|_| ()).map_err(|e| e.cause), Err(ESRCH));
+            check_eq!(insert.map(|_| ()).map_err(Error::from), Err(ESRCH));
             check_eq!(s.mirror.stats().mm_dead, 1);
             Ok(())
         })

@@ -55,7 +55,8 @@ mod tests {
         fn insert(&self, n: usize, span: Span) -> Result {
             let number = self.number(n)?;
             // SAFETY: The numbers outlive the index.
-            unsafe { self.index.insert(span, number, |_, _| Ok(())) }
+            unsafe { self.index.insert(span, number, |_, _| Ok::<_, Error>(())) }?;
+            Ok(())
         }
 
         fn erase(&self, n: usize, span: Span) -> Result<usize> {

@@ -43,6 +43,7 @@ use crate::{
         self,
         Interval, //
     },
+    range_index::InsertError as IndexError,
     span::Span, //
 };
 use core::{
@@ -50,6 +51,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    alloc::AllocError,
     mm::{
         Mm,
         MmWithUser, //
@@ -115,16 +117,79 @@ impl Default for Config {
 
 /// Why a range was not inserted, with the driver's object that it would have been part of.
 pub struct InsertError<T: Mirrored> {
-    /// See [`Mirror::insert`].
-    pub cause: Error,
     /// What was passed in.
-    pub shared: Arc<Shared<T>>,
+    pub value: Arc<Shared<T>>,
+    /// The reason.
+    pub cause: InsertErrorKind,
+}
+
+/// The reason for which a range was not inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertErrorKind {
+    /// The address space is gone (`ESRCH`).
+    NoUser,
+    /// Part of the span is mirrored already (`EEXIST`). A range that is retired does not count; lookups
+    /// find the new one from then on.
+    Occupied,
+    /// There are as many ranges as there may be, counting those whose release is outstanding (`ENOSPC`).
+    /// [`Mirror::flush`] may help.
+    Full,
+    /// The driver's object is used with another mirror (`EXDEV`). It is from the first attempt on,
+    /// successful or not.
+    Foreign,
+    /// The mirror has been shut down (`ESHUTDOWN`).
+    Closed,
+    /// The task has been killed while it waited for somebody else's insertion (`EINTR`).
+    Killed,
+    /// There is no memory (`ENOMEM`).
+    AllocError(AllocError),
+    /// What else core mm says of the notifier.
+    Failed(Error),
+}
+
+impl From<AllocError> for InsertErrorKind {
+    fn from(error: AllocError) -> Self {
+        Self::AllocError(error)
+    }
+}
+
+impl From<mmu_interval::InsertErrorKind> for InsertErrorKind {
+    fn from(kind: mmu_interval::InsertErrorKind) -> Self {
+        match kind {
+            mmu_interval::InsertErrorKind::NoUser => Self::NoUser,
+            mmu_interval::InsertErrorKind::AllocError(error) => Self::AllocError(error),
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+impl From<InsertErrorKind> for Error {
+    fn from(kind: InsertErrorKind) -> Self {
+        match kind {
+            InsertErrorKind::NoUser => ESRCH,
+            InsertErrorKind::Occupied => EEXIST,
+            InsertErrorKind::Full => ENOSPC,
+            InsertErrorKind::Foreign => EXDEV,
+            InsertErrorKind::Closed => ESHUTDOWN,
+            InsertErrorKind::Killed => EINTR,
+            InsertErrorKind::AllocError(error) => error.into(),
+            InsertErrorKind::Failed(error) => error,
+        }
+    }
 }
 
 impl<T: Mirrored> From<InsertError<T>> for Error {
     fn from(error: InsertError<T>) -> Self {
-        error.cause
+        error.cause.into()
     }
+}
+
+/// What is in the way of a new range, and stays.
+enum InTheWay {
+    /// It is in service.
+    Live,
+    /// It is about to be.
+    Building,
 }
 
 /// A process's addresses, as one device context mirrors them.
@@ -208,16 +273,7 @@ impl<T: Mirrored> Mirror<T> {
     ///
     /// # Errors
     ///
-    /// - `ESRCH`: the address space is gone.
-    /// - `EEXIST`: part of the span is mirrored already. A range that is retired does not count; lookups
-    ///   find the new one from now on.
-    /// - `ENOSPC`: there are as many ranges as there may be, counting those whose release is
-    ///   outstanding. [`Mirror::flush`] may help.
-    /// - `EXDEV`: `shared` is used with another mirror. It is from the first attempt on, successful or
-    ///   not.
-    /// - `ESHUTDOWN`: the mirror has been shut down.
-    /// - `EINTR`: the task has been killed while it waited for somebody else's insertion.
-    /// - `ENOMEM`.
+    /// See [`InsertErrorKind`].
     pub fn insert(
         &self,
         span: Span,
@@ -236,12 +292,15 @@ impl<T: Mirrored> Mirror<T> {
             }
             Err(cause) => {
                 stats.insert_failed.inc();
-                if cause == ESRCH {
+                if cause == InsertErrorKind::NoUser {
                     stats.mm_dead.inc();
                 }
                 // Somebody may wait for this, or for the number of ranges to drop to zero.
                 self.worker.insertion_failed();
-                Err(InsertError { cause, shared })
+                Err(InsertError {
+                    value: shared,
+                    cause,
+                })
             }
         }
     }
@@ -257,9 +316,9 @@ impl<T: Mirrored> Mirror<T> {
         span: Span,
         shared: Arc<Shared<T>>,
         p: &mut MayBlock<'_>,
-    ) -> Result<Hold<T>> {
+    ) -> Result<Hold<T>, InsertErrorKind> {
         if self.closed.load(Relaxed) {
-            return Err(ESHUTDOWN);
+            return Err(InsertErrorKind::Closed);
         }
         let interval = Range::new(
             self.space.clone(),
@@ -281,11 +340,11 @@ impl<T: Mirrored> Mirror<T> {
         // `shutdown` looks at the index after it has set this: either it finds the range, or we see
         // that it has begun. Both look with the index locked in between.
         let inserted = if self.closed.load(Relaxed) {
-            Err(ESHUTDOWN)
+            Err(InsertErrorKind::Closed)
         } else {
             // Events pass by a notifier that is not in the tree. Who finds a range, looks at what is
             // mapped of it and sees that all is, relies on being told of whatever ends after that.
-            Interval::insert_and_wait(interval.clone(), p)
+            Interval::insert_and_wait(interval.clone(), p).map_err(|error| error.cause.into())
         };
         match inserted {
             Ok(registration) => {
@@ -315,7 +374,11 @@ impl<T: Mirrored> Mirror<T> {
     /// # Safety
     ///
     /// As for [`RangeIndex::insert`](crate::range_index::RangeIndex::insert).
-    unsafe fn reserve(&self, span: Span, raw: NonNull<Interval<Range<T>>>) -> Result {
+    unsafe fn reserve(
+        &self,
+        span: Span,
+        raw: NonNull<Interval<Range<T>>>,
+    ) -> Result<(), InsertErrorKind> {
         let mut seen = None;
         loop {
             // SAFETY: By the safety requirements the caller keeps the range for as long as `insert` wants.
@@ -325,11 +388,14 @@ impl<T: Mirrored> Mirror<T> {
                     .insert(span, raw, |other, piece| self.make_way(other, piece, span))
             };
             match reserved {
-                Err(error) if error == EBUSY => {}
-                _ => return reserved,
+                Ok(()) => return Ok(()),
+                Err(IndexError::InTheWay(InTheWay::Building)) => {}
+                Err(IndexError::InTheWay(InTheWay::Live)) => return Err(InsertErrorKind::Occupied),
+                Err(IndexError::AllocError(error)) => return Err(error.into()),
             }
             if let Some(seen) = seen {
-                Worker::wait_for_insertion(self.worker.as_arc_borrow(), seen)?;
+                Worker::wait_for_insertion(self.worker.as_arc_borrow(), seen)
+                    .map_err(|_| InsertErrorKind::Killed)?;
             }
             // Before the next look, after which it may be over.
             seen = Some(self.worker.insertions());
@@ -340,11 +406,16 @@ impl<T: Mirrored> Mirror<T> {
     ///
     /// # Errors
     ///
-    /// `EEXIST` if it is in service, `EBUSY` if it is about to be.
-    fn make_way(&self, other: &Interval<Range<T>>, piece: Span, span: Span) -> Result {
+    /// See [`InTheWay`].
+    fn make_way(
+        &self,
+        other: &Interval<Range<T>>,
+        piece: Span,
+        span: Span,
+    ) -> Result<(), InTheWay> {
         match other.data().request().state().stage {
-            Stage::Live => Err(EEXIST),
-            Stage::Building => Err(EBUSY),
+            Stage::Live => Err(InTheWay::Live),
+            Stage::Building => Err(InTheWay::Building),
             _ => {
                 // The worker zaps what it still finds in the index; where the new range is going to
                 // be, this must happen before anything is installed through that one.

@@ -43,7 +43,8 @@ use super::{
     trim::{
         PendingTrim, //
         TrimPlan,
-    }, //
+    },
+    InsertErrorKind, //
 };
 use crate::{
     mappings::Mappings,
@@ -85,7 +86,10 @@ use crate::{
 };
 use core::ptr::NonNull;
 use kernel::{
-    alloc::Flags,
+    alloc::{
+        AllocError,
+        Flags, //
+    },
     container_of,
     mm::{
         Mm,
@@ -128,8 +132,7 @@ impl<T: Mirrored> Range<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `ENOSPC` if the mirror has as many ranges as it may have, `EXDEV` if `shared` is used
-    /// with another mirror.
+    /// [`InsertErrorKind::AllocError`], [`InsertErrorKind::Full`], and [`InsertErrorKind::Foreign`].
     pub(super) fn new(
         space: Arc<Space<T>>,
         span: Span,
@@ -137,7 +140,7 @@ impl<T: Mirrored> Range<T> {
         holds: u32,
         room: Room,
         memory: Flags,
-    ) -> Result<Arc<Interval<Self>>> {
+    ) -> Result<Arc<Interval<Self>>, InsertErrorKind> {
         // The notifier, the request, what the two belong to, and the reference count.
         #[cfg(not(CONFIG_DEBUG_SPINLOCK))]
         const {
@@ -145,7 +148,7 @@ impl<T: Mirrored> Range<T> {
         };
 
         if !shared.bind(Arc::as_ptr(&space).cast_mut().cast()) {
-            return Err(EXDEV);
+            return Err(InsertErrorKind::Foreign);
         }
         space.count(room)?;
         let counted = ScopeGuard::new_with_data(space, |space| space.uncount());
@@ -167,6 +170,8 @@ impl<T: Mirrored> Range<T> {
             ),
             memory,
         )
+        // Nothing else can fail.
+        .map_err(|_| InsertErrorKind::AllocError(AllocError))
         // From here on its destructor counts.
         .inspect(|_| drop(counted.dismiss()))
     }

@@ -11,7 +11,10 @@ use crate::{
     mmu_interval::Interval,
     odp::{
         engine::worker::Worker,
-        mirror::driver::Mirrored, //
+        mirror::{
+            driver::Mirrored,
+            InsertErrorKind, //
+        }, //
     },
     range_index::RangeIndex, //
 };
@@ -118,7 +121,7 @@ impl<T: Mirrored> Space<T> {
 
     /// Counts one more. Where there is no room nothing is, not even for a moment: somebody else might find none
     /// for that.
-    pub(super) fn count(&self, room: Room) -> Result {
+    pub(super) fn count(&self, room: Room) -> Result<(), InsertErrorKind> {
         let mut ranges = self.ranges.load(Relaxed);
         while room == Room::Taken || ranges < self.limit {
             // OVERFLOW: There cannot be as many ranges as there are bytes.
@@ -127,7 +130,7 @@ impl<T: Mirrored> Space<T> {
                 Err(others) => ranges = others,
             }
         }
-        Err(ENOSPC)
+        Err(InsertErrorKind::Full)
     }
 
     pub(super) fn uncount(&self) {

@@ -65,9 +65,11 @@ use crate::{
             trim::{
                 PendingTrim, //
                 TrimPlan,
-            }, //
+            },
+            InsertErrorKind, //
         }, //
     },
+    range_index::ReplaceError,
     span::Span, //
 };
 use core::ptr::NonNull;
@@ -105,13 +107,12 @@ enum Outcome {
     Failed,
 }
 
-impl From<Error> for Outcome {
-    fn from(error: Error) -> Self {
-        if error == ESRCH {
+impl From<InsertErrorKind> for Outcome {
+    fn from(kind: InsertErrorKind) -> Self {
+        match kind {
             // There is nothing to be mirrored in an address space that is gone.
-            Outcome::Retire
-        } else {
-            Outcome::Failed
+            InsertErrorKind::NoUser => Outcome::Retire,
+            _ => Outcome::Failed,
         }
     }
 }
@@ -120,8 +121,10 @@ impl From<Error> for Outcome {
 enum Unplanned {
     /// There are as many pieces as there may be at a time.
     Enough,
-    /// `ENOMEM`, or `ESRCH`.
-    Failed(Error),
+    /// There is no memory.
+    AllocError,
+    /// The address space is gone.
+    NoUser,
 }
 
 impl From<AllocError> for Outcome {
@@ -205,7 +208,9 @@ impl<T: Mirrored> Split<T> {
             Ok(TrimPlan::Unchanged) => return Err(Outcome::Unchanged),
             Ok(TrimPlan::Nothing) => return Err(Outcome::Retire),
             Err(Unplanned::Enough) => split.leave_the_rest(interval.span(), space.grain),
-            Err(Unplanned::Failed(error)) => return Err(error.into()),
+            Err(Unplanned::AllocError) => return Err(Outcome::Failed),
+            // There is nothing to be mirrored in it.
+            Err(Unplanned::NoUser) => return Err(Outcome::Retire),
         }
         match split.insert(space, shared) {
             Ok(()) => Ok(split),
@@ -223,7 +228,7 @@ impl<T: Mirrored> Split<T> {
         }
         self.spans
             .push(piece, memory())
-            .map_err(|error| Unplanned::Failed(error.into()))
+            .map_err(|_| Unplanned::AllocError)
     }
 
     /// Has the last piece reach to the end of what is wanted of the range at `span`, for now.
@@ -236,7 +241,11 @@ impl<T: Mirrored> Split<T> {
         }
     }
 
-    fn insert(&mut self, space: &Arc<Space<T>>, shared: &Arc<Shared<T>>) -> Result {
+    fn insert(
+        &mut self,
+        space: &Arc<Space<T>>,
+        shared: &Arc<Shared<T>>,
+    ) -> Result<(), InsertErrorKind> {
         self.pieces.reserve(self.spans.len(), memory())?;
         for span in self.spans.iter() {
             // The first replaces the old range, which is about to leave, in the number of ranges.
@@ -246,7 +255,8 @@ impl<T: Mirrored> Split<T> {
                 Room::Limited
             };
             let piece = Range::new(space.clone(), *span, shared.clone(), 0, room, memory())?;
-            let piece = MayBlock::assume(|p| Interval::insert(piece, p))?;
+            let piece = MayBlock::assume(|p| Interval::insert(piece, p));
+            let piece = piece.map_err(|error| InsertErrorKind::from(error.cause))?;
             self.pieces.push(piece, memory())?;
         }
         Ok(())
@@ -311,11 +321,11 @@ impl<T: Mirrored> Split<T> {
                 self.take_over(interval, handed);
                 true
             }
-            Err(error) if error == ENOMEM => {
+            Err(ReplaceError::AllocError(_)) => {
                 self.roll_back(interval);
                 false
             }
-            Err(_) => {
+            Err(ReplaceError::Unwanted | ReplaceError::Occupied) => {
                 // Retired meanwhile, and others may be in its place. What is asked for by then is
                 // done by retiring it.
                 self.abandon(interval);
@@ -424,7 +434,7 @@ impl<T: Mirrored> Split<T> {
 ///
 /// # Errors
 ///
-/// [`Unplanned::Failed`] with `ESRCH` if the address space is gone, and those of `piece`.
+/// [`Unplanned::NoUser`], and those of `piece`.
 fn plan<T: Mirrored>(
     span: Span,
     space: &Space<T>,
@@ -435,7 +445,7 @@ fn plan<T: Mirrored>(
         return trim.plan(span, space.grain, [], piece);
     };
     let mm = space.mm.mmget_not_zero();
-    let mm = mm.ok_or(Unplanned::Failed(ESRCH))?;
+    let mm = mm.ok_or(Unplanned::NoUser)?;
     // If this turns out to be the last user, exit_mmap() must not run here.
     let mm = MmWithUser::into_mmput_async(mm);
     let mappings = Mappings::lock(&mm);
