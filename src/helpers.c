@@ -30,12 +30,6 @@
 /* Held around every invalidate(). */
 static struct lockdep_map odp_invalidate_map =
 	STATIC_LOCKDEP_MAP_INIT("odp_invalidate", &odp_invalidate_map);
-/* Held around every callback of a worker but the last, which drain() leaves to the worker. */
-static struct lockdep_map odp_worker_map =
-	STATIC_LOCKDEP_MAP_INIT("odp_worker", &odp_worker_map);
-/* Held around the last one. */
-static struct lockdep_map odp_release_map =
-	STATIC_LOCKDEP_MAP_INIT("odp_release", &odp_release_map);
 /* That of all workqueues of which there are many. */
 static struct lockdep_map odp_queue_map = STATIC_LOCKDEP_MAP_INIT("odp_queue", &odp_queue_map);
 #endif
@@ -48,16 +42,6 @@ void odp_may_wait_for_invalidate(void)
 	might_alloc(GFP_KERNEL);
 }
 EXPORT_SYMBOL_GPL(odp_may_wait_for_invalidate);
-
-void odp_may_wait_for_worker(void)
-{
-	odp_may_wait_for_invalidate();
-	lock_map_acquire(&odp_worker_map);
-	lock_map_release(&odp_worker_map);
-	lock_map_acquire(&odp_release_map);
-	lock_map_release(&odp_release_map);
-}
-EXPORT_SYMBOL_GPL(odp_may_wait_for_worker);
 
 /*
  * Whether a section in which nothing may sleep is marked so. Not on PREEMPT_RT: there each spinlock is
@@ -84,30 +68,6 @@ void odp_invalidate_exit(bool blockable)
 	lock_map_release(&odp_invalidate_map);
 }
 EXPORT_SYMBOL_GPL(odp_invalidate_exit);
-
-void odp_worker_enter(void)
-{
-	lock_map_acquire(&odp_worker_map);
-}
-EXPORT_SYMBOL_GPL(odp_worker_enter);
-
-void odp_worker_exit(void)
-{
-	lock_map_release(&odp_worker_map);
-}
-EXPORT_SYMBOL_GPL(odp_worker_exit);
-
-void odp_release_enter(void)
-{
-	lock_map_acquire(&odp_release_map);
-}
-EXPORT_SYMBOL_GPL(odp_release_enter);
-
-void odp_release_exit(void)
-{
-	lock_map_release(&odp_release_map);
-}
-EXPORT_SYMBOL_GPL(odp_release_exit);
 
 void odp_may_wait_for_readers(struct srcu_struct *srcu)
 {

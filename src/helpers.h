@@ -13,16 +13,11 @@ struct page;
 struct srcu_struct;
 struct workqueue_struct;
 
-/* Tell lockdep that the caller waits for invalidate(), or for a worker (which does so too). */
+/* Tells lockdep that the caller waits for invalidate(). */
 void odp_may_wait_for_invalidate(void);
-void odp_may_wait_for_worker(void);
-/* Brackets of an invalidate(), and of a callback of a worker. */
+/* Brackets of an invalidate(). */
 void odp_invalidate_enter(bool blockable);
 void odp_invalidate_exit(bool blockable);
-void odp_worker_enter(void);
-void odp_worker_exit(void);
-void odp_release_enter(void);
-void odp_release_exit(void);
 /* Tells lockdep that the caller waits for readers of @srcu, though in another task's name. */
 void odp_may_wait_for_readers(struct srcu_struct *srcu);
 /* Brackets of what lockdep shall take for memory reclaim. */

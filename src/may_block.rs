@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Evidence that a task may block, and the lockdep maps that check it.
+//! Evidence that a task may block, and the lockdep map that checks it.
 //!
-//! A call that waits for an invalidation to end, or for a worker, deadlocks when it is made from a
-//! callback that the wait is for. Core mm reports that for most events, but `MMU_NOTIFY_RELEASE`
-//! callbacks run under no lockdep map of the core's, and its map is not exported. So there are maps
-//! of our own: one is held around every `invalidate()`, the others around the callbacks of a
-//! worker. Whoever is about to wait touches the maps of what it waits for. They have to be several:
-//! a worker's callback may call `mmu_interval_notifier_remove()`, which waits for invalidations,
-//! while the reverse must never happen; and who drains runs all callbacks but the releases itself,
-//! with locks held that releases take.
+//! A call that waits for an invalidation to end deadlocks when it is made from the callback that the
+//! wait is for. Core mm reports that for most events, but `MMU_NOTIFY_RELEASE` callbacks run under no
+//! lockdep map of the core's, and its map is not exported. So there is one of our own, which is held
+//! around every `invalidate()`. Whoever is about to wait for invalidations touches it.
 //!
 //! A deadlock is not undefined behaviour, so [`MayBlock::enter`] is safe; the mistake is found by
 //! lockdep, at the first call, whether or not it would have hung that time.
@@ -32,13 +28,8 @@ mod shim {
     )]
     unsafe extern "C" {
         pub(super) safe fn odp_may_wait_for_invalidate();
-        pub(super) safe fn odp_may_wait_for_worker();
         pub(super) safe fn odp_invalidate_enter(blockable: bool);
         pub(super) safe fn odp_invalidate_exit(blockable: bool);
-        pub(super) safe fn odp_worker_enter();
-        pub(super) safe fn odp_worker_exit();
-        pub(super) safe fn odp_release_enter();
-        pub(super) safe fn odp_release_exit();
         pub(super) safe fn odp_reclaim_enter();
         pub(super) safe fn odp_reclaim_exit();
         pub(super) fn odp_might_read_lock_mmap(mm: *mut bindings::mm_struct);
@@ -60,13 +51,12 @@ impl MayBlock<'_> {
     /// Runs `f` with the evidence that this task may block.
     ///
     /// Context: a task that may sleep, outside every `invalidate()` and without a lock that one
-    /// takes. Calls that wait for a worker want the same of a worker's callbacks. Lockdep reports
-    /// anything else.
+    /// takes. Lockdep reports anything else. What is waited for may want more than that, and says so.
     ///
     /// # Examples
     ///
     /// ```ignore
-    /// MayBlock::enter(|p| mirror.flush(Until::Removed, p))?;
+    /// MayBlock::enter(|p| drop(registration.remove(p)));
     /// ```
     pub fn enter<R>(f: impl for<'p> FnOnce(&mut MayBlock<'p>) -> R) -> R {
         shim::odp_may_wait_for_invalidate();
@@ -78,11 +68,6 @@ impl MayBlock<'_> {
     /// Locks may have been taken since [`MayBlock::enter`], so every call that waits does this.
     pub fn for_invalidate(&mut self) {
         shim::odp_may_wait_for_invalidate();
-    }
-
-    /// Tells lockdep that the caller is about to wait for a worker, which waits for invalidations.
-    pub fn for_worker(&mut self) {
-        shim::odp_may_wait_for_worker();
     }
 
     /// Tells lockdep that the caller is about to wait for readers of `srcu`, though it is another
@@ -100,8 +85,8 @@ impl MayBlock<'_> {
         unsafe { shim::odp_might_read_lock_mmap(mm.as_raw()) };
     }
 
-    /// Evidence for where the contract says so: the worker, which may wait for invalidations but not
-    /// for workers, and C callers of functions that may sleep. The calls check as they do always.
+    /// Evidence for where the contract says so, as it does for C callers of functions that may sleep. The
+    /// calls that wait check as they do always.
     pub(crate) fn assume<R>(f: impl for<'p> FnOnce(&mut MayBlock<'p>) -> R) -> R {
         f(&mut MayBlock {
             _scope: PhantomData,
@@ -132,38 +117,6 @@ impl InvalidateScope {
 impl Drop for InvalidateScope {
     fn drop(&mut self) {
         shim::odp_invalidate_exit(self.blockable);
-    }
-}
-
-/// The time during which a callback of a worker runs, other than a release, as lockdep sees it.
-pub(crate) struct WorkerScope(NotThreadSafe);
-
-impl WorkerScope {
-    pub(crate) fn enter() -> Self {
-        shim::odp_worker_enter();
-        Self(NotThreadSafe)
-    }
-}
-
-impl Drop for WorkerScope {
-    fn drop(&mut self) {
-        shim::odp_worker_exit();
-    }
-}
-
-/// The time during which a release runs, as lockdep sees it.
-pub(crate) struct ReleaseScope(NotThreadSafe);
-
-impl ReleaseScope {
-    pub(crate) fn enter() -> Self {
-        shim::odp_release_enter();
-        Self(NotThreadSafe)
-    }
-}
-
-impl Drop for ReleaseScope {
-    fn drop(&mut self) {
-        shim::odp_release_exit();
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod completed;
 pub(crate) mod epoch;
 pub(crate) mod fifo;
 pub(crate) mod library;
+mod lockdep;
 pub(crate) mod outcome;
 pub(crate) mod process_queue;
 pub(crate) mod queues;

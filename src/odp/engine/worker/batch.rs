@@ -8,13 +8,11 @@ use super::{
     BATCH, //
 };
 use crate::{
-    may_block::{
-        MayBlock,
-        WorkerScope, //
-    },
+    may_block::MayBlock,
     odp::engine::{
         completed::Completed,
         fifo::Fifo,
+        lockdep::WorkerScope,
         request::Request,
         state::{
             Effect,

@@ -6,19 +6,17 @@ use super::{
     Worker,
     CHANGE, //
 };
-use crate::{
-    may_block::WorkerScope,
-    odp::engine::{
-        callbacks::MirrorOps,
-        fifo::Fifo,
-        request::{
-            Request,
-            Tickets, //
-        },
-        state::{
-            Effect,
-            Step, //
-        }, //
+use crate::odp::engine::{
+    callbacks::MirrorOps,
+    fifo::Fifo,
+    lockdep::WorkerScope,
+    request::{
+        Request,
+        Tickets, //
+    },
+    state::{
+        Effect,
+        Step, //
     }, //
 };
 use core::ptr::NonNull;

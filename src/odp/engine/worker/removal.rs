@@ -9,23 +9,21 @@ use super::{
     Worker,
     RELEASE, //
 };
-use crate::{
-    may_block::{
+use crate::odp::engine::{
+    completed::Completed,
+    fifo::Fifo,
+    lockdep::{
         ReleaseScope,
         WorkerScope, //
     },
-    odp::engine::{
-        completed::Completed,
-        fifo::Fifo,
-        queues::Queues,
-        request::{
-            Request,
-            Tickets, //
-        },
-        state::{
-            Effect,
-            Step, //
-        }, //
+    queues::Queues,
+    request::{
+        Request,
+        Tickets, //
+    },
+    state::{
+        Effect,
+        Step, //
     }, //
 };
 use core::ptr::NonNull;

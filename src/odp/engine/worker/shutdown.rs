@@ -18,6 +18,7 @@ use crate::{
             RequestOps, //
         },
         library::Library,
+        lockdep::may_wait_for_worker,
         process_queue::QueueUse,
         stats::Snapshot, //
     }, //
@@ -91,7 +92,7 @@ impl OwnedWorker {
     /// Refuses requests, waits until everything that was accepted is released and `until` holds, and
     /// until the worker does nothing any more. May be called again.
     pub(crate) fn shutdown(&self, p: &mut MayBlock<'_>, until: impl Fn() -> bool) -> Snapshot {
-        p.for_worker();
+        may_wait_for_worker(p);
         p.for_readers(&self.worker.srcu);
         let worker = self.worker.as_arc_borrow();
         // After this nobody sets the alarm any more.

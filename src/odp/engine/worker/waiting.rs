@@ -6,6 +6,7 @@ use super::Worker;
 use crate::{
     may_block::MayBlock,
     odp::engine::{
+        lockdep::may_wait_for_worker,
         queues::{
             Queues,
             Until, //
@@ -87,7 +88,7 @@ impl Worker {
     ///
     /// `EINTR` if the task has been killed. What was asked for is going on.
     pub(crate) fn flush(this: ArcBorrow<'_, Self>, until: Until, p: &mut MayBlock<'_>) -> Result {
-        p.for_worker();
+        may_wait_for_worker(p);
         p.for_readers(&this.srcu);
         let epoch = this.queues.lock().epochs(until).current();
         Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |queues| {
@@ -106,7 +107,7 @@ impl Worker {
         request: &Request,
         p: &mut MayBlock<'_>,
     ) -> Result {
-        p.for_worker();
+        may_wait_for_worker(p);
         p.for_readers(&this.srcu);
         Self::wait(this, Sleep::Killable, MAX_SCHEDULE_TIMEOUT, |_| {
             request.state().is_removed()
