@@ -120,24 +120,6 @@ static void __used odp_layout(void)
 	ODP_SIZE(odp_section);
 
 	ODP_SIZE(odp_stats);
-	ODP_MEMBER(odp_stats, inserted);
-	ODP_MEMBER(odp_stats, insert_failed);
-	ODP_MEMBER(odp_stats, mm_dead);
-	ODP_MEMBER(odp_stats, queued);
-	ODP_MEMBER(odp_stats, coalesced);
-	ODP_MEMBER(odp_stats, batches);
-	ODP_MEMBER(odp_stats, grace_periods);
-	ODP_MEMBER(odp_stats, drained);
-	ODP_MEMBER(odp_stats, removed);
-	ODP_MEMBER(odp_stats, released);
-	ODP_MEMBER(odp_stats, holds);
-	ODP_MEMBER(odp_stats, puts);
-	ODP_MEMBER(odp_stats, held_back);
-	ODP_MEMBER(odp_stats, kicks);
-	ODP_MEMBER(odp_stats, would_block);
-	ODP_MEMBER(odp_stats, changes);
-	ODP_MEMBER(odp_stats, unchanged);
-	ODP_MEMBER(odp_stats, replaced);
-	ODP_MEMBER(odp_stats, pieces);
-	ODP_MEMBER(odp_stats, replace_failed);
+#define ODP_COUNTER(name) ODP_MEMBER(odp_stats, name)
+#include "counters_generated.h"
 }

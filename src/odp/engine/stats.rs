@@ -32,8 +32,9 @@ impl Counter {
     }
 }
 
+// The first argument is a `$`, for the macro that this defines.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($dollar:tt $($(#[$doc:meta])* $name:ident,)*) => {
         /// The counters of a worker while it works.
         pub(crate) struct Stats {
             $($(#[$doc])* pub(crate) $name: Counter,)*
@@ -63,10 +64,21 @@ macro_rules! counters {
                 writeln!(f, "holds_outstanding {outstanding}")
             }
         }
+
+        /// Calls a macro with the names of all counters.
+        macro_rules! with_counters {
+            ($dollar with:ident) => {
+                $dollar with! { $($name)* }
+            };
+        }
+        pub(crate) use with_counters;
     };
 }
 
+// `struct odp_stats` of odp.h has the same, in the same order. src/interface.c gets their names from here,
+// by a rule of Kbuild, and so does ffi: the build fails where the two differ.
 counters! {
+    $
     /// Ranges inserted.
     inserted,
     /// Insertions that failed, for whatever reason.

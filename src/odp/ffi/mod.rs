@@ -16,7 +16,10 @@ mod retirer;
 use super::engine::{
     outcome::Retire,
     queues::Until,
-    stats::Snapshot,
+    stats::{
+        with_counters,
+        Snapshot, //
+    },
     worker::WAKEUP_DELAY, //
 };
 use core::{
@@ -36,40 +39,26 @@ use kernel::{
 ///
 /// `src/interface.c` refers to the symbols that the C compiler's numbers make.
 macro_rules! layout {
+    (@symbol $name:expr, $number:expr) => {
+        global_asm!(
+            concat!(".globl odp_layout.", $name, ".{number}"),
+            concat!(".set odp_layout.", $name, ".{number}, 0"),
+            number = const $number,
+        );
+    };
     ($($name:literal = $number:expr,)*) => {
-        $(
-            global_asm!(
-                concat!(".globl odp_layout.", $name, ".{number}"),
-                concat!(".set odp_layout.", $name, ".{number}, 0"),
-                number = const $number,
-            );
-        )*
+        $(layout!(@symbol $name, $number);)*
     };
 }
 
-layout! {
-    "odp_stats" = size_of::<Snapshot>(),
-    "odp_stats.inserted" = offset_of!(Snapshot, inserted),
-    "odp_stats.insert_failed" = offset_of!(Snapshot, insert_failed),
-    "odp_stats.mm_dead" = offset_of!(Snapshot, mm_dead),
-    "odp_stats.queued" = offset_of!(Snapshot, queued),
-    "odp_stats.coalesced" = offset_of!(Snapshot, coalesced),
-    "odp_stats.batches" = offset_of!(Snapshot, batches),
-    "odp_stats.grace_periods" = offset_of!(Snapshot, grace_periods),
-    "odp_stats.drained" = offset_of!(Snapshot, drained),
-    "odp_stats.removed" = offset_of!(Snapshot, removed),
-    "odp_stats.released" = offset_of!(Snapshot, released),
-    "odp_stats.holds" = offset_of!(Snapshot, holds),
-    "odp_stats.puts" = offset_of!(Snapshot, puts),
-    "odp_stats.held_back" = offset_of!(Snapshot, held_back),
-    "odp_stats.kicks" = offset_of!(Snapshot, kicks),
-    "odp_stats.would_block" = offset_of!(Snapshot, would_block),
-    "odp_stats.changes" = offset_of!(Snapshot, changes),
-    "odp_stats.unchanged" = offset_of!(Snapshot, unchanged),
-    "odp_stats.replaced" = offset_of!(Snapshot, replaced),
-    "odp_stats.pieces" = offset_of!(Snapshot, pieces),
-    "odp_stats.replace_failed" = offset_of!(Snapshot, replace_failed),
+macro_rules! stats_layout {
+    ($($name:ident)*) => {
+        layout!(@symbol "odp_stats", size_of::<Snapshot>());
+        $(layout!(@symbol concat!("odp_stats.", stringify!($name)), offset_of!(Snapshot, $name));)*
+    };
 }
+
+with_counters!(stats_layout);
 
 use layout;
 
