@@ -24,6 +24,8 @@
 //!
 //! C header: [`include/linux/hmm.h`](srctree/include/linux/hmm.h)
 
+#![cfg(CONFIG_HMM_MIRROR)]
+
 use super::{
     may_block::MayBlock,
     mmu_interval::{
@@ -49,9 +51,6 @@ use kernel::{
     },
     time::Jiffies, //
 };
-
-#[cfg(not(CONFIG_HMM_MIRROR))]
-compile_error!("faulting needs CONFIG_HMM_MIRROR; INFINIBAND_ON_DEMAND_PAGING selects it");
 
 mod shim {
     use kernel::{

@@ -18,6 +18,8 @@
 //!
 //! C header: [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
+#![cfg(CONFIG_MMU_NOTIFIER)]
+
 mod error;
 
 pub use self::error::{
@@ -76,11 +78,6 @@ use kernel::{
 unsafe extern "C" {
     fn odp_interval_notifier_remove(notifier: *mut bindings::mmu_interval_notifier) -> bool;
 }
-
-#[cfg(not(CONFIG_MMU_NOTIFIER))]
-compile_error!(
-    "interval notifiers need CONFIG_MMU_NOTIFIER; INFINIBAND_ON_DEMAND_PAGING selects it"
-);
 
 /// What happened to the process's pages (`enum mmu_notifier_event`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
