@@ -20,14 +20,14 @@ use kernel::{
 /// # Invariants
 ///
 /// `_lock` is the lock of `mm`.
-pub struct Mappings<'a> {
+pub(crate) struct Mappings<'a> {
     mm: &'a MmWithUser,
     _lock: MmapReadGuard<'a>,
 }
 
 impl<'a> Mappings<'a> {
     /// Takes the `mmap_lock` for reading. May sleep.
-    pub fn lock(mm: &'a MmWithUser) -> Self {
+    pub(crate) fn lock(mm: &'a MmWithUser) -> Self {
         // INVARIANT: The lock is taken here.
         Self {
             mm,
@@ -37,7 +37,7 @@ impl<'a> Mappings<'a> {
 
     /// The mappings that have to do with `span`, in order of address (`find_vma()`). They may reach
     /// beyond it.
-    pub fn within(&self, span: Span) -> impl Iterator<Item = Span> + '_ {
+    pub(crate) fn within(&self, span: Span) -> impl Iterator<Item = Span> + '_ {
         let mut from = span.start();
         core::iter::from_fn(move || {
             // SAFETY: By the type invariants the lock is held.

@@ -72,7 +72,7 @@ impl MayBlock<'_> {
 
     /// Tells lockdep that the caller is about to wait for readers of `srcu`, though it is another
     /// task that waits for the grace period.
-    pub fn for_readers(&mut self, srcu: &Srcu) {
+    pub(crate) fn for_readers(&mut self, srcu: &Srcu) {
         // CAST: `Srcu` is transparent over `srcu_struct`.
         let srcu = core::ptr::from_ref(srcu).cast_mut().cast();
         // SAFETY: It is initialised, and the function only looks at its lockdep map.
@@ -80,7 +80,7 @@ impl MayBlock<'_> {
     }
 
     /// Tells lockdep that the caller may have to wait for the `mmap_lock` of `mm`.
-    pub fn for_mmap_lock(&mut self, mm: &Mm) {
+    pub(crate) fn for_mmap_lock(&mut self, mm: &Mm) {
         // SAFETY: The `mm_struct` is valid, and the function only looks at the lock's lockdep map.
         unsafe { shim::odp_might_read_lock_mmap(mm.as_raw()) };
     }

@@ -35,7 +35,7 @@ unsafe extern "C" {
 /// # Invariants
 ///
 /// A reference on the memory cgroup belongs to this; null stands for none.
-pub struct MemCgroup(*mut c_void);
+pub(crate) struct MemCgroup(*mut c_void);
 
 // SAFETY: References may be dropped in another task than they were taken in.
 unsafe impl Send for MemCgroup {}
@@ -45,7 +45,7 @@ unsafe impl Sync for MemCgroup {}
 impl MemCgroup {
     /// The memory cgroup that is charged for what the caller allocates; if the caller is a kernel thread
     /// without an address space, the one that the owner of `mm` is in. Does not sleep.
-    pub fn of_caller(mm: &Mm) -> Self {
+    pub(crate) fn of_caller(mm: &Mm) -> Self {
         // SAFETY: The `mm_struct` is valid during the call.
         // INVARIANT: The function takes a reference.
         Self(unsafe { odp_memcg_get(mm.as_raw()) })
@@ -56,7 +56,7 @@ impl MemCgroup {
     /// May be nested; the innermost counts.
     ///
     /// Context: process context.
-    pub fn charged<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(crate) fn charged<R>(&self, f: impl FnOnce() -> R) -> R {
         // SAFETY: By the type invariants there is a reference, and the borrow keeps it until the task goes
         // back to charging another one below. Nothing unwinds in the kernel.
         let outer = unsafe { odp_memcg_activate(self.0) };

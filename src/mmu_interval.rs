@@ -347,7 +347,7 @@ impl<T> Interval<T> {
     ///
     /// `data` must point to what [`Interval::data`] returned, in an interval that is still valid and whose
     /// insertion has at least begun.
-    pub unsafe fn from_data(data: NonNull<T>) -> NonNull<Self> {
+    pub(crate) unsafe fn from_data(data: NonNull<T>) -> NonNull<Self> {
         // SAFETY: By the safety requirements it is the field of an interval.
         let this = unsafe { container_of!(data.as_ptr(), Self, data) };
         // What comes from a reference to the data may not free the interval; what `insert` exposed may.
@@ -610,7 +610,7 @@ impl<T: Invalidate> Registration<T> {
     }
 
     /// As [`Registration::remove`]; says also whether it had to wait for invalidations.
-    pub fn remove_observed(self, p: &mut MayBlock<'_>) -> (Arc<Interval<T>>, bool) {
+    pub(crate) fn remove_observed(self, p: &mut MayBlock<'_>) -> (Arc<Interval<T>>, bool) {
         p.for_invalidate();
         ManuallyDrop::new(self).remove_inner()
     }

@@ -13,15 +13,15 @@
 #![crate_name = "odp"]
 
 pub mod hmm;
-pub mod mappings;
+mod mappings;
 pub mod may_block;
-pub mod memcg;
+mod memcg;
 pub mod mmu_interval;
 mod module_ref;
 pub mod owned_queue;
 pub mod range_index;
 pub mod span;
-pub mod wait_queue;
+mod wait_queue;
 
 mod odp;
 

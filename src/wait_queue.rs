@@ -36,7 +36,7 @@ unsafe extern "C" {
 
 /// Which signals end a sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sleep {
+pub(crate) enum Sleep {
     /// None.
     Uninterruptible,
     /// One that kills the task.
@@ -56,7 +56,7 @@ impl Sleep {
 }
 
 /// Whether the current task has been killed, so that it is going to do nothing in user space any more.
-pub fn is_killed() -> bool {
+pub(crate) fn is_killed() -> bool {
     odp_fatal_signal_pending()
 }
 
@@ -66,7 +66,7 @@ pub fn is_killed() -> bool {
 ///
 /// `head` is initialised.
 #[pin_data]
-pub struct WaitQueue {
+pub(crate) struct WaitQueue {
     #[pin]
     head: Opaque<bindings::wait_queue_head>,
     /// It is a list, whose entries point to it.
@@ -81,7 +81,7 @@ unsafe impl Sync for WaitQueue {}
 
 impl WaitQueue {
     /// Makes one that nobody waits in; `name` and `key` are those of its lock.
-    pub fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
+    pub(crate) fn new(name: &'static CStr, key: Pin<&'static LockClassKey>) -> impl PinInit<Self> {
         pin_init!(Self {
             // INVARIANT: That is what is called here.
             //
@@ -100,7 +100,7 @@ impl WaitQueue {
     /// reason. What it took is taken off `left`, unless that is `MAX_SCHEDULE_TIMEOUT`, for no limit.
     ///
     /// Context: may sleep, with no lock held but this one.
-    pub fn wait<'a, T: ?Sized, B: Backend>(
+    pub(crate) fn wait<'a, T: ?Sized, B: Backend>(
         &self,
         guard: Guard<'a, T, B>,
         sleep: Sleep,
@@ -122,7 +122,7 @@ impl WaitQueue {
     }
 
     /// Wakes up all that sleep. Context: any, with the lock held or not.
-    pub fn notify_all(&self) {
+    pub(crate) fn notify_all(&self) {
         // SAFETY: By the type invariants the queue is initialised.
         unsafe { bindings::__wake_up(self.head.get(), TASK_NORMAL, 0, ptr::null_mut()) };
     }

@@ -357,7 +357,6 @@ pub use self::{
             Invalidation,
             Zap, //
         },
-        range::Range,
         shared::{
             Shared,
             UserLock, //

@@ -114,7 +114,7 @@ use kernel::{
 /// - `trim` is accessed with the request locked.
 /// - `split` is accessed by whoever has taken the request to change the range.
 #[pin_data(PinnedDrop)]
-pub struct Range<T: Mirrored> {
+pub(crate) struct Range<T: Mirrored> {
     #[pin]
     request: Request,
     trim: Guarded<PendingTrim>,
@@ -177,7 +177,7 @@ impl<T: Mirrored> Range<T> {
     }
 
     /// The driver's object and its lock.
-    pub fn shared(&self) -> &Shared<T> {
+    pub(crate) fn shared(&self) -> &Shared<T> {
         &self.shared
     }
 
