@@ -3,8 +3,8 @@
 //! A process's pages, found and faulted in through heterogeneous memory management.
 //!
 //! A device that works on a process's memory without pinning it asks for the pages with
-//! [`Interval::fault`], which does what a fault of the process itself would do. What it finds goes to
-//! an array of the caller's, [`Pages`], and is worth nothing until it has been installed as the
+//! [`Interval::fault`], which does what a fault of the process itself would do. What it finds goes
+//! to an array of the caller's, [`Pages`], and is worth nothing until it has been installed as the
 //! protocol of [`mmu_interval`](super::mmu_interval) says.
 //!
 //! # What keeps a page
@@ -12,15 +12,17 @@
 //! Nobody has a reference to it. A [`Page`] may be used between two moments, both of them with the
 //! user lock held:
 //!
-//! - no invalidation of the page's address has come since [`Interval::fault`] was called, and the lock has
-//!   not been released without the page being put where `invalidate` finds it. That
-//!   [`Interval::read_retry`] says so of the sequence that was returned is enough, and so is a commit;
+//! - no invalidation of the page's address has come since [`Interval::fault`] was called, and the
+//!   lock has not been released without the page being put where `invalidate` finds it. That
+//!   [`Interval::read_retry`] says so of the sequence that was returned is enough, and so is a
+//!   commit;
 //! - an `invalidate` of its address has been called, and has the lock.
 //!
 //! The kernel changes the process's page table only after `invalidate` has returned, and frees,
-//! writes back, moves or truncates the page only after that. So who holds the lock, and finds the page where
-//! no `invalidate` has removed it, knows that the process still has it there. The removal of the
-//! interval must be preceded, under the lock, by what an `invalidate` of all of it would do.
+//! writes back, moves or truncates the page only after that. So who holds the lock, and finds the
+//! page where no `invalidate` has removed it, knows that the process still has it there. The
+//! removal of the interval must be preceded, under the lock, by what an `invalidate` of all of it
+//! would do.
 //!
 //! C header: [`include/linux/hmm.h`](srctree/include/linux/hmm.h)
 
@@ -118,7 +120,8 @@ pub(super) struct HmmRange {
 /// What the device is going to do with pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It reads. Pages that the process may write to turn out to be writable where that takes nothing.
+    /// It reads. Pages that the process may write to turn out to be writable where that takes
+    /// nothing.
     Read,
     /// It writes, and may read.
     Write,
@@ -212,11 +215,12 @@ impl Page {
         self.entry & flags::WRITE != 0
     }
 
-    /// How large the piece is that the process has mapped in one: two to the power of this, in pages
-    /// (`hmm_pfn_to_map_order()`).
+    /// How large the piece is that the process has mapped in one: two to the power of this, in
+    /// pages (`hmm_pfn_to_map_order()`).
     ///
-    /// The piece is aligned to its size in memory and in the address space, and may reach beyond what was
-    /// asked for. What is beyond must not be installed: only invalidations of what was asked for count.
+    /// The piece is aligned to its size in memory and in the address space, and may reach beyond
+    /// what was asked for. What is beyond must not be installed: only invalidations of what was
+    /// asked for count.
     pub fn order(&self) -> u32 {
         // CAST: It has five bits.
         ((self.entry >> flags::ORDER_SHIFT) & 0x1f) as u32
@@ -230,21 +234,22 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `offset` is not a multiple of 8 or not in the page, `EFAULT` if the kernel itself
-    /// has no access to the page (`memfd_secret()`).
+    /// `EINVAL` if `offset` is not a multiple of 8 or not in the page, `EFAULT` if the kernel
+    /// itself has no access to the page (`memfd_secret()`).
     ///
     /// # Safety
     ///
-    /// The page was installed, by a commit, and no `invalidate` of its address has removed it; the user
-    /// lock is held. See [the module](self).
+    /// The page was installed, by a commit, and no `invalidate` of its address has removed it; the
+    /// user lock is held. See [the module](self).
     pub unsafe fn load(&self, offset: usize) -> Result<u64> {
         let read = |word| {
             // SAFETY: `map` passes a valid and aligned pointer. The kernel accesses memory that a
-            // process has mapped at the same time as others only in ways that take this into account.
+            // process has mapped at the same time as others only in ways that take this into
+            // account.
             unsafe { atomic_load(word, Relaxed) }
         };
-        // SAFETY: By the safety requirements the page is installed and the user lock held, which is what
-        // `map` wants.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, which is
+        // what `map` wants.
         unsafe { self.map(offset, read) }
     }
 
@@ -258,18 +263,18 @@ impl Page {
     ///
     /// As for [`Page::load`].
     pub unsafe fn load_byte(&self, offset: usize) -> Result<u8> {
-        // SAFETY: `map` passes a valid pointer, and the process may access the byte at the same time because
-        // this access is atomic.
+        // SAFETY: `map` passes a valid pointer, and the process may access the byte at the same
+        // time because this access is atomic.
         let read = |byte: *mut i8| unsafe { atomic_load(byte, Relaxed) };
-        // SAFETY: By the safety requirements the page is installed and the user lock held, which is what
-        // `map` wants.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, which is
+        // what `map` wants.
         let byte = unsafe { self.map(offset, read) }?;
         // CAST: The same bits; there are atomic bytes with a sign only.
         Ok(byte as u8)
     }
 
-    /// Writes the aligned word at `offset` bytes, at once and in the CPU's order of bytes, and marks
-    /// the page dirty.
+    /// Writes the aligned word at `offset` bytes, at once and in the CPU's order of bytes, and
+    /// marks the page dirty.
     ///
     /// Context: any in which the user lock can be held. Does not sleep.
     ///
@@ -281,11 +286,11 @@ impl Page {
     ///
     /// As for [`Page::load`].
     pub unsafe fn store(&self, offset: usize, value: u64) -> Result {
-        // SAFETY: `change` passes a valid and aligned pointer, and the process may access the word at the same
-        // time because this access is atomic.
+        // SAFETY: `change` passes a valid and aligned pointer, and the process may access the word
+        // at the same time because this access is atomic.
         let write = |word| unsafe { atomic_store(word, value, Relaxed) };
-        // SAFETY: By the safety requirements the page is installed and the user lock held, which is what
-        // `change` wants.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, which is
+        // what `change` wants.
         unsafe { self.change(offset, write) }
     }
 
@@ -301,11 +306,11 @@ impl Page {
     pub unsafe fn store_byte(&self, offset: usize, value: u8) -> Result {
         // CAST: As in `load_byte`.
         let value = value as i8;
-        // SAFETY: `change` passes a valid pointer, and the process may access the byte at the same time because
-        // this access is atomic.
+        // SAFETY: `change` passes a valid pointer, and the process may access the byte at the same
+        // time because this access is atomic.
         let write = |byte: *mut i8| unsafe { atomic_store(byte, value, Relaxed) };
-        // SAFETY: By the safety requirements the page is installed and the user lock held, which is what
-        // `change` wants.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, which is
+        // what `change` wants.
         unsafe { self.change(offset, write) }
     }
 
@@ -320,13 +325,13 @@ impl Page {
     ///
     /// # Safety
     ///
-    /// As for [`Page::load`]. The lock stands for the page lock: truncation waits, like everybody who
-    /// unmaps the page, for an `invalidate`.
+    /// As for [`Page::load`]. The lock stands for the page lock: truncation waits, like everybody
+    /// who unmaps the page, for an `invalidate`.
     pub unsafe fn mark_dirty(&self) {
         // SAFETY: By the safety requirements the page is installed and the user lock held.
         let page = unsafe { self.page() };
-        // SAFETY: By the safety requirements the process still has the page, and no `invalidate` of its address
-        // has returned: until then it is neither freed nor truncated.
+        // SAFETY: By the safety requirements the process still has the page, and no `invalidate` of
+        // its address has returned: until then it is neither freed nor truncated.
         unsafe { bindings::set_page_dirty(page) };
     }
 
@@ -337,7 +342,8 @@ impl Page {
         if !self.writable() {
             return Err(EPERM);
         }
-        // SAFETY: By the safety requirements the page is installed and the user lock held, as here and below.
+        // SAFETY: By the safety requirements the page is installed and the user lock held, as here
+        // and below.
         unsafe { self.map(offset, f) }?;
         // SAFETY: By the safety requirements the page is installed and the user lock held.
         let page = unsafe { self.page() };
@@ -369,8 +375,8 @@ impl Page {
         let mapped = unsafe { bindings::kmap_local_page(page) };
         // `mapped` is aligned to a page, and the offset to the item's size.
         let result = f(mapped.cast::<u8>().wrapping_add(offset).cast());
-        // SAFETY: It is what this task has mapped last, above; `f` can map nothing and leave it mapped, because
-        // such mappings are taken back in order.
+        // SAFETY: It is what this task has mapped last, above; `f` can map nothing and leave it
+        // mapped, because such mappings are taken back in order.
         unsafe { bindings::kunmap_local(mapped) };
         Ok(result)
     }
@@ -379,8 +385,8 @@ impl Page {
     ///
     /// As for [`Page::load`].
     unsafe fn page(&self) -> *mut bindings::page {
-        // SAFETY: By the type invariants HMM found the page, so it has a `struct page`, which by the
-        // safety requirements has not gone since.
+        // SAFETY: By the type invariants HMM found the page, so it has a `struct page`, which by
+        // the safety requirements has not gone since.
         unsafe { shim::odp_pfn_to_page(self.pfn()) }
     }
 }
@@ -390,14 +396,14 @@ impl<T: Invalidate> Interval<T> {
     /// accessed so (`hmm_range_fault_unlocked_timeout()`).
     ///
     /// It does not matter whose task this is called in. The answer is a sequence for
-    /// [`Interval::read_retry`], and what was found is in `pages`. Invalidations that come between are
-    /// not an error; it begins again, for `timeout` jiffies, of which there is at least one. The
-    /// timeout is no bound on the time that a fault or an invalidation takes.
+    /// [`Interval::read_retry`], and what was found is in `pages`. Invalidations that come between
+    /// are not an error; it begins again, for `timeout` jiffies, of which there is at least one.
+    /// The timeout is no bound on the time that a fault or an invalidation takes.
     ///
     /// Device-private memory is migrated back to where the CPU can access it.
     ///
-    /// Context: may sleep, for as long as user space likes if it handles the fault; takes `mmap_lock`
-    /// for reading. Not under the user lock, nor any other lock a callback takes.
+    /// Context: may sleep, for as long as user space likes if it handles the fault; takes
+    /// `mmap_lock` for reading. Not under the user lock, nor any other lock a callback takes.
     ///
     /// # Errors
     ///
@@ -405,8 +411,8 @@ impl<T: Invalidate> Interval<T> {
     ///
     /// - `EINVAL`: the span is not part of the interval, or there is no room for it in `pages`.
     /// - `ESRCH`: the address space is gone, or the interval is not inserted.
-    /// - `EFAULT`: at some address there is nothing, or what may not even be read, or no memory (I/O,
-    ///   say); or the process is being killed for want of memory.
+    /// - `EFAULT`: at some address there is nothing, or what may not even be read, or no memory
+    ///   (I/O, say); or the process is being killed for want of memory.
     /// - `EPERM`: a write to what the process may only read.
     /// - `EBUSY`: invalidations kept coming.
     /// - `EINTR`: the calling task is being killed.
@@ -438,7 +444,8 @@ impl<T: Invalidate> Interval<T> {
         entries.fill(0);
         let mut sequence = 0;
         // SAFETY: The notifier has been inserted, so it is initialised, into an address space that
-        // has users; that it may be removed meanwhile does no harm. There is an entry for each page.
+        // has users; that it may be removed meanwhile does no harm. There is an entry for each
+        // page.
         to_result(unsafe {
             shim::odp_hmm_range_fault(
                 self.as_raw(),
@@ -462,13 +469,15 @@ impl<T: Invalidate> Interval<T> {
     /// `request` is a valid `struct hmm_range`.
     pub(super) unsafe fn bounds_of(request: NonNull<HmmRange>) -> Result<Span> {
         let (mut start, mut end) = (0, 0);
-        // SAFETY: By the safety requirements `request` is a valid `struct hmm_range`; the others are references.
+        // SAFETY: By the safety requirements `request` is a valid `struct hmm_range`; the others
+        // are references.
         unsafe { shim::odp_hmm_range_bounds(request.as_ptr(), &mut start, &mut end) };
         Ok(Span::from_bounds(start, end)?)
     }
 
-    /// As [`Interval::fault`], for who has the entries and what else HMM wants in `request`, whose notifier
-    /// becomes that of the interval. With a `timeout` of 0 it goes on for as long as it takes.
+    /// As [`Interval::fault`], for who has the entries and what else HMM wants in `request`, whose
+    /// notifier becomes that of the interval. With a `timeout` of 0 it goes on for as long as it
+    /// takes.
     ///
     /// # Errors
     ///
@@ -476,7 +485,8 @@ impl<T: Invalidate> Interval<T> {
     ///
     /// # Safety
     ///
-    /// `request` is a valid `struct hmm_range` with an entry for each of its pages, and the caller's own.
+    /// `request` is a valid `struct hmm_range` with an entry for each of its pages, and the
+    /// caller's own.
     pub(super) unsafe fn fault_for(
         &self,
         request: NonNull<HmmRange>,
@@ -499,8 +509,8 @@ impl<T: Invalidate> Interval<T> {
 
         let mut sequence = 0;
         // SAFETY: The notifier has been inserted, so it is initialised, into an address space that
-        // has users; that it may be removed meanwhile does no harm. By the safety requirements `request` is
-        // valid, the caller's own, and has an entry for each page.
+        // has users; that it may be removed meanwhile does no harm. By the safety requirements
+        // `request` is valid, the caller's own, and has an entry for each page.
         to_result(unsafe {
             shim::odp_hmm_range_fault_with(request.as_ptr(), self.as_raw(), timeout, &mut sequence)
         })?;

@@ -2,10 +2,11 @@
 
 //! Evidence that a task may block, and the lockdep map that checks it.
 //!
-//! A call that waits for an invalidation to end deadlocks when it is made from the callback that the
-//! wait is for. Core mm reports that for most events, but `MMU_NOTIFY_RELEASE` callbacks run under no
-//! lockdep map of the core's, and its map is not exported. So there is one of our own, which is held
-//! around every `invalidate()`. Whoever is about to wait for invalidations touches it.
+//! A call that waits for an invalidation to end deadlocks when it is made from the callback that
+//! the wait is for. Core mm reports that for most events, but `MMU_NOTIFY_RELEASE` callbacks run
+//! under no lockdep map of the core's, and its map is not exported. So there is one of our own,
+//! which is held around every `invalidate()`. Whoever is about to wait for invalidations touches
+//! it.
 //!
 //! A deadlock is not undefined behaviour, so [`MayBlock::enter`] is safe; the mistake is found by
 //! lockdep, at the first call, whether or not it would have hung that time.
@@ -51,7 +52,8 @@ impl MayBlock<'_> {
     /// Runs `f` with the evidence that this task may block.
     ///
     /// Context: a task that may sleep, outside every `invalidate()` and without a lock that one
-    /// takes. Lockdep reports anything else. What is waited for may want more than that, and says so.
+    /// takes. Lockdep reports anything else. What is waited for may want more than that, and says
+    /// so.
     ///
     /// # Examples
     ///
@@ -85,8 +87,8 @@ impl MayBlock<'_> {
         unsafe { shim::odp_might_read_lock_mmap(mm.as_raw()) };
     }
 
-    /// Evidence for where the contract says so, as it does for C callers of functions that may sleep. The
-    /// calls that wait check as they do always.
+    /// Evidence for where the contract says so, as it does for C callers of functions that may
+    /// sleep. The calls that wait check as they do always.
     pub(crate) fn assume<R>(f: impl for<'p> FnOnce(&mut MayBlock<'p>) -> R) -> R {
         f(&mut MayBlock {
             _scope: PhantomData,

@@ -2,9 +2,9 @@
 
 //! Whom memory is charged to.
 //!
-//! What is allocated with `__GFP_ACCOUNT` is charged to the memory cgroup of the task that allocates. A
-//! kernel thread has none: what it allocates on somebody's behalf is charged to nobody, unless it says to
-//! whom.
+//! What is allocated with `__GFP_ACCOUNT` is charged to the memory cgroup of the task that
+//! allocates. A kernel thread has none: what it allocates on somebody's behalf is charged to
+//! nobody, unless it says to whom.
 //!
 //! Without `CONFIG_MEMCG`, or where memory cgroups are disabled, nothing here does anything.
 //!
@@ -16,8 +16,8 @@ use kernel::{
     mm::Mm, //
 };
 
-// SAFETY: The prototypes are those of helpers.h. `struct mem_cgroup` is `c_void` here, because not every
-// kernel's bindings have it.
+// SAFETY: The prototypes are those of helpers.h. `struct mem_cgroup` is `c_void` here, because not
+// every kernel's bindings have it.
 #[allow(
     improper_ctypes,
     reason = "some structs of the bindings have no fields in some kernels"
@@ -43,8 +43,8 @@ unsafe impl Send for MemCgroup {}
 unsafe impl Sync for MemCgroup {}
 
 impl MemCgroup {
-    /// The memory cgroup that is charged for what the caller allocates; if the caller is a kernel thread
-    /// without an address space, the one that the owner of `mm` is in. Does not sleep.
+    /// The memory cgroup that is charged for what the caller allocates; if the caller is a kernel
+    /// thread without an address space, the one that the owner of `mm` is in. Does not sleep.
     pub(crate) fn of_caller(mm: &Mm) -> Self {
         // SAFETY: The `mm_struct` is valid during the call.
         // INVARIANT: The function takes a reference.
@@ -57,12 +57,12 @@ impl MemCgroup {
     ///
     /// Context: process context.
     pub(crate) fn charged<R>(&self, f: impl FnOnce() -> R) -> R {
-        // SAFETY: By the type invariants there is a reference, and the borrow keeps it until the task goes
-        // back to charging another one below. Nothing unwinds in the kernel.
+        // SAFETY: By the type invariants there is a reference, and the borrow keeps it until the
+        // task goes back to charging another one below. Nothing unwinds in the kernel.
         let outer = unsafe { odp_memcg_activate(self.0) };
         let result = f();
-        // SAFETY: Whoever made this one active keeps it for as long as `charged`, or whatever it was that
-        // made it so, has not returned, which is after this.
+        // SAFETY: Whoever made this one active keeps it for as long as `charged`, or whatever it
+        // was that made it so, has not returned, which is after this.
         unsafe { odp_memcg_activate(outer) };
         result
     }

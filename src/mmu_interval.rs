@@ -2,9 +2,9 @@
 
 //! Interval notifiers of an address space: the blocking interface, as core mm has it.
 //!
-//! An [`Interval`] watches a span of a process's addresses. When what the process has there changes,
-//! [`Invalidate::invalidate`] is called, on several CPUs at once if need be. A device page table is
-//! kept consistent with it by the sequence protocol:
+//! An [`Interval`] watches a span of a process's addresses. When what the process has there
+//! changes, [`Invalidate::invalidate`] is called, on several CPUs at once if need be. A device page
+//! table is kept consistent with it by the sequence protocol:
 //!
 //! 1. [`Interval::read_begin`], then look at the process's pages;
 //! 2. take the *user lock*, the one that `invalidate` takes, and ask [`Interval::read_retry`];
@@ -116,8 +116,8 @@ impl Event {
     }
 }
 
-/// What core mm calls for intervals with data of type `T`, and the module whose text that is, which is kept
-/// loaded while one is registered.
+/// What core mm calls for intervals with data of type `T`, and the module whose text that is, which
+/// is kept loaded while one is registered.
 ///
 /// Made by [`invalidate_ops!`](crate::invalidate_ops), as a static item of the module.
 pub struct InvalidateOps<T> {
@@ -139,8 +139,8 @@ impl<T: Invalidate> InvalidateOps<T> {
                 invalidate: Some(Interval::<T>::invalidate_callback),
                 ..pin_init::zeroed()
             },
-            // SAFETY: By the safety requirements this is for the initialiser of a static item, and `module` is
-            // that of its crate.
+            // SAFETY: By the safety requirements this is for the initialiser of a static item, and
+            // `module` is that of its crate.
             owner: unsafe { Owner::new(module) },
             _data: PhantomData,
         }
@@ -149,8 +149,8 @@ impl<T: Invalidate> InvalidateOps<T> {
 
 /// The table for [`Invalidate::OPS`] of a type, in the module that this is written in.
 ///
-/// The type has no parameters that are those of the implementation around it: one table for all types
-/// would be in one module, while the code for each type is in the module that uses it.
+/// The type has no parameters that are those of the implementation around it: one table for all
+/// types would be in one module, while the code for each type is in the module that uses it.
 ///
 /// # Examples
 ///
@@ -177,15 +177,16 @@ macro_rules! invalidate_ops {
 
 /// What an interval notifier calls.
 pub trait Invalidate: Send + Sync + Sized + 'static {
-    /// The functions that are registered for it: [`invalidate_ops!`](crate::invalidate_ops) of the type.
+    /// The functions that are registered for it: [`invalidate_ops!`](crate::invalidate_ops) of the
+    /// type.
     const OPS: &'static InvalidateOps<Self>;
 
     /// Stops every access to what `inv` names.
     ///
     /// Context: a task that may hold `mmap_lock` and locks of reverse mappings and may be
     /// reclaiming memory. No allocation that could reclaim, no waiting for another invalidation. If
-    /// `inv` is not blockable, no sleeping at all. It may be called concurrently, more than once for
-    /// the same addresses, and until a removal has returned.
+    /// `inv` is not blockable, no sleeping at all. It may be called concurrently, more than once
+    /// for the same addresses, and until a removal has returned.
     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb>;
 }
 
@@ -222,8 +223,8 @@ impl<'cb> Invalidation<'cb> {
     pub fn record(self) -> Handled<'cb> {
         // SAFETY: The core passed a valid notifier, which stays so during the callback.
         let sequence = unsafe { &raw mut (*self.notifier.as_ptr()).invalidate_seq };
-        // SAFETY: The field is valid as the notifier is, and the core accesses it with READ_ONCE() and
-        // WRITE_ONCE(), too.
+        // SAFETY: The field is valid as the notifier is, and the core accesses it with READ_ONCE()
+        // and WRITE_ONCE(), too.
         unsafe { atomic_store(sequence, self.sequence, Relaxed) };
         Handled {
             answer: true,
@@ -267,8 +268,8 @@ pub struct Sequence {
 /// # Invariants
 ///
 /// - The allocation that `self` lives in is an [`Arc`]'s.
-/// - While `phase` is [`Phase::INSERTED`] or [`Phase::REMOVED`], `notifier` has been initialised by a
-///   successful insertion into `mm`.
+/// - While `phase` is [`Phase::INSERTED`] or [`Phase::REMOVED`], `notifier` has been initialised by
+///   a successful insertion into `mm`.
 /// - One reference of the Arc belongs to the [`Registration`] from insertion to removal.
 /// - Once an insertion has begun, the provenance of the allocation is exposed.
 #[pin_data]
@@ -299,8 +300,8 @@ impl Phase {
 
 // SAFETY: A notifier may be used from any task; `T` is `Send` and `Sync`.
 unsafe impl<T: Send + Sync> Send for Interval<T> {}
-// SAFETY: Shared access to the notifier is by functions of core mm's that lock what they change, which is behind
-// `Opaque`. `mm` and `T` are `Sync`, and `phase` is atomic.
+// SAFETY: Shared access to the notifier is by functions of core mm's that lock what they change,
+// which is behind `Opaque`. `mm` and `T` are `Sync`, and `phase` is atomic.
 unsafe impl<T: Send + Sync> Sync for Interval<T> {}
 
 impl<T> Interval<T> {
@@ -345,12 +346,13 @@ impl<T> Interval<T> {
     ///
     /// # Safety
     ///
-    /// `data` must point to what [`Interval::data`] returned, in an interval that is still valid and whose
-    /// insertion has at least begun.
+    /// `data` must point to what [`Interval::data`] returned, in an interval that is still valid
+    /// and whose insertion has at least begun.
     pub(crate) unsafe fn from_data(data: NonNull<T>) -> NonNull<Self> {
         // SAFETY: By the safety requirements it is the field of an interval.
         let this = unsafe { container_of!(data.as_ptr(), Self, data) };
-        // What comes from a reference to the data may not free the interval; what `insert` exposed may.
+        // What comes from a reference to the data may not free the interval; what `insert` exposed
+        // may.
         let this = core::ptr::with_exposed_provenance_mut(this.addr());
         // SAFETY: A pointer to a valid object is not null.
         unsafe { NonNull::new_unchecked(this) }
@@ -377,10 +379,10 @@ impl<T: Invalidate> Interval<T> {
 
     /// Begins to watch (`mmu_interval_notifier_insert()`).
     ///
-    /// Callbacks may come before this returns. They may also come late: while anything that a notifier
-    /// watches is being invalidated core mm puts insertions off, and an event that begins in that time
-    /// passes by. A sequence that [`Interval::read_begin`] returns is good all the same; but who draws
-    /// conclusions from what is mapped wants [`Interval::insert_and_wait`].
+    /// Callbacks may come before this returns. They may also come late: while anything that a
+    /// notifier watches is being invalidated core mm puts insertions off, and an event that begins
+    /// in that time passes by. A sequence that [`Interval::read_begin`] returns is good all the
+    /// same; but who draws conclusions from what is mapped wants [`Interval::insert_and_wait`].
     ///
     /// Context: may sleep, takes `mmap_lock` for the first notifier of an address space.
     ///
@@ -400,12 +402,12 @@ impl<T: Invalidate> Interval<T> {
 
     /// Begins to watch, and returns when the notifier is in the tree: no event passes by any more.
     ///
-    /// So whatever the process has mapped when that is looked at after this, callbacks tell of its end. That
-    /// includes the end of the address space, which is kept from ending before.
+    /// So whatever the process has mapped when that is looked at after this, callbacks tell of its
+    /// end. That includes the end of the address space, which is kept from ending before.
     ///
     /// Context: as for [`Interval::insert`], and as for [`Interval::read_begin`]: sleeps until the
-    /// invalidations of the address space that are going on have ended, of whatever addresses, if one of
-    /// them has met a notifier.
+    /// invalidations of the address space that are going on have ended, of whatever addresses, if
+    /// one of them has met a notifier.
     ///
     /// # Errors
     ///
@@ -420,8 +422,9 @@ impl<T: Invalidate> Interval<T> {
             return Err(this.not_inserted(InsertErrorKind::NoUser));
         };
         let registration = Self::insert_into(this, &mm)?;
-        // An insertion is put off to the end of the phase that it was made in, and its number is that of the
-        // phase. It cannot fail for what is inserted, and what it answers has to be asked for anew anyway.
+        // An insertion is put off to the end of the phase that it was made in, and its number is
+        // that of the phase. It cannot fail for what is inserted, and what it answers has to be
+        // asked for anew anyway.
         let _ = registration.interval().read_begin(p);
         Ok(registration)
     }
@@ -527,8 +530,8 @@ impl<T: Invalidate> Interval<T> {
         }
         // SAFETY: The notifier is part of `self`.
         let current = unsafe { &raw mut (*self.notifier.get()).invalidate_seq };
-        // SAFETY: The field is valid as `self` is, and the core accesses it with READ_ONCE() and WRITE_ONCE(),
-        // too.
+        // SAFETY: The field is valid as `self` is, and the core accesses it with READ_ONCE() and
+        // WRITE_ONCE(), too.
         unsafe { atomic_load(current, Relaxed) != sequence.sequence }
     }
 
@@ -572,7 +575,8 @@ pub(crate) unsafe fn remove_raw(
     p: &mut MayBlock<'_>,
 ) -> bool {
     p.for_invalidate();
-    // SAFETY: By the safety requirements the notifier is inserted, and this is the only call that removes it.
+    // SAFETY: By the safety requirements the notifier is inserted, and this is the only call that
+    // removes it.
     unsafe { odp_interval_notifier_remove(notifier) }
 }
 
@@ -583,7 +587,8 @@ pub(crate) unsafe fn remove_raw(
 ///
 /// # Invariants
 ///
-/// The interval is inserted, and one reference of its Arc and one of the module of `T::OPS` belong to this.
+/// The interval is inserted, and one reference of its Arc and one of the module of `T::OPS` belong
+/// to this.
 pub struct Registration<T: Invalidate>(NonNull<Interval<T>>);
 
 // SAFETY: An insertion may be undone from any task.
@@ -600,11 +605,11 @@ impl<T: Invalidate> Registration<T> {
 
     /// Ends watching (`mmu_interval_notifier_remove()`) and returns the registration's reference.
     ///
-    /// No callback runs any more when this has returned. Sleeps until the invalidations of the address space that are
-    /// going on have ended, of whatever addresses.
+    /// No callback runs any more when this has returned. Sleeps until the invalidations of the
+    /// address space that are going on have ended, of whatever addresses.
     ///
-    /// Context: may sleep; not in a callback, and not under a lock that a callback takes. The module may
-    /// lose its last reference here, so its exit has to wait for the caller.
+    /// Context: may sleep; not in a callback, and not under a lock that a callback takes. The
+    /// module may lose its last reference here, so its exit has to wait for the caller.
     pub fn remove(self, p: &mut MayBlock<'_>) -> Arc<Interval<T>> {
         self.remove_observed(p).0
     }

@@ -19,14 +19,15 @@ unsafe extern "C" {
 
 /// The module that a table of functions belongs to, as part of the table.
 ///
-/// Generic functions are compiled into whichever module uses them, and so is a table of them, unless it is a
-/// static item: that is compiled once, into the module of the crate that it is written in. What it points to is
-/// text of that module, or of one whose symbols that module uses, which keeps it loaded.
+/// Generic functions are compiled into whichever module uses them, and so is a table of them,
+/// unless it is a static item: that is compiled once, into the module of the crate that it is
+/// written in. What it points to is text of that module, or of one whose symbols that module uses,
+/// which keeps it loaded.
 ///
 /// # Invariants
 ///
-/// This is part of a static item, and points to the module that the item is compiled into; null stands for
-/// code that cannot be unloaded.
+/// This is part of a static item, and points to the module that the item is compiled into; null
+/// stands for code that cannot be unloaded.
 pub(crate) struct Owner(*mut bindings::module);
 
 // SAFETY: It is an address; what can be done with it can be done in any task.
@@ -69,7 +70,8 @@ impl ModuleRef {
     ///
     /// `module` is null or a module that is there during the call.
     pub(crate) unsafe fn get(module: *mut bindings::module) -> Result<Self> {
-        // SAFETY: By the safety requirements `module` is null, which the function takes, or there during the call.
+        // SAFETY: By the safety requirements `module` is null, which the function takes, or there
+        // during the call.
         if unsafe { odp_try_module_get(module) } {
             // INVARIANT: The reference was taken just now.
             Ok(Self(module))
@@ -82,8 +84,9 @@ impl ModuleRef {
 impl ModuleRef {
     /// Takes a reference on the module of a table.
     ///
-    /// Not inlined, like [`ModuleRef::reclaim`]: each module calls itself `__this_module`, and in the text of
-    /// another one the address would be that of another one if the compiler worked out what the table says.
+    /// Not inlined, like [`ModuleRef::reclaim`]: each module calls itself `__this_module`, and in
+    /// the text of another one the address would be that of another one if the compiler worked out
+    /// what the table says.
     ///
     /// # Errors
     ///
@@ -103,7 +106,8 @@ impl ModuleRef {
     ///
     /// # Safety
     ///
-    /// [`ModuleRef::leak`] was called for a reference of the same owner's, and this is called once for it.
+    /// [`ModuleRef::leak`] was called for a reference of the same owner's, and this is called once
+    /// for it.
     #[inline(never)]
     pub(crate) unsafe fn reclaim(owner: &'static Owner) -> Self {
         // INVARIANT: By the safety requirements.

@@ -96,7 +96,8 @@ pub struct OwnedQueue {
 
 // SAFETY: A workqueue may be used and destroyed from any task.
 unsafe impl Send for OwnedQueue {}
-// SAFETY: Several tasks may queue work and flush at the same time; the workqueue has locks of its own.
+// SAFETY: Several tasks may queue work and flush at the same time; the workqueue has locks of its
+// own.
 unsafe impl Sync for OwnedQueue {}
 
 impl OwnedQueue {

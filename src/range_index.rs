@@ -45,9 +45,9 @@ const NOTHING_HERE: *mut c_void = ptr::without_provenance_mut(1);
 
 /// How many entries one change of the tree takes out at most.
 ///
-/// Fewer than make an inner node go that has 16 children, which are 16 leaves of seven: in a tree in RCU
-/// mode, `mt_destroy_walk()` of 7.3 takes the last of such a node's children for metadata, and clears part
-/// of its address before `mt_free_walk()` frees it.
+/// Fewer than make an inner node go that has 16 children, which are 16 leaves of seven: in a tree
+/// in RCU mode, `mt_destroy_walk()` of 7.3 takes the last of such a node's children for metadata,
+/// and clears part of its address before `mt_free_walk()` frees it.
 const RUN: usize = 32;
 
 /// How many entries a walk looks at before others may change the index.
@@ -90,8 +90,9 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn next(&mut self) -> Option<Entry> {
-        // SAFETY: By the type invariants `state` is that of a walk through an index whose `writers` is locked.
-        // So by the invariants of that the tree is initialised and not changed, and it is read under RCU.
+        // SAFETY: By the type invariants `state` is that of a walk through an index whose `writers`
+        // is locked. So by the invariants of that the tree is initialised and not changed, and it
+        // is read under RCU.
         let entry = unsafe { bindings::mas_find(&raw mut self.state, usize::MAX) };
         (!entry.is_null()).then_some(Entry {
             entry,
@@ -230,8 +231,9 @@ impl From<ReplaceError> for Error {
 /// # Invariants
 ///
 /// - `tree` is an initialised maple tree in RCU mode.
-/// - An entry is [`NOTHING_HERE`] or was passed to [`RangeIndex::insert`] or [`RangeIndex::replace`], and no
-///   [`RangeIndex::erase`] that it was passed to has returned; or to the second as a piece in vain.
+/// - An entry is [`NOTHING_HERE`] or was passed to [`RangeIndex::insert`] or
+///   [`RangeIndex::replace`], and no [`RangeIndex::erase`] that it was passed to has returned; or
+///   to the second as a piece in vain.
 /// - Entries are only changed with `writers` locked.
 #[pin_data(PinnedDrop)]
 pub struct RangeIndex<T> {
@@ -244,8 +246,8 @@ pub struct RangeIndex<T> {
 
 // SAFETY: The tree may be used from any task; it hands out shared access to `T` only.
 unsafe impl<T: Sync> Send for RangeIndex<T> {}
-// SAFETY: All of the tree's operations synchronise among themselves, and what they hand out is shared access to
-// `T`, which is `Sync`.
+// SAFETY: All of the tree's operations synchronise among themselves, and what they hand out is
+// shared access to `T`, which is `Sync`.
 unsafe impl<T: Sync> Sync for RangeIndex<T> {}
 
 impl<T> RangeIndex<T> {
@@ -266,10 +268,10 @@ impl<T> RangeIndex<T> {
 
     /// The object at `addr`. Takes no lock; any context.
     ///
-    /// Only a read-side section entered before the call, of the kind that [`RangeIndex::insert`] speaks
-    /// of, makes the answer valid to look at. It may be outdated, and where entries are being
-    /// overwritten it may even be that of an address nearby: whether the object has anything to do
-    /// with `addr` is for the caller to see, and to ask again.
+    /// Only a read-side section entered before the call, of the kind that [`RangeIndex::insert`]
+    /// speaks of, makes the answer valid to look at. It may be outdated, and where entries are
+    /// being overwritten it may even be that of an address nearby: whether the object has anything
+    /// to do with `addr` is for the caller to see, and to ask again.
     pub fn load(&self, addr: usize) -> Option<NonNull<T>> {
         // SAFETY: By the type invariants the tree is initialised.
         as_object(unsafe { bindings::mtree_load(self.tree.get(), addr) })
@@ -277,8 +279,8 @@ impl<T> RangeIndex<T> {
 
     /// Puts `object` at `span`. May sleep; not under a lock that reclaim needs.
     ///
-    /// Objects in the way are overwritten if none of them minds: `in_the_way` is asked about each of them and
-    /// the span it has in the index, and an error of it is returned.
+    /// Objects in the way are overwritten if none of them minds: `in_the_way` is asked about each
+    /// of them and the span it has in the index, and an error of it is returned.
     ///
     /// # Errors
     ///
@@ -286,9 +288,9 @@ impl<T> RangeIndex<T> {
     ///
     /// # Safety
     ///
-    /// `object` must stay valid until [`RangeIndex::erase`] has returned for it, and every read-side section
-    /// in which it may have been looked up has ended. From that `erase` on it is not passed to
-    /// [`RangeIndex::replace`].
+    /// `object` must stay valid until [`RangeIndex::erase`] has returned for it, and every
+    /// read-side section in which it may have been looked up has ended. From that `erase` on it is
+    /// not passed to [`RangeIndex::replace`].
     pub unsafe fn insert<E>(
         &self,
         span: Span,
@@ -300,7 +302,8 @@ impl<T> RangeIndex<T> {
         // Mostly there is nothing, and no need to look twice.
         if self.find_entry(span.start(), span.last()).is_some() {
             for (other, piece) in self.pieces(span.start(), span.last()) {
-                // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
+                // SAFETY: By the type invariants no `erase` has returned for what is in the index,
+                // which is locked.
                 in_the_way(unsafe { other.as_ref() }, piece).map_err(InsertError::InTheWay)?;
             }
             self.make_room(
@@ -319,8 +322,8 @@ impl<T> RangeIndex<T> {
         Ok(())
     }
 
-    /// Has so few entries at `span` that one change of the tree may take them out, by putting `entry` in the
-    /// place of the first ones.
+    /// Has so few entries at `span` that one change of the tree may take them out, by putting
+    /// `entry` in the place of the first ones.
     fn make_room(
         &self,
         span: Span,
@@ -335,8 +338,8 @@ impl<T> RangeIndex<T> {
         Ok(())
     }
 
-    /// If there are more entries at `span` than one change of the tree takes out: where the first of them that
-    /// are not too many end.
+    /// If there are more entries at `span` than one change of the tree takes out: where the first
+    /// of them that are not too many end.
     fn too_many(&self, span: Span, writers: &MutexGuard<'_, ()>) -> Option<usize> {
         let mut extent = Extent::NONE;
         let mut walk = self.walk(span.start(), writers);
@@ -349,12 +352,13 @@ impl<T> RangeIndex<T> {
         None
     }
 
-    /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are there. May
-    /// sleep, but not for memory.
+    /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are
+    /// there. May sleep, but not for memory.
     ///
     /// `wanted` is asked first, and if it says no, nothing is done. Both are called
-    /// with the index locked, so that other changes of the index come before all of this or after all of it.
-    /// Lookups find one or the other at any time. Where there are no pieces `object` stays.
+    /// with the index locked, so that other changes of the index come before all of this or after
+    /// all of it. Lookups find one or the other at any time. Where there are no pieces `object`
+    /// stays.
     ///
     /// # Errors
     ///
@@ -405,11 +409,11 @@ impl<T> RangeIndex<T> {
         Ok(())
     }
 
-    /// Takes objects out, each wherever in its span nothing has overwritten it, and says where that was.
-    /// May sleep.
+    /// Takes objects out, each wherever in its span nothing has overwritten it, and says where that
+    /// was. May sleep.
     ///
-    /// In order of address this is cheapest. `erased` is called with the index locked, soon after the piece was
-    /// taken out, and may sleep; the iterator must not.
+    /// In order of address this is cheapest. `erased` is called with the index locked, soon after
+    /// the piece was taken out, and may sleep; the iterator must not.
     ///
     /// Lookups that begin after this has returned do not find them.
     pub fn erase(
@@ -426,15 +430,16 @@ impl<T> RangeIndex<T> {
             let run = self.run(&mut left, &mut from, &writers);
             self.take_out(&run);
             for (object, piece) in run.iter() {
-                // SAFETY: It was in the index until just now, and the `erase` that it was passed to has not
-                // returned, which is how long `insert` and `replace` want it to be valid at least.
+                // SAFETY: It was in the index until just now, and the `erase` that it was passed to
+                // has not returned, which is how long `insert` and `replace` want it to be valid at
+                // least.
                 erased(unsafe { object.as_ref() }, piece);
             }
         }
     }
 
-    /// The next entries to erase: of the objects that are `left`, of the first only what begins at or behind
-    /// `from`. Takes those from `left` of which no more is there.
+    /// The next entries to erase: of the objects that are `left`, of the first only what begins at
+    /// or behind `from`. Takes those from `left` of which no more is there.
     fn run(
         &self,
         left: &mut Peekable<impl Iterator<Item = (Span, NonNull<T>)>>,
@@ -490,7 +495,8 @@ impl<T> RangeIndex<T> {
             return;
         };
         let nothing = ptr::null_mut();
-        // Charged to nobody: at a cgroup's limit this would leave markers behind, as many as its processes like.
+        // Charged to nobody: at a cgroup's limit this would leave markers behind, as many as its
+        // processes like.
         if self
             .store(first.start(), last.last(), nothing, bindings::GFP_NOWAIT)
             .is_ok()
@@ -513,13 +519,14 @@ impl<T> RangeIndex<T> {
         }
     }
 
-    /// Calls `f` for the objects of the index in order of address; for one with several pieces left,
-    /// once a piece. May sleep, and so may `f`, which must not change the index.
+    /// Calls `f` for the objects of the index in order of address; for one with several pieces
+    /// left, once a piece. May sleep, and so may `f`, which must not change the index.
     pub fn for_each(&self, mut f: impl FnMut(&T)) {
         let _writers = self.writers.lock();
 
         for (object, _) in self.pieces(0, usize::MAX) {
-            // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
+            // SAFETY: By the type invariants no `erase` has returned for what is in the index,
+            // which is locked.
             f(unsafe { object.as_ref() });
         }
     }
@@ -529,7 +536,8 @@ impl<T> RangeIndex<T> {
         let _writers = self.writers.lock();
 
         for (object, _) in self.pieces(span.start(), span.last()) {
-            // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
+            // SAFETY: By the type invariants no `erase` has returned for what is in the index,
+            // which is locked.
             f(unsafe { object.as_ref() });
         }
     }
@@ -606,9 +614,9 @@ pub struct Locked<'a, T> {
 }
 
 impl<T> Locked<'_, T> {
-    /// Calls `f` for the objects from `from` on in order of address, once for each of their pieces, until `most`
-    /// entries have been looked at, some of which may be nothing, or `f` says that it is enough. Returns where
-    /// to go on, which is behind `from`, or `None` at the end.
+    /// Calls `f` for the objects from `from` on in order of address, once for each of their pieces,
+    /// until `most` entries have been looked at, some of which may be nothing, or `f` says that it
+    /// is enough. Returns where to go on, which is behind `from`, or `None` at the end.
     ///
     /// `f` must neither sleep nor change the index.
     pub fn look_at(
@@ -624,7 +632,8 @@ impl<T> Locked<'_, T> {
             let Some(object) = as_object(entry.entry) else {
                 continue;
             };
-            // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is locked.
+            // SAFETY: By the type invariants no `erase` has returned for what is in the index,
+            // which is locked.
             if !f(unsafe { object.as_ref() }) {
                 break;
             }
@@ -644,7 +653,8 @@ fn as_object<T>(entry: *mut c_void) -> Option<NonNull<T>> {
 #[pinned_drop]
 impl<T> PinnedDrop for RangeIndex<T> {
     fn drop(self: Pin<&mut Self>) {
-        // Markers, which were left where there was no memory: what is destroyed is empty, see `RUN`.
+        // Markers, which were left where there was no memory: what is destroyed is empty, see
+        // `RUN`.
         while let Some((_, first, last)) = self.find_entry(0, usize::MAX) {
             let erased = self.store(first, last, ptr::null_mut(), bindings::GFP_KERNEL);
             if erased.is_err() {

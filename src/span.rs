@@ -131,8 +131,8 @@ impl Span {
     /// The span with its ends moved outward to multiples of `grain`, as far as `limit` goes, which
     /// covers the span.
     ///
-    /// `grain` is a power of two and no smaller than a page; for anything else the answer covers the
-    /// span and lies within `limit` all the same.
+    /// `grain` is a power of two and no smaller than a page; for anything else the answer covers
+    /// the span and lies within `limit` all the same.
     pub fn round_out(&self, grain: usize, limit: &Span) -> Span {
         let mask = grain.wrapping_sub(1);
         let start = (self.start & !mask).clamp(limit.start.min(self.start), self.start);

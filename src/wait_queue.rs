@@ -2,8 +2,9 @@
 
 //! Sleeping with a lock let go of, until somebody says that things have changed.
 //!
-//! [`CondVar`](kernel::sync::CondVar) does that, too, but its sleep ends with no signal or with any: there
-//! is none that ends when the task is killed. This is meant to go once that is in the `kernel` crate.
+//! [`CondVar`](kernel::sync::CondVar) does that, too, but its sleep ends with no signal or with
+//! any: there is none that ends when the task is killed. This is meant to go once that is in the
+//! `kernel` crate.
 //!
 //! C header: [`include/linux/wait.h`](srctree/include/linux/wait.h)
 
@@ -55,7 +56,8 @@ impl Sleep {
     }
 }
 
-/// Whether the current task has been killed, so that it is going to do nothing in user space any more.
+/// Whether the current task has been killed, so that it is going to do nothing in user space any
+/// more.
 pub(crate) fn is_killed() -> bool {
     odp_fatal_signal_pending()
 }
@@ -76,7 +78,8 @@ pub(crate) struct WaitQueue {
 
 // SAFETY: The functions of a `wait_queue_head` may be called in any task.
 unsafe impl Send for WaitQueue {}
-// SAFETY: Several tasks may call those functions at the same time: a `wait_queue_head` has a lock of its own.
+// SAFETY: Several tasks may call those functions at the same time: a `wait_queue_head` has a lock
+// of its own.
 unsafe impl Sync for WaitQueue {}
 
 impl WaitQueue {
@@ -93,11 +96,12 @@ impl WaitQueue {
         })
     }
 
-    /// Lets go of the lock, sleeps until [`WaitQueue::notify_all`] is called, and takes it again. Who calls
-    /// that with the lock held, or after having had it, is not missed.
+    /// Lets go of the lock, sleeps until [`WaitQueue::notify_all`] is called, and takes it again.
+    /// Who calls that with the lock held, or after having had it, is not missed.
     ///
-    /// The sleep may also end because of a signal, see [`is_killed`], after `left` jiffies, or for no
-    /// reason. What it took is taken off `left`, unless that is `MAX_SCHEDULE_TIMEOUT`, for no limit.
+    /// The sleep may also end because of a signal, see [`is_killed`], after `left` jiffies, or for
+    /// no reason. What it took is taken off `left`, unless that is `MAX_SCHEDULE_TIMEOUT`, for no
+    /// limit.
     ///
     /// Context: may sleep, with no lock held but this one.
     pub(crate) fn wait<'a, T: ?Sized, B: Backend>(
@@ -110,8 +114,9 @@ impl WaitQueue {
         let entry = Opaque::<bindings::wait_queue_entry>::uninit();
         // SAFETY: The memory is the entry's, and stays where it is up to the end of this function.
         unsafe { bindings::init_wait(entry.get()) };
-        // SAFETY: The queue is initialised by the type invariants, the entry by the call above. The entry is taken out again below, before it goes, and nothing in
-        // between can unwind or return.
+        // SAFETY: The queue is initialised by the type invariants, the entry by the call above. The
+        // entry is taken out again below, before it goes, and nothing in between can unwind or
+        // return.
         unsafe { bindings::prepare_to_wait(self.head.get(), entry.get(), sleep.state()) };
         drop(guard);
         // SAFETY: The caller may sleep, with no lock held but the one that has just been let go of.

@@ -33,15 +33,15 @@ pub(crate) trait Arm: Send + Sync {
     /// `EBUSY` if it has not been unmapped.
     fn finish(&self, region: &Region, p: &mut MayBlock<'_>) -> Result;
 
-    /// Whether a device would find a range at `addr`: under the arm's reader protection, and nothing
-    /// else. Called by several tasks at the same time as all of the above.
+    /// Whether a device would find a range at `addr`: under the arm's reader protection, and
+    /// nothing else. Called by several tasks at the same time as all of the above.
     fn lookup(&self, addr: usize, p: &mut MayBlock<'_>) -> bool {
         let (_, _) = (addr, p);
         false
     }
 
-    /// Finds the range at `addr`, as for an access that may take as long as user space wants, and keeps it
-    /// as the design does during `f`.
+    /// Finds the range at `addr`, as for an access that may take as long as user space wants, and
+    /// keeps it as the design does during `f`.
     ///
     /// # Errors
     ///

@@ -46,8 +46,8 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
         "rcu" => Arc::new(RcuArm::new(mm, p)?, GFP_KERNEL)?,
         "srcu-each" => Arc::new(SrcuEachArm::new(mm, p)?, GFP_KERNEL)?,
         "refcount" => Arc::new(RefcountArm::new(mm, p)?, GFP_KERNEL)?,
-        // It removes notifiers, and inserts, with `mmap_lock` held: lockdep knows that this waits for callbacks,
-        // and that callbacks run with it held.
+        // It removes notifiers, and inserts, with `mmap_lock` held: lockdep knows that this waits
+        // for callbacks, and that callbacks run with it held.
         "mmap-write" if cfg!(CONFIG_LOCKDEP) => return Err(EOPNOTSUPP),
         "mmap-write" => Arc::new(MmapWrite::new(mm, p)?, GFP_KERNEL)?,
         "whole" => Arc::new(Whole::new(mm, p)?, GFP_KERNEL)?,

@@ -121,18 +121,20 @@ impl Disturber {
 pub(crate) struct Reader(Arc<Interval<Slow>>);
 
 impl Reader {
-    /// Says how many nanoseconds it takes to take the lock of the process's notifiers and give it back.
+    /// Says how many nanoseconds it takes to take the lock of the process's notifiers and give it
+    /// back.
     ///
     /// Nothing may invalidate the memory meanwhile.
     pub(crate) fn lock(&self, p: &mut MayBlock<'_>) -> Result<u64> {
         // Not before an insertion during an invalidation has taken effect.
         self.0.read_begin(p)?;
-        // SAFETY: The notifier is inserted, and nothing invalidates it, so that this does not sleep.
+        // SAFETY: The notifier is inserted, and nothing invalidates it, so that this does not
+        // sleep.
         Ok(unsafe { odp_bench_read_begin_ns(self.0.as_raw()) })
     }
 
-    /// Begins one, and says how many nanoseconds after the end of the callback that was, if it had to wait for
-    /// that.
+    /// Begins one, and says how many nanoseconds after the end of the callback that was, if it had
+    /// to wait for that.
     pub(crate) fn begin(&self, p: &mut MayBlock<'_>) -> Result<Option<u64>> {
         let slow = self.0.data();
         let before = slow.now();

@@ -4,10 +4,10 @@
 //! has it, and a driver like those it was proposed for.
 //!
 //! A range that is unmapped in whole is removed there and then, one that is unmapped in part gets
-//! other bounds, and where a hole makes two of it a second notifier is inserted. There is no work item
-//! and no grace period but that of [`Lockless`]. What a range consists of is otherwise as in the
-//! library: the notifier, a share of what it was made for, a place in a maple tree by which addresses
-//! are looked up, one mutex as the user lock, a count of those that are not gone.
+//! other bounds, and where a hole makes two of it a second notifier is inserted. There is no work
+//! item and no grace period but that of [`Lockless`]. What a range consists of is otherwise as in
+//! the library: the notifier, a share of what it was made for, a place in a maple tree by which
+//! addresses are looked up, one mutex as the user lock, a count of those that are not gone.
 //!
 //! How readers are protected is what the three arms differ in; see [`Faithful`], [`Mutexed`] and
 //! [`Lockless`].
@@ -92,7 +92,8 @@ pub(crate) fn choose(arm: &str, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Result
 trait Readers: Send + Sync + Sized + 'static {
     /// Whether core mm is to behave as it was posted.
     const AS_POSTED: bool;
-    /// Whether lookups take no lock, so that what they find must live until a grace period has ended.
+    /// Whether lookups take no lock, so that what they find must live until a grace period has
+    /// ended.
     const LOCKLESS: bool;
     /// What that takes for a mirror,
     type Domain: Send + Sync;
@@ -118,13 +119,14 @@ trait Readers: Send + Sync + Sized + 'static {
     unsafe fn release(piece: NonNull<Piece<Self>>);
 }
 
-/// Core mm as version 6 of January 2020 had it. Lookups are made, and what they find is used, with the
-/// user lock held, which the callback takes; so nobody looks at a range that has been removed, and
-/// it is freed at the end of the invalidation.
+/// Core mm as version 6 of January 2020 had it. Lookups are made, and what they find is used, with
+/// the user lock held, which the callback takes; so nobody looks at a range that has been removed,
+/// and it is freed at the end of the invalidation.
 ///
-/// The driver stays clear of what was wrong in core mm: it does not remove a range twice (which under an
-/// invalidation that lasts would hang the machine), works out what is left of one from bounds of its own, and
-/// counts to know when all are gone. So this can be measured; what goes wrong else the tests show.
+/// The driver stays clear of what was wrong in core mm: it does not remove a range twice (which
+/// under an invalidation that lasts would hang the machine), works out what is left of one from
+/// bounds of its own, and counts to know when all are gone. So this can be measured; what goes
+/// wrong else the tests show.
 struct Faithful;
 
 impl Readers for Faithful {
@@ -143,13 +145,14 @@ impl Readers for Faithful {
     fn enter((): &()) {}
 
     unsafe fn release(piece: NonNull<Piece<Self>>) {
-        // SAFETY: By the safety requirements it is what `Piece::new` made, released once. No reader knows it,
-        // because `unpublish` and lookups are under the same lock.
+        // SAFETY: By the safety requirements it is what `Piece::new` made, released once. No reader
+        // knows it, because `unpublish` and lookups are under the same lock.
         unsafe { Piece::free(piece, Gone::Both) };
     }
 }
 
-/// The same with core mm as it is repaired. Readers are protected as in [`Faithful`]: by the user lock.
+/// The same with core mm as it is repaired. Readers are protected as in [`Faithful`]: by the user
+/// lock.
 struct Mutexed;
 
 impl Readers for Mutexed {
@@ -168,16 +171,16 @@ impl Readers for Mutexed {
     fn enter((): &()) {}
 
     unsafe fn release(piece: NonNull<Piece<Self>>) {
-        // SAFETY: By the safety requirements it is what `Piece::new` made, released once. Readers have the
-        // user lock, under which it has left the index.
+        // SAFETY: By the safety requirements it is what `Piece::new` made, released once. Readers
+        // have the user lock, under which it has left the index.
         unsafe { Piece::free(piece, Gone::Both) };
     }
 }
 
-/// The question of 2020: is a grace period not needed anyway? Readers are protected by SRCU, as in the
-/// library: a lookup takes no lock. The callback takes the range out of the index, and `release()` leaves
-/// freeing it to `call_srcu()`, one for each range; the grace period is expedited if `EXPEDITED`, with
-/// `srcu_expedite_current()`, for there is no `call_srcu()` that is.
+/// The question of 2020: is a grace period not needed anyway? Readers are protected by SRCU, as in
+/// the library: a lookup takes no lock. The callback takes the range out of the index, and
+/// `release()` leaves freeing it to `call_srcu()`, one for each range; the grace period is
+/// expedited if `EXPEDITED`, with `srcu_expedite_current()`, for there is no `call_srcu()` that is.
 struct Lockless<const EXPEDITED: bool>;
 
 impl<const EXPEDITED: bool> Lockless<EXPEDITED> {
@@ -185,7 +188,8 @@ impl<const EXPEDITED: bool> Lockless<EXPEDITED> {
     ///
     /// Called by SRCU, once for a `head` that `release` passed.
     unsafe extern "C" fn after_grace_period(head: *mut bindings::callback_head) {
-        // SAFETY: By the safety requirements it is the head of a piece, which nobody frees but this.
+        // SAFETY: By the safety requirements it is the head of a piece, which nobody frees but
+        // this.
         let piece = unsafe { container_of!(Opaque::cast_from(head), Piece<Self>, head) };
         // SAFETY: Not null, as part of an allocation.
         let piece = unsafe { NonNull::new_unchecked(piece.cast_mut()) };
@@ -217,8 +221,8 @@ impl<const EXPEDITED: bool> Readers for Lockless<EXPEDITED> {
         if EXPEDITED {
             // CAST: `Srcu` is transparent over `srcu_struct`.
             let srcu = ptr::from_ref::<Srcu>(domain).cast_mut().cast();
-            // What expedites a grace period is a callback of SRCU's own, that may have queued itself once
-            // more; the barrier in the domain's end sees to the second time.
+            // What expedites a grace period is a callback of SRCU's own, that may have queued
+            // itself once more; the barrier in the domain's end sees to the second time.
             //
             // SAFETY: The domain is valid.
             unsafe { bindings::srcu_barrier(srcu) };
@@ -232,12 +236,13 @@ impl<const EXPEDITED: bool> Readers for Lockless<EXPEDITED> {
         mirror.gone(Gone::Removed);
         // CAST: `Srcu` is transparent over `srcu_struct`.
         let srcu = ptr::from_ref::<Srcu>(&mirror.domain).cast_mut().cast();
-        // SAFETY: The domain is valid until the mirror goes, which waits for the callbacks. The head is
-        // not in use, because this is called once.
+        // SAFETY: The domain is valid until the mirror goes, which waits for the callbacks. The
+        // head is not in use, because this is called once.
         unsafe { bindings::call_srcu(srcu, piece.head.get(), Some(Self::after_grace_period)) };
         if EXPEDITED {
-            // SAFETY: The domain is valid until the mirror goes. The piece may be gone by now, but the mirror is
-            // not before the invalidation in which this is called has ended: it waits for that.
+            // SAFETY: The domain is valid until the mirror goes. The piece may be gone by now, but
+            // the mirror is not before the invalidation in which this is called has ended: it waits
+            // for that.
             unsafe { bindings::srcu_expedite_current(srcu) };
         }
     }
@@ -323,7 +328,8 @@ impl<R: Readers> Piece<R> {
     ///
     /// `piece` is what [`Piece::new`] made, and nobody knows of it any more.
     unsafe fn free(piece: NonNull<Self>, gone: Gone) {
-        // SAFETY: By the safety requirements it is the box that `Piece::new` gave away, and ours now.
+        // SAFETY: By the safety requirements it is the box that `Piece::new` gave away, and ours
+        // now.
         let piece = unsafe { KBox::from_raw(piece.as_ptr()) };
         // SAFETY: By the type invariants it is valid, and stays so until `gone` has been called.
         let mirror = unsafe { piece.mirror.as_ref() };
@@ -374,7 +380,8 @@ impl<R: Readers> Piece<R> {
             None if range.flags & bindings::MMU_NOTIFIER_RANGE_BLOCKABLE == 0 => return false,
             None => mirror.user.lock(),
         };
-        // SAFETY: The notifier is valid; the core accesses the field with READ_ONCE() and WRITE_ONCE() too.
+        // SAFETY: The notifier is valid; the core accesses the field with READ_ONCE() and
+        // WRITE_ONCE() too.
         unsafe { atomic_store(&raw mut (*notifier).invalidate_seq, sequence, Relaxed) };
         match range.event {
             bindings::mmu_notifier_event_MMU_NOTIFY_UNMAP
@@ -401,7 +408,8 @@ impl<R: Readers> Piece<R> {
 }
 
 /// From an address to a piece, like the library's index: a maple tree, in RCU mode if lookups are
-/// lockless. But it can be changed by a callback, so nothing but its own spinlock serialises writers.
+/// lockless. But it can be changed by a callback, so nothing but its own spinlock serialises
+/// writers.
 #[pin_data(PinnedDrop)]
 struct Index {
     #[pin]
@@ -454,8 +462,8 @@ impl Index {
         };
         let _rcu = rcu::read_lock();
         loop {
-            // SAFETY: The tree is initialised, and may be read under RCU: in either mode its nodes are
-            // freed by that.
+            // SAFETY: The tree is initialised, and may be read under RCU: in either mode its nodes
+            // are freed by that.
             let entry = NonNull::new(unsafe { bindings::mas_find(&raw mut state, last) })?;
             if entry.as_ptr() != NOTHING_HERE {
                 return Some((entry, state.index, state.last));
@@ -463,14 +471,15 @@ impl Index {
         }
     }
 
-    /// Takes `entry` out of `span`, wherever it is there, and says in how many places that was. Does
-    /// not sleep, and does not fail.
+    /// Takes `entry` out of `span`, wherever it is there, and says in how many places that was.
+    /// Does not sleep, and does not fail.
     ///
     /// `whole` if it is certainly there in all of it.
     fn unpublish(&self, span: Span, entry: NonNull<c_void>, whole: bool) -> usize {
         let mark = |first, last| {
-            // Storing nothing there would reshape the tree, at a moment when a process waits for it. A mark
-            // is one store. The next range to be at these addresses overwrites it, or `forget` does.
+            // Storing nothing there would reshape the tree, at a moment when a process waits for
+            // it. A mark is one store. The next range to be at these addresses overwrites it, or
+            // `forget` does.
             let marked = self.store(first, last, NOTHING_HERE, bindings::GFP_NOWAIT);
             kernel::warn_on!(marked.is_err());
         };
@@ -608,23 +617,24 @@ impl<R: Readers> Mirror<R> {
         let _section = R::enter(&self.domain);
         let _user = (!R::LOCKLESS).then(|| self.user.lock());
         self.index.load(addr).is_some_and(|entry| {
-            // SAFETY: What is found in the index is a piece, and valid while the user lock is held, or
-            // else during the section.
+            // SAFETY: What is found in the index is a piece, and valid while the user lock is held,
+            // or else during the section.
             let piece: &Piece<R> = unsafe { entry.cast().as_ref() };
             piece.covers(addr)
         })
     }
 
-    /// Lets `f` run while a reader has the range at `addr`; only where readers take no lock, for others
-    /// would hold up the callback.
+    /// Lets `f` run while a reader has the range at `addr`; only where readers take no lock, for
+    /// others would hold up the callback.
     fn access(&self, addr: usize, f: &mut dyn FnMut() -> Result) -> Result {
         if !R::LOCKLESS {
             return Err(EOPNOTSUPP);
         }
         let _section = R::enter(&self.domain);
         let entry = self.index.load(addr).ok_or(ENOENT)?;
-        // SAFETY: What is found in the index is a piece. Readers take no lock here, so that it is freed a grace
-        // period after it has left the index, and the section was entered before the look.
+        // SAFETY: What is found in the index is a piece. Readers take no lock here, so that it is
+        // freed a grace period after it has left the index, and the section was entered before the
+        // look.
         let piece: &Piece<R> = unsafe { entry.cast().as_ref() };
         if !piece.covers(addr) {
             return Err(ENOENT);
@@ -656,7 +666,8 @@ impl<R: Readers> Mirror<R> {
                 bindings::GFP_KERNEL,
             )
             .and_then(|()| {
-                // SAFETY: It is valid until it has been removed, which it has not been inserted for.
+                // SAFETY: It is valid until it has been removed, which it has not been inserted
+                // for.
                 let notifier = unsafe { piece.as_ref() }.notifier.get();
                 // SAFETY: It stays valid until its release. `mm_users` is not zero.
                 to_result(unsafe {
@@ -707,8 +718,8 @@ impl<R: Readers> Mirror<R> {
         if user.young != sequence {
             return;
         }
-        // What has been inserted during these invalidations is not told. But what it was made of is, because
-        // that stays in the tree, with the bounds it had.
+        // What has been inserted during these invalidations is not told. But what it was made of
+        // is, because that stays in the tree, with the bounds it had.
         let until = end.min(tree_end);
         let mut from = Some(start.max(tree_start));
         while let Some(first) = from.filter(|&from| from < until) {
@@ -744,7 +755,8 @@ impl<R: Readers> Mirror<R> {
                 let remainder = self.insert_remainder(user, piece.region.clone(), end, behind);
                 match remainder {
                     Ok(()) => user.young = sequence,
-                    // Nobody mirrors that part then. A device would fault, and have it mirrored again.
+                    // Nobody mirrors that part then. A device would fault, and have it mirrored
+                    // again.
                     Err(_) => user.lost += 1,
                 }
             }
@@ -786,7 +798,8 @@ impl<R: Readers> Mirror<R> {
                 bindings::GFP_NOWAIT,
             )
             .and_then(|()| {
-                // SAFETY: It is valid until it has been removed, which it has not been inserted for.
+                // SAFETY: It is valid until it has been removed, which it has not been inserted
+                // for.
                 let notifier = unsafe { piece.as_ref() }.notifier.get();
                 // SAFETY: It stays valid until its release.
                 to_result(unsafe {
@@ -887,8 +900,8 @@ impl<R: Readers> Arm for InCallback<R> {
         Ok(())
     }
 
-    // Nothing is to be settled: a hole is made by the callback, and the remainder's notifier is in the tree
-    // when the unmapping returns, unless some other invalidation is in progress.
+    // Nothing is to be settled: a hole is made by the callback, and the remainder's notifier is in
+    // the tree when the unmapping returns, unless some other invalidation is in progress.
 
     fn lookup(&self, addr: usize, _p: &mut MayBlock<'_>) -> bool {
         self.mirror.covers(addr)
@@ -908,8 +921,9 @@ impl<R: Readers> Drop for InCallback<R> {
         unsafe { bindings::mmu_interval_notifier_synchronize(mirror.mm.as_raw()) };
         mirror.wait(|counts| counts.released == 0);
         R::quiesce(&mirror.domain);
-        // So that there is nothing to destroy: mt_free_walk() takes the metadata of an inner node that has all
-        // but one of its slots in use for a child, where a tree in RCU mode has four levels.
+        // So that there is nothing to destroy: mt_free_walk() takes the metadata of an inner node
+        // that has all but one of its slots in use for a child, where a tree in RCU mode has four
+        // levels.
         mirror.index.forget();
     }
 }

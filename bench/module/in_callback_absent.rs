@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The arms of the design in which removal happens in the callback, for a kernel in which it cannot.
+//! The arms of the design in which removal happens in the callback, for a kernel in which it
+//! cannot.
 
 use super::arm::Arm;
 use kernel::{

@@ -6,8 +6,8 @@
 //!
 //! Reader protection: a mutex, which the work item holds while it changes an object.
 //!
-//! The pieces are objects of their own where amdkfd inserts the same one again. Their insertion tells
-//! lockdep that it may take `mmap_lock`, which it does not, so this is for kernels without.
+//! The pieces are objects of their own where amdkfd inserts the same one again. Their insertion
+//! tells lockdep that it may take `mmap_lock`, which it does not, so this is for kernels without.
 
 use super::{
     arm::Arm,

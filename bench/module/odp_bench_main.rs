@@ -93,7 +93,7 @@ module! {
     params: {
         wake_first: bool {
             default: false,
-            description: "Arms that remove in the callback release after waiters have been woken, not before",
+            description: "Arms that remove in the callback release after waiters are woken",
         },
     },
 }

@@ -151,7 +151,8 @@ impl Design for Rcu {
     fn lookup(family: &Family<Self>, start: usize) -> bool {
         let section = rcu::read_lock();
         let found = family.slots.load(start).filter(|child| {
-            // SAFETY: It was found in the section, and goes a grace period after it has left its slot.
+            // SAFETY: It was found in the section, and goes a grace period after it has left its
+            // slot.
             unsafe { child.as_ref() }.own.get()
         });
         drop(section);

@@ -156,8 +156,8 @@ impl Region {
         }
     }
 
-    /// Waits until each of its ranges, all of which are unmapped, has been released once, and tells the arm
-    /// nothing of it.
+    /// Waits until each of its ranges, all of which are unmapped, has been released once, and tells
+    /// the arm nothing of it.
     ///
     /// # Errors
     ///

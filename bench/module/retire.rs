@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The library's arm: the callback retires the range, or punches a hole into it, and a work item does
-//! the rest; its worker woken up as the library does it, or at once; grace periods as they come, or expedited.
+//! The library's arm: the callback retires the range, or punches a hole into it, and a work item
+//! does the rest; its worker woken up as the library does it, or at once; grace periods as they
+//! come, or expedited.
 //!
 //! Reader protection: an SRCU section of the mirror's, in which the index is read without a lock.
 

@@ -30,7 +30,8 @@ pub(crate) struct Slots<T> {
 
 // SAFETY: The array has a lock, and hands out shared access and references only.
 unsafe impl<T: Send + Sync> Send for Slots<T> {}
-// SAFETY: Several tasks may use the array at the same time, because all that changes it is done under its lock.
+// SAFETY: Several tasks may use the array at the same time, because all that changes it is done
+// under its lock.
 unsafe impl<T: Send + Sync> Sync for Slots<T> {}
 
 /// The lock of the array, held.
@@ -112,7 +113,8 @@ impl<T> Slots<T> {
         // SAFETY: The array is initialised.
         let found = unsafe { bindings::xa_find(self.array.get(), &mut index, usize::MAX, present) };
         let found = NonNull::new(found.cast::<T>())?;
-        // SAFETY: Nobody but the caller, who takes one after the other, ends the array's references now.
+        // SAFETY: Nobody but the caller, who takes one after the other, ends the array's references
+        // now.
         self.take(index << PAGE_SHIFT, unsafe { found.as_ref() })
     }
 

@@ -2,8 +2,9 @@
 
 //! What callbacks take, by the clock: where instructions are counted, instructions.
 //!
-//! All arms have the same line at the beginning of `invalidate()`. It costs a load and a branch unless
-//! somebody wants to know. Whoever that is sees to it that there are no other callbacks meanwhile.
+//! All arms have the same line at the beginning of `invalidate()`. It costs a load and a branch
+//! unless somebody wants to know. Whoever that is sees to it that there are no other callbacks
+//! meanwhile.
 
 use kernel::{
     sync::atomic::{
@@ -55,8 +56,8 @@ pub(crate) struct Sum {
     pub(crate) others: u64,
 }
 
-/// From now on it is noted; what was is forgotten. Returns how many nanoseconds a callback in which nothing
-/// happens would be said to take.
+/// From now on it is noted; what was is forgotten. Returns how many nanoseconds a callback in which
+/// nothing happens would be said to take.
 pub(crate) fn begin() -> u64 {
     /// How often that is tried: an interrupt is not part of it.
     const TRIES: u64 = 32;

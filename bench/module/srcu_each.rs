@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The arm that does it as mlx5 did in 2019: for each object one `call_srcu()`, and from its callback
-//! one work item.
+//! The arm that does it as mlx5 did in 2019: for each object one `call_srcu()`, and from its
+//! callback one work item.
 //!
 //! Reader protection: an SRCU section, in which the slot is read without a lock.
 
@@ -72,8 +72,8 @@ pub(crate) struct Head {
 
 // SAFETY: It is used by whoever has taken the object out of its slot, and then by SRCU.
 unsafe impl Send for Head {}
-// SAFETY: Through a shared reference nothing is done but to pass its address to SRCU, by whoever has taken the
-// object out of its slot: one task.
+// SAFETY: Through a shared reference nothing is done but to pass its address to SRCU, by whoever
+// has taken the object out of its slot: one task.
 unsafe impl Sync for Head {}
 
 /// # Safety
@@ -84,7 +84,8 @@ unsafe extern "C" fn expired(head: *mut bindings::callback_head) {
     let own = unsafe { container_of!(Opaque::cast_from(head), Head, head) };
     // SAFETY: By the safety requirements it is that of a child, whose field `own` it is.
     let child = unsafe { container_of!(own, Child<SrcuEach>, own) };
-    // SAFETY: By the safety requirements a reference came with it, which `retire` leaked for this call.
+    // SAFETY: By the safety requirements a reference came with it, which `retire` leaked for this
+    // call.
     unsafe { Arc::from_raw(child) }.enqueue();
 }
 
@@ -101,8 +102,8 @@ impl Design for SrcuEach {
 
     fn retire(family: &Arc<Family<Self>>, child: Arc<Child<Self>>) {
         let child = Arc::into_raw(child);
-        // SAFETY: The reference was leaked just now; `expired` takes it back. Memory for the head is in
-        // the object, and an object is retired once.
+        // SAFETY: The reference was leaked just now; `expired` takes it back. Memory for the head
+        // is in the object, and an object is retired once.
         unsafe { bindings::call_srcu(family.design.raw(), (*child).own.head.get(), Some(expired)) };
     }
 
@@ -114,7 +115,8 @@ impl Design for SrcuEach {
     fn lookup(family: &Family<Self>, start: usize) -> bool {
         let _section = family.design.srcu.read_lock();
         family.slots.load(start).is_some_and(|child| {
-            // SAFETY: It was found in the section, and goes a grace period after it has left its slot.
+            // SAFETY: It was found in the section, and goes a grace period after it has left its
+            // slot.
             unsafe { child.as_ref() }.span.start() == start
         })
     }

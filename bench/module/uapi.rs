@@ -47,20 +47,21 @@ pub(crate) const COST: u32 = request::<Cost>(READ | WRITE, 10);
 
 /// Begins to note what callbacks take, or ends it: a [`Callbacks`].
 pub(crate) const CALLBACKS: u32 = request::<Callbacks>(READ | WRITE, 11);
-/// Mirrors a [`Region`] besides the one that there is, and looks up each of its ranges: what a device
-/// does that meets an address for the first time. Several tasks at the same time. It is unmapped before
-/// [`FINISH`].
+/// Mirrors a [`Region`] besides the one that there is, and looks up each of its ranges: what a
+/// device does that meets an address for the first time. Several tasks at the same time. It is
+/// unmapped before [`FINISH`].
 pub(crate) const FAULT: u32 = request::<Region>(WRITE, 12);
-/// Waits until all ranges of the stamped region, which is unmapped by now, are released, and lets the arm
-/// take its time.
+/// Waits until all ranges of the stamped region, which is unmapped by now, are released, and lets
+/// the arm take its time.
 pub(crate) const WAIT: u32 = request::<u32>(WRITE, 13);
-/// Finds a range, and reads a byte of user memory, for as long as that takes, before it lets go of the
-/// range: an [`Access`].
+/// Finds a range, and reads a byte of user memory, for as long as that takes, before it lets go of
+/// the range: an [`Access`].
 pub(crate) const ACCESS: u32 = request::<Access>(WRITE, 14);
-/// Begins read sections of the notifier of [`DISTURB`], one after the other, until [`QUIET`]: a [`Begin`].
+/// Begins read sections of the notifier of [`DISTURB`], one after the other, until [`QUIET`]: a
+/// [`Begin`].
 pub(crate) const BEGIN: u32 = request::<Begin>(READ | WRITE, 15);
-/// Takes the lock of the process's notifiers, one time after the other, until [`QUIET`]: a [`Contend`]. It takes
-/// the notifier of [`DISTURB`] for that, and nothing may invalidate it.
+/// Takes the lock of the process's notifiers, one time after the other, until [`QUIET`]: a
+/// [`Contend`]. It takes the notifier of [`DISTURB`] for that, and nothing may invalidate it.
 pub(crate) const CONTEND: u32 = request::<Contend>(READ | WRITE, 16);
 
 /// What is known of an arm.
@@ -100,8 +101,8 @@ const fn delayed(name: &'static str, says: &'static str) -> ArmInfo {
     }
 }
 
-/// The arms. The first two are what the others are compared with. One that a kernel cannot have says
-/// so when it is chosen (`EOPNOTSUPP`): `incb-*` need the patches of `bench/in_callback`.
+/// The arms. The first two are what the others are compared with. One that a kernel cannot have
+/// says so when it is chosen (`EOPNOTSUPP`): `incb-*` need the patches of `bench/in_callback`.
 pub(crate) const ARMS: &[ArmInfo] = &[
     ArmInfo {
         removes: false,

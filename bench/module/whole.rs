@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The arm that does it as `lib/test_hmm.c` does: one notifier for the whole address space and a table
-//! under a mutex, from which the callback takes what goes. Nothing is ever removed, and every
+//! The arm that does it as `lib/test_hmm.c` does: one notifier for the whole address space and a
+//! table under a mutex, from which the callback takes what goes. Nothing is ever removed, and every
 //! invalidation of the process comes here.
 //!
 //! Reader protection: the mutex.

@@ -94,7 +94,8 @@ impl Device {
         self.request(uapi::ACCESS, &mut access)
     }
 
-    /// Begins to note what callbacks take; returns what one is said to take in which nothing happens.
+    /// Begins to note what callbacks take; returns what one is said to take in which nothing
+    /// happens.
     pub fn note_callbacks(&self) -> io::Result<u64> {
         let mut callbacks = uapi::Callbacks {
             begin: 1,
@@ -111,8 +112,9 @@ impl Device {
         Ok(callbacks)
     }
 
-    /// Begins read sections of the memory that is disturbed, until readers have been told to end once more than
-    /// `quiet` times. Returns how many had to wait, and for how long at most after the callback's end.
+    /// Begins read sections of the memory that is disturbed, until readers have been told to end
+    /// once more than `quiet` times. Returns how many had to wait, and for how long at most after
+    /// the callback's end.
     pub fn begin_sections(&self, quiet: u64) -> io::Result<(u64, u64)> {
         let mut begin = uapi::Begin {
             quiet,
@@ -122,9 +124,9 @@ impl Device {
         Ok((begin.waits, begin.worst))
     }
 
-    /// Takes the lock of the process's notifiers until readers have been told to end once more than `quiet`
-    /// times; memory is disturbed that nobody invalidates. Returns how long it took like most times, and at
-    /// most.
+    /// Takes the lock of the process's notifiers until readers have been told to end once more than
+    /// `quiet` times; memory is disturbed that nobody invalidates. Returns how long it took like
+    /// most times, and at most.
     pub fn contend(&self, quiet: u64) -> io::Result<(u64, u64)> {
         let mut contend = uapi::Contend {
             quiet,
@@ -208,8 +210,8 @@ pub struct Addresses {
     size: usize,
 }
 
-/// The pages on both sides, and the alignment: of a page table, so that unmapping frees the same tables
-/// each time.
+/// The pages on both sides, and the alignment: of a page table, so that unmapping frees the same
+/// tables each time.
 const MARGIN: usize = 2 << 20;
 
 impl Addresses {
@@ -289,8 +291,8 @@ impl Addresses {
         Ok(took)
     }
 
-    /// Unmaps `size` bytes of it, `offset` from its beginning. Until they are reserved again, somebody
-    /// else might map something there.
+    /// Unmaps `size` bytes of it, `offset` from its beginning. Until they are reserved again,
+    /// somebody else might map something there.
     pub fn unmap_part(&self, offset: usize, size: usize, now: impl Fn() -> u64) -> io::Result<u64> {
         self.check(offset + size)?;
         let address = (self.start + offset) as *mut _;
@@ -395,7 +397,8 @@ pub fn slab_memory(is: impl Fn(&str) -> bool) -> io::Result<u64> {
     objects(&fs::read_to_string("/proc/slabinfo")?, is)
 }
 
-/// Has the slab allocator give back what it keeps for later in caches that `is` says: that counts as in use.
+/// Has the slab allocator give back what it keeps for later in caches that `is` says: that counts
+/// as in use.
 pub fn shrink_slabs(is: impl Fn(&str) -> bool) -> io::Result<()> {
     for cache in fs::read_dir("/sys/kernel/slab")? {
         let cache = cache?;

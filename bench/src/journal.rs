@@ -3,8 +3,8 @@
 //! What has been measured so far, a line for each repetition: a run that was interrupted can go on,
 //! and there are tables of what it has come to.
 //!
-//! The first line says what the run is; a journal of another run is not continued. What the library has
-//! counted is the last line of a run that came to its end.
+//! The first line says what the run is; a journal of another run is not continued. What the library
+//! has counted is the last line of a run that came to its end.
 
 use crate::{
     plan::{self, Cell},
@@ -124,8 +124,8 @@ pub struct Journal<W: Write> {
 }
 
 impl<W: Write> Journal<W> {
-    /// Begins a journal in `file`, with what there is in `before` if that is of the same run but for the
-    /// seed, which is taken over.
+    /// Begins a journal in `file`, with what there is in `before` if that is of the same run but
+    /// for the seed, which is taken over.
     pub fn begin(mut file: W, mut head: Head, before: Option<impl BufRead>) -> io::Result<Self> {
         let mut done = BTreeMap::new();
         if let Some(Ok(before)) = before.map(read) {

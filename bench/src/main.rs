@@ -48,7 +48,8 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     warm_up: usize,
 
-    /// End after so many seconds, with what is measured by then; without it, when all rounds are done.
+    /// End after so many seconds, with what is measured by then; without it, when all rounds are
+    /// done.
     #[arg(long)]
     seconds: Option<u64>,
 
@@ -247,8 +248,8 @@ impl Budget {
             .is_some_and(|limit| self.began.elapsed() >= limit / Self::WARM_UP)
     }
 
-    /// Whether there is no time for another repetition. To be asked before each: the next may take as long as
-    /// the longest so far.
+    /// Whether there is no time for another repetition. To be asked before each: the next may take
+    /// as long as the longest so far.
     fn is_over(&mut self) -> bool {
         self.longest = self.longest.max(self.last.elapsed());
         self.last = Instant::now();

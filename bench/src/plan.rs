@@ -21,8 +21,8 @@ pub enum Measure {
     Removal,
     /// What the removal cannot do without.
     Floor,
-    /// What munmap() costs, and how soon the ranges are gone when nobody waits for it: for the library, by how
-    /// long its worker lingers.
+    /// What munmap() costs, and how soon the ranges are gone when nobody waits for it: for the
+    /// library, by how long its worker lingers.
     Linger,
     /// From munmap() until all ranges are gone, while something else of the process is invalidated
     /// again and again, slowly.
@@ -37,7 +37,8 @@ pub enum Measure {
     Faults,
     /// What other threads of the process feel of a teardown.
     Bystanders,
-    /// How long the lock of a process's notifiers is held while ranges go, as somebody else who wants it.
+    /// How long the lock of a process's notifiers is held while ranges go, as somebody else who
+    /// wants it.
     Contention,
     /// munmap() of memory that is not mirrored, beside some that is.
     Untouched,
@@ -87,8 +88,8 @@ impl Point {
         self.ranges as usize * self.range_size()
     }
 
-    /// Whether pages are there when it is unmapped. There are not where that would be more memory than the
-    /// machine need have: then it is ranges that are looked at.
+    /// Whether pages are there when it is unmapped. There are not where that would be more memory
+    /// than the machine need have: then it is ranges that are looked at.
     pub fn is_populated(&self) -> bool {
         self.size() <= 64 << 20
     }
@@ -189,7 +190,8 @@ const STALLED: u32 = 8;
 const GAPS: [u32; 10] = [0, 5, 10, 15, 20, 25, 30, 50, 100, 1000];
 
 impl Measure {
-    /// Whether it says something where instructions are counted: time that is slept through is none.
+    /// Whether it says something where instructions are counted: time that is slept through is
+    /// none.
     pub fn counts_instructions(self) -> bool {
         match self {
             Self::Teardown | Self::Lookups | Self::Stalled => false,

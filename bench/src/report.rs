@@ -54,8 +54,8 @@ pub struct Series {
     pub samples: Vec<u64>,
     /// How the median compares with that of others.
     pub ratios: BTreeMap<String, Interval>,
-    /// Of munmap(): how much more the median is than that of an arm that does nothing in its callback, for
-    /// each range.
+    /// Of munmap(): how much more the median is than that of an arm that does nothing in its
+    /// callback, for each range.
     pub per_range: Option<Interval>,
 }
 

@@ -3,8 +3,8 @@
 //! The processes whose memory is mirrored.
 //!
 //! There is one for each arm, because an address space that once had a notifier is never again as
-//! fast as one that had none. They wait for a line on their standard input, do one repetition, which
-//! is the same for all arms, and answer with a line.
+//! fast as one that had none. They wait for a line on their standard input, do one repetition,
+//! which is the same for all arms, and answer with a line.
 
 mod crowd;
 
@@ -363,7 +363,8 @@ impl Life {
         })
     }
 
-    /// Times and counts: some time before munmap(), right before it, when all is gone; and how long that took.
+    /// Times and counts: some time before munmap(), right before it, when all is gone; and how long
+    /// that took.
     fn while_read(&self, point: &Point, idle: Duration) -> io::Result<[(u64, u64); 4]> {
         while self.device.lookups()?.0 < u64::from(point.readers) {
             thread::yield_now();

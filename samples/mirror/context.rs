@@ -120,8 +120,8 @@ impl Context {
         self.mirror.get(addr, p).ok_or(ENOENT)
     }
 
-    /// The device accesses memory, with the page that it has, or else after a fault, if there may be
-    /// one. `faults` is how often it had to be tried.
+    /// The device accesses memory, with the page that it has, or else after a fault, if there may
+    /// be one. `faults` is how often it had to be tried.
     pub(crate) fn access(
         &self,
         addr: usize,
@@ -239,7 +239,8 @@ impl Context {
         // Whatever needs memory comes before the commit.
         let memory = Reservation::new(GFP_KERNEL).inspect_err(|_| hold.abandon(section))?;
         Ok(hold.commit(section, |table| {
-            // SAFETY: This is the commit of the section that the page was found in, at this address.
+            // SAFETY: This is the commit of the section that the page was found in, at this
+            // address.
             unsafe { table.install(addr, page, memory) };
             then(table)
         })?)
@@ -284,7 +285,8 @@ impl Context {
         }
     }
 
-    /// What is around `addr` in `window` and not mirrored, as far as can be seen: at least its page.
+    /// What is around `addr` in `window` and not mirrored, as far as can be seen: at least its
+    /// page.
     fn gap(&self, addr: usize, window: Span, p: &mut MayBlock<'_>) -> Result<Span> {
         let mut free = |page: usize| self.mirror.lookup(page, p).is_none();
         let page = page_of(addr);
@@ -347,7 +349,8 @@ impl Context {
             // OVERFLOW: No more than there is room for are listed.
             let at_once = LISTED_AT_ONCE.min(room - listed);
             some.clear();
-            // Neither is there memory to be had nor user space to be accessed with the table locked.
+            // Neither is there memory to be had nor user space to be accessed with the table
+            // locked.
             self.shared.inspect(|table| {
                 let entries = table.from(start).take_while(|(addr, _)| *addr < end);
                 for (addr, page) in entries.take(at_once) {

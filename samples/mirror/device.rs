@@ -116,8 +116,8 @@ fn index(event: Event) -> usize {
     }
 }
 
-// What keeps the page table's invariant: `invalidate` clears what it is told, whatever the event, and
-// `zap` what a range leaves behind.
+// What keeps the page table's invariant: `invalidate` clears what it is told, whatever the event,
+// and `zap` what a range leaves behind.
 impl Mirrored for Device {
     const OPS: &'static MirroredOps<Self> = odp::mirrored_ops!(Device);
     type Table = PageTable;
@@ -158,8 +158,8 @@ impl Mirrored for Device {
     }
 
     fn zapped(&self, _dead: Span, _ctx: &WorkerContext<'_>) {
-        // A real device would be waited for here. Whoever waits for the worker meanwhile does so for as
-        // long as the gate lets it.
+        // A real device would be waited for here. Whoever waits for the worker meanwhile does so
+        // for as long as the gate lets it.
         let _ = self.worker.pass();
     }
 

@@ -3,10 +3,10 @@
 //! A sample driver: a simulated device that mirrors address spaces on demand.
 //!
 //! `/dev/odp_mirror` has a page table of its own for each file. The device loads and stores through
-//! it; a fault of the device makes an entry, with what HMM finds, an invalidation takes it away, and
-//! when the process unmaps something, the driver lets go of the range from within the invalidation.
-//! What a driver of real hardware would do the same way is in `context.rs`, `device.rs` and
-//! `page_table.rs`; `gate.rs`, `kept.rs` and some ioctls are there for tests.
+//! it; a fault of the device makes an entry, with what HMM finds, an invalidation takes it away,
+//! and when the process unmaps something, the driver lets go of the range from within the
+//! invalidation. What a driver of real hardware would do the same way is in `context.rs`,
+//! `device.rs` and `page_table.rs`; `gate.rs`, `kept.rs` and some ioctls are there for tests.
 //!
 //! The ioctls are described in `odp_mirror.h`.
 

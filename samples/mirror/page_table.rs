@@ -43,8 +43,8 @@ impl Operation {
 /// # Invariants
 ///
 /// It is the table of the user lock. What [`PageTable::install`] put in is taken out by
-/// [`PageTable::clear`] in the first callback that names its address, or before there is no range in
-/// service any more that would be called back for it: pieces of a range take its entries over.
+/// [`PageTable::clear`] in the first callback that names its address, or before there is no range
+/// in service any more that would be called back for it: pieces of a range take its entries over.
 pub(crate) struct PageTable(RBTree<usize, Page>);
 
 /// Memory for an entry, which must not be allocated with the table locked.
@@ -113,23 +113,27 @@ impl PageTable {
         if operation.access() == Access::Write && !page.writable() {
             return Ok(None);
         }
-        // By the type invariants the page was installed by a commit, and no callback has named it since.
-        // That is what the following rest on: who has the table has the lock.
+        // By the type invariants the page was installed by a commit, and no callback has named it
+        // since. That is what the following rest on: who has the table has the lock.
         match operation {
             Operation::LoadByte => {
-                // SAFETY: By the type invariants it is still installed, and the caller has the lock.
+                // SAFETY: By the type invariants it is still installed, and the caller has the
+                // lock.
                 unsafe { page.load_byte(offset) }.map(u64::from)
             }
             Operation::StoreByte(value) => {
-                // SAFETY: By the type invariants it is still installed, and the caller has the lock.
+                // SAFETY: By the type invariants it is still installed, and the caller has the
+                // lock.
                 unsafe { page.store_byte(offset, value) }.map(|()| 0)
             }
             Operation::Load => {
-                // SAFETY: By the type invariants it is still installed, and the caller has the lock.
+                // SAFETY: By the type invariants it is still installed, and the caller has the
+                // lock.
                 unsafe { page.load(offset) }
             }
             Operation::Store(value) => {
-                // SAFETY: By the type invariants it is still installed, and the caller has the lock.
+                // SAFETY: By the type invariants it is still installed, and the caller has the
+                // lock.
                 unsafe { page.store(offset, value) }.map(|()| 0)
             }
         }

@@ -5,20 +5,20 @@
 //! Data flows one way:
 //!
 //! ```text
-//!   core mm                        the library                                the driver
+//!   core mm                       the library                            the driver
 //!
-//!   invalidate() ----> callback                                  stops the device, says what is to go
+//!   invalidate() ----> callback                              stops the device, says what is to go
 //!                         |
 //!                      request     what an object embeds; queued under spinlocks
 //!                         |
 //!                      worker      after the system call: unpublish, one grace period for a batch,
 //!                         |        blocking remove, release
-//!                         '--------------------------------->    is told; frees
+//!                         '----------------------------->    is told; frees
 //!
 //!   level 1, `retire`: the driver has the notifier, the table that lookups go through, and the
 //!                      object. Retirer, Retirable, Request
-//!   level 2, `mirror`: the library has them, and splits and shrinks ranges, too. The driver has the
-//!                      device's page table and its lock. Mirror, Mirrored, Shared
+//!   level 2, `mirror`: the library has them, and splits and shrinks ranges, too. The driver has
+//!                      the device's page table and its lock. Mirror, Mirrored, Shared
 //! ```
 //!
 //! `engine` is what both levels share, and `ffi` is both for C, `include/odp.h`. HACKING.md has a
@@ -167,7 +167,8 @@
 //!     MayBlock::enter(|p| {
 //!         let mirror = Mirror::new(mm, Config::default(), p)?;
 //!         let lock = new_mutex!(Table(None), "odp_example::Table");
-//!         let shared = Arc::pin_init(Shared::new::<Infallible>(Device, lock), GFP_KERNEL_ACCOUNT)?;
+//!         let shared = Shared::new::<Infallible>(Device, lock);
+//!         let shared = Arc::pin_init(shared, GFP_KERNEL_ACCOUNT)?;
 //!         let served = fault(&mirror, &shared, addr, p);
 //!         // No code of the driver's is called after this.
 //!         mirror.shutdown(p);
@@ -178,8 +179,8 @@
 //!
 //! # Level 1, as a driver sees it
 //!
-//! How the driver's `invalidate()` finds its object and the retirer is its own business; no object may
-//! own the retirer, whose end waits for the release of all of them.
+//! How the driver's `invalidate()` finds its object and the retirer is its own business; no object
+//! may own the retirer, whose end waits for the release of all of them.
 //!
 //! ```rust
 //! use core::convert::Infallible;

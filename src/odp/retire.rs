@@ -3,8 +3,8 @@
 //! Level 1: the driver owns its notifier, the library retires the object around it.
 //!
 //! For drivers whose notifier comes with something else (`ib_umem_odp`), or that use plain
-//! notifiers. What is theirs: the table that lookups go through, and the blocking teardown. What is the
-//! library's: that it happens once, in which order, after which grace period, and where.
+//! notifiers. What is theirs: the table that lookups go through, and the blocking teardown. What is
+//! the library's: that it happens once, in which order, after which grace period, and where.
 
 use super::engine::{
     callbacks::{
@@ -70,7 +70,8 @@ pub unsafe trait HasRequest {
 #[macro_export]
 macro_rules! impl_has_request {
     ($(impl$({$($generics:tt)*})? HasRequest for $self:ty { self.$field:ident })*) => {$(
-        // SAFETY: This compiles only if the field is a `Request`, and both go between an object and that field.
+        // SAFETY: This compiles only if the field is a `Request`, and both go between an object and
+        // that field.
         unsafe impl$(<$($generics)*>)? $crate::HasRequest for $self {
             unsafe fn raw_request(this: *const Self) -> *mut $crate::Request {
                 // SAFETY: The caller promises that it is valid.
@@ -87,7 +88,8 @@ macro_rules! impl_has_request {
 
 /// An object that can be retired.
 pub trait Retirable: HasRequest + Send + Sync + Sized + 'static {
-    /// What the library calls for objects of this type: [`retirable_ops!`](crate::retirable_ops) of the type.
+    /// What the library calls for objects of this type: [`retirable_ops!`](crate::retirable_ops) of
+    /// the type.
     const OPS: &'static RetirableOps<Self>;
 
     /// Takes the object out of the driver's table, so that no new lookup finds it. If the
@@ -99,8 +101,8 @@ pub trait Retirable: HasRequest + Send + Sync + Sized + 'static {
     /// Ends callbacks: stops the device again, under the user lock, for what was installed since
     /// `invalidate()`; then the driver's own blocking removal.
     ///
-    /// The latter is best left to [`WorkerContext::remove`]: if that has to wait for invalidations, the
-    /// worker has more objects removed at the same time. Otherwise there are eight at most.
+    /// The latter is best left to [`WorkerContext::remove`]: if that has to wait for invalidations,
+    /// the worker has more objects removed at the same time. Otherwise there are eight at most.
     ///
     /// Context: may sleep and wait for invalidations. Several objects at the same time. Not called
     /// while a lookup in a read section that began before `unpublish` may see it; holds may remain.
@@ -112,8 +114,8 @@ pub trait Retirable: HasRequest + Send + Sync + Sized + 'static {
     fn release(this: Arc<Self>, ctx: &WorkerContext<'_>);
 }
 
-/// What the library calls for objects of a driver's, and the module whose text that is, which a retirer keeps
-/// loaded.
+/// What the library calls for objects of a driver's, and the module whose text that is, which a
+/// retirer keeps loaded.
 ///
 /// Made by [`retirable_ops!`](crate::retirable_ops), as a static item of the module.
 pub struct RetirableOps<R: Retirable> {
@@ -150,8 +152,8 @@ impl<R: Retirable> RetirableOps<R> {
 
 /// The tables for [`Retirable::OPS`] of a type, in the module that this is written in.
 ///
-/// The type has no parameters that are those of the implementation around it: one table for all types
-/// would be in one module, while the code for each type is in the module that uses it.
+/// The type has no parameters that are those of the implementation around it: one table for all
+/// types would be in one module, while the code for each type is in the module that uses it.
 ///
 /// # Examples
 ///
@@ -187,10 +189,11 @@ pub struct Retirer<R: Retirable> {
 impl<R: Retirable> Retirer<R> {
     /// Makes a retirer; `name` is that of its counters in debugfs. May sleep.
     ///
-    /// The driver's module cannot be unloaded before the retirer is shut down, so this is for what is made
-    /// and ended while the module is in use: an open file, an object of user space's. One for each
-    /// address space is best: a removal waits for invalidations, and then all that come after it do. Its
-    /// work runs on a workqueue that it shares with what else the current process has of retirers and mirrors.
+    /// The driver's module cannot be unloaded before the retirer is shut down, so this is for what
+    /// is made and ended while the module is in use: an open file, an object of user space's. One
+    /// for each address space is best: a removal waits for invalidations, and then all that come
+    /// after it do. Its work runs on a workqueue that it shares with what else the current process
+    /// has of retirers and mirrors.
     ///
     /// # Errors
     ///
@@ -203,7 +206,8 @@ impl<R: Retirable> Retirer<R> {
     ///
     /// # Errors
     ///
-    /// Also `EINVAL` if the wakeup delay is negative or more than [`WakeupConfig::MAX_WAKEUP_DELAY`].
+    /// Also `EINVAL` if the wakeup delay is negative or more than
+    /// [`WakeupConfig::MAX_WAKEUP_DELAY`].
     pub fn with_wakeup(name: &CStr, wakeup: WakeupConfig) -> Result<Self> {
         Ok(Self {
             worker: OwnedWorker::new(name, &R::OPS.pinned, None, wakeup)?,
@@ -211,7 +215,8 @@ impl<R: Retirable> Retirer<R> {
         })
     }
 
-    /// As [`Retirer::with_wakeup`], but does not keep the module loaded, for what lives as long as the module.
+    /// As [`Retirer::with_wakeup`], but does not keep the module loaded, for what lives as long as
+    /// the module.
     ///
     /// # Safety
     ///
@@ -233,9 +238,9 @@ impl<R: Retirable> Retirer<R> {
         let raw = Arc::into_raw(Arc::from(object));
         // SAFETY: The reference that was leaked just now keeps the object valid.
         let request = unsafe { request_of(raw) };
-        // SAFETY: It is that of an `R`, which the tables of `R::OPS` are for. The reference that was leaked
-        // keeps the object until `release` takes it back, unless the answer is that it will not; and `self`
-        // is borrowed, so that it is not shut down meanwhile.
+        // SAFETY: It is that of an `R`, which the tables of `R::OPS` are for. The reference that
+        // was leaked keeps the object until `release` takes it back, unless the answer is that it
+        // will not; and `self` is borrowed, so that it is not shut down meanwhile.
         let retire = unsafe { Worker::retire(self.worker.as_arc_borrow(), request) };
         if retire != Retire::Queued {
             // SAFETY: The worker has not taken it. This is not the last one, as it was borrowed.
@@ -247,16 +252,17 @@ impl<R: Retirable> Retirer<R> {
     /// Says that an object made with [`Request::building`] is in the driver's table now. If it was
     /// retired before that, it goes from here. Context: as for [`Retirer::retire`].
     ///
-    /// Events pass by a notifier that is not in core mm's tree yet, so that the object is to be published when
-    /// [`Interval::insert_and_wait`](crate::mmu_interval::Interval::insert_and_wait) has returned.
+    /// Events pass by a notifier that is not in core mm's tree yet, so that the object is to be
+    /// published when [`Interval::insert_and_wait`](crate::mmu_interval::Interval::insert_and_wait)
+    /// has returned.
     pub fn publish(&self, object: ArcBorrow<'_, R>) {
         // What is queued here is freed in the end, so this is not by way of the borrow.
         let object = Arc::from(object);
         // SAFETY: `object` keeps it valid.
         let request = unsafe { request_of::<R>(Arc::as_ptr(&object)) };
-        // SAFETY: It is that of an `R`, which the tables of `R::OPS` are for. If it was retired, that has
-        // leaked a reference, which keeps it until `release`; and `self` is borrowed, so that it is not shut
-        // down meanwhile.
+        // SAFETY: It is that of an `R`, which the tables of `R::OPS` are for. If it was retired,
+        // that has leaked a reference, which keeps it until `release`; and `self` is borrowed, so
+        // that it is not shut down meanwhile.
         unsafe { Worker::publish(self.worker.as_arc_borrow(), request) };
     }
 
@@ -295,8 +301,8 @@ impl<R: Retirable> Retirer<R> {
         unsafe { request.as_ref() }.state().is_live()
     }
 
-    /// Unpublishes and removes here what nobody has taken yet; returns how many. Never waits for the
-    /// worker, and leaves releases to it.
+    /// Unpublishes and removes here what nobody has taken yet; returns how many. Never waits for
+    /// the worker, and leaves releases to it.
     ///
     /// Context: may sleep; without locks that `unpublish` and `remove` take.
     pub fn drain(&self, p: &mut MayBlock<'_>) -> usize {
@@ -305,13 +311,13 @@ impl<R: Retirable> Retirer<R> {
 
     /// Waits for everything that was retired, and published, before the call.
     ///
-    /// Context: may sleep; without locks that callbacks of [`Retirable`] take, in none of them, not in
-    /// a read section of any retirer, and for releases, not while holding what is retired.
+    /// Context: may sleep; without locks that callbacks of [`Retirable`] take, in none of them, not
+    /// in a read section of any retirer, and for releases, not while holding what is retired.
     ///
     /// # Errors
     ///
-    /// `EINTR` if the task has been killed. What is waited for goes on, and nobody else who flushes is
-    /// concerned.
+    /// `EINTR` if the task has been killed. What is waited for goes on, and nobody else who flushes
+    /// is concerned.
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) -> Result {
         Worker::flush(self.worker.as_arc_borrow(), until, p)
     }
@@ -323,8 +329,8 @@ impl<R: Retirable> Retirer<R> {
 
     /// Waits until everything that was retired is released and the worker has come to rest.
     ///
-    /// What has not been retired is not waited for: the driver does that first. No signal ends this; the
-    /// kernel's log tells of one that takes more than 10 s.
+    /// What has not been retired is not waited for: the driver does that first. No signal ends
+    /// this; the kernel's log tells of one that takes more than 10 s.
     pub fn shutdown(self, p: &mut MayBlock<'_>) -> Snapshot {
         self.worker.shutdown(p, || true)
     }
@@ -377,8 +383,8 @@ impl<R: Retirable> Drop for Held<'_, R> {
     fn drop(&mut self) {
         // SAFETY: `self.object` keeps it valid.
         let request = unsafe { request_of(Arc::as_ptr(&self.object)) };
-        // SAFETY: By the type invariants a hold was begun that belongs to this, and it ends here. The
-        // reference to the object is dropped after this.
+        // SAFETY: By the type invariants a hold was begun that belongs to this, and it ends here.
+        // The reference to the object is dropped after this.
         unsafe { Worker::put(self.retirer.worker.as_arc_borrow(), request) };
     }
 }
@@ -398,7 +404,8 @@ unsafe fn request_of<R: HasRequest>(object: *const R) -> NonNull<Request> {
 /// Called by a worker with the table of `Retirer<R>`, for the request of an object, in the order of
 /// the table.
 unsafe extern "C" fn unpublish<R: Retirable>(request: *mut Request) {
-    // SAFETY: By the safety requirements it is the request of an `R`, which is valid until `release`.
+    // SAFETY: By the safety requirements it is the request of an `R`, which is valid until
+    // `release`.
     let object = unsafe { R::request_container_of(request) };
     // SAFETY: The reference that `Retirer::retire` leaked keeps it until `release`.
     let object = unsafe { &*object };
@@ -410,7 +417,8 @@ unsafe extern "C" fn unpublish<R: Retirable>(request: *mut Request) {
 ///
 /// As for [`unpublish`].
 unsafe extern "C" fn remove<R: Retirable>(request: *mut Request) {
-    // SAFETY: By the safety requirements it is the request of an `R`, which is valid until `release`.
+    // SAFETY: By the safety requirements it is the request of an `R`, which is valid until
+    // `release`.
     let object = unsafe { R::request_container_of(request) };
     // SAFETY: The reference that `Retirer::retire` leaked keeps it until `release`.
     let object = unsafe { &*object };
@@ -432,8 +440,8 @@ unsafe extern "C" fn remove<R: Retirable>(request: *mut Request) {
 unsafe extern "C" fn release<R: Retirable>(request: *mut Request) {
     // SAFETY: By the safety requirements it is the request of an `R`, which is valid until this.
     let object = unsafe { R::request_container_of(request) };
-    // SAFETY: `Retirer::retire` leaked a reference for this call, of which there is one, by the order of the
-    // table.
+    // SAFETY: `Retirer::retire` leaked a reference for this call, of which there is one, by the
+    // order of the table.
     let object = unsafe { Arc::from_raw(object) };
     // SAFETY: By the safety requirements a worker is calling this, as `RequestOps::release`.
     unsafe { WorkerContext::enter(|ctx| R::release(object, ctx)) };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 // error: E0401
 
-//! A crate implements the trait for types of other crates. The functions are compiled into those, so that no
-//! table of this crate's can have them, and keeping this crate's module loaded would not keep theirs.
+//! A crate implements the trait for types of other crates. The functions are compiled into those,
+//! so that no table of this crate's can have them, and keeping this crate's module loaded would not
+//! keep theirs.
 
 use kernel::prelude::*;
 use odp::mmu_interval::{

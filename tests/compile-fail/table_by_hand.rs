@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // error: E0133
 
-//! A table that is no static item is compiled into whoever uses it, and is of which module its author says.
+//! A table that is no static item is compiled into whoever uses it, and is of which module its
+//! author says.
 
 use kernel::{
     prelude::*,

@@ -45,7 +45,8 @@ const MAP_FIXED_NOREPLACE: usize = 0x10_0000;
 ///
 /// # Invariants
 ///
-/// The current task is a kernel thread that uses `mm`, with a reference to it as a user that is ours.
+/// The current task is a kernel thread that uses `mm`, with a reference to it as a user that is
+/// ours.
 pub(crate) struct AddressSpace {
     mm: ARef<Mm>,
     _not_send: NotThreadSafe,
@@ -60,8 +61,8 @@ impl AddressSpace {
         kernel::error::to_result(unsafe { bindings::kunit_attach_mm() })?;
         let task = current!();
         let mm: &Mm = task.mm().ok_or(ESRCH)?;
-        // INVARIANT: The thread uses what was made just now, and has the reference that came with it,
-        // which nobody else gives up.
+        // INVARIANT: The thread uses what was made just now, and has the reference that came with
+        // it, which nobody else gives up.
         Ok(Self {
             mm: ARef::from(mm),
             _not_send: NotThreadSafe,
@@ -145,7 +146,8 @@ impl AddressSpace {
     fn with(&self, f: impl FnOnce(&Tally) + Send + 'static) -> Result<Thread> {
         let mm = self.user()?;
         Thread::with(move |stop| {
-            // SAFETY: A kernel thread, without an address space, and `mm` is kept until it has none again.
+            // SAFETY: A kernel thread, without an address space, and `mm` is kept until it has none
+            // again.
             unsafe { bindings::kthread_use_mm(mm.as_raw()) };
             f(stop);
             // SAFETY: The call above had this thread use it, and nothing else has since.

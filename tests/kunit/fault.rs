@@ -69,7 +69,8 @@ mod tests {
             check_eq!(pages.room(), 2);
             check_eq!(pages.get(span.start()), None);
 
-            // What only has been read is the zero page, the same everywhere and nobody's to write to.
+            // What only has been read is the zero page, the same everywhere and nobody's to write
+            // to.
             let two = Span::new(span.start() + PAGE_SIZE, 2 * PAGE_SIZE)?;
             check_eq!(fault(&hold, &mut pages, two, Access::Read, p), Ok(()));
             check_eq!(pages.span(), Some(two));
@@ -89,14 +90,14 @@ mod tests {
             check_eq!(first.pfn() != second.pfn(), true);
             let word = u64::from_ne_bytes([0, 0x12, 0, 0, 0, 0, 0, 0]);
             let read = hold.commit(section, |_| {
-                // SAFETY: This is the commit of the section that the page was found in, so that the user lock
-                // is held and no invalidation of the page has come since.
+                // SAFETY: This is the commit of the section that the page was found in, so that the
+                // user lock is held and no invalidation of the page has come since.
                 [0, 4, PAGE_SIZE].map(|offset| unsafe { first.load(offset) })
             });
             check_eq!(read, Ok([Ok(word), Err(EINVAL), Err(EINVAL)]));
             let written = hold.commit(section, |_| {
-                // SAFETY: This commit is of the same section, so that the user lock is held and no invalidation
-                // of the page has come since it was found.
+                // SAFETY: This commit is of the same section, so that the user lock is held and no
+                // invalidation of the page has come since it was found.
                 unsafe { second.store_byte(7, 0x34) }
             });
             check_eq!(written, Ok(Ok(())));

@@ -56,8 +56,8 @@ pub(crate) struct Frozen {
 }
 
 impl Frozen {
-    /// Begins one. Until its end the test cannot map or unmap, because the other thread has `mmap_lock`
-    /// for reading, but it can access memory.
+    /// Begins one. Until its end the test cannot map or unmap, because the other thread has
+    /// `mmap_lock` for reading, but it can access memory.
     pub(crate) fn begin(space: &AddressSpace, p: &mut MayBlock<'_>) -> Result<Self> {
         let span = space.map(1)?;
         AddressSpace::read(span.start())?;

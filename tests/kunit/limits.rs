@@ -2,8 +2,8 @@
 
 //! The limits of time that the suites have, all of them.
 //!
-//! KUnit has one of its own for a case (`kunit.timeout=`), and the kernel reports a task that hangs:
-//! both after 300 s, or more where the guest was slow to boot (`vm/limits.sh`).
+//! KUnit has one of its own for a case (`kunit.timeout=`), and the kernel reports a task that
+//! hangs: both after 300 s, or more where the guest was slow to boot (`vm/limits.sh`).
 
 use kernel::time::{
     msecs_to_jiffies,

@@ -473,7 +473,8 @@ mod tests {
             }
             let frozen = Frozen::begin(&s.space, p)?;
             s.mirror.retire_all();
-            // The worker may have begun before the last one was retired: then there are two batches.
+            // The worker may have begun before the last one was retired: then there are two
+            // batches.
             s.record.zapped.wait_for(1)?;
             check_eq!(s.mirror.stats().removed, 0);
             // Meanwhile lookups go on, and find nothing.

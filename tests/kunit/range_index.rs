@@ -267,9 +267,9 @@ mod tests {
     const MANY: usize = 3_000;
     const PAGES: usize = 4;
 
-    /// Has `MANY` entries at `PAGES` each, those of `number`. Some nodes of the tree have all the children that
-    /// there is room for then, which those of one that was made in order of address have not, if not `every`
-    /// entry is cut, but one here and there.
+    /// Has `MANY` entries at `PAGES` each, those of `number`. Some nodes of the tree have all the
+    /// children that there is room for then, which those of one that was made in order of address
+    /// have not, if not `every` entry is cut, but one here and there.
     fn fill(numbers: &Numbers, number: fn(usize) -> usize, every: usize) -> Result {
         for n in 0..MANY {
             numbers.insert(number(n), pages(n * PAGES, PAGES)?)?;

@@ -135,7 +135,8 @@ mod tests {
         const LANES: usize = 8;
         MayBlock::enter(|p| {
             let retirer = Retirer::new(c"kunit-lanes")?;
-            // The worker is kept in the grace period of a first one, so that the others make one batch.
+            // The worker is kept in the grace period of a first one, so that the others make one
+            // batch.
             let (first, others) = (parent()?, parent()?);
             first.let_remove.inc();
             let looking = retirer.read(p);
@@ -231,7 +232,8 @@ mod tests {
         const N: usize = 40 * LANES;
         MayBlock::enter(|p| {
             let retirer = Retirer::new(c"kunit-driver-lock")?;
-            // The worker is kept in the grace period of a first one, so that the others make one batch.
+            // The worker is kept in the grace period of a first one, so that the others make one
+            // batch.
             let (first, lock) = (lock()?, lock()?);
             first.let_go.inc();
             let looking = retirer.read(p);

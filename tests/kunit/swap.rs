@@ -540,13 +540,13 @@ mod tests {
         })
     }
 
-    /// How many ranges cannot be changed, and of how many of them a drain may make another try at most: more than
-    /// it does, and far fewer than there are.
+    /// How many ranges cannot be changed, and of how many of them a drain may make another try at
+    /// most: more than it does, and far fewer than there are.
     const STALLED: usize = 200;
     const FEW: u64 = 16;
 
-    /// Who drains, because it is about to insert a range, pays for a few of those that could not be changed and
-    /// not for all; and those after it for the others.
+    /// Who drains, because it is about to insert a range, pays for a few of those that could not be
+    /// changed and not for all; and those after it for the others.
     #[test]
     fn a_drain_tries_a_few_again() -> Result {
         MayBlock::enter(|p| {
@@ -681,7 +681,8 @@ mod tests {
     #[test]
     fn a_remove_waits_for_what_took_the_place() -> Result {
         MayBlock::enter(|p| {
-            // Whichever comes first: afterwards nothing is left of it, or all of what took its place.
+            // Whichever comes first: afterwards nothing is left of it, or all of what took its
+            // place.
             for _ in 0..32 {
                 let s = punching(Config::default(), p)?;
                 let (span, hold) = mirrored(&s, 3, p)?;

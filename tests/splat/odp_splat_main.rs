@@ -46,7 +46,7 @@ module! {
     params: {
         mistake: u8 {
             default: 0,
-            description: "1: in invalidate(), 2: in invalidate() for RELEASE, 3: in released(), 4: none",
+            description: "1: in invalidate(), 2: in that for RELEASE, 3: in released(), 4: none",
         },
     },
 }
@@ -154,7 +154,8 @@ impl kernel::Module for OdpSplatModule {
                 bindings::vm_mmap(core::ptr::null_mut(), 0, PAGE_SIZE, PROT_READ, MAP, 0)
             };
             drop(mirror.insert(Span::new(addr, PAGE_SIZE)?, shared, p)?);
-            // SAFETY: The task has an address space, and the kernel has no use for what it maps there.
+            // SAFETY: The task has an address space, and the kernel has no use for what it maps
+            // there.
             unsafe { bindings::vm_munmap(addr, PAGE_SIZE) };
             Ok::<_, Error>(())
         })?;

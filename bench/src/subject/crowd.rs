@@ -48,7 +48,8 @@ impl Life {
         let start = Barrier::new(tasks + 1);
         let unmap = |task: usize| {
             let mine = ranges * task / tasks..ranges * (task + 1) / tasks;
-            // No memory is had after the start, so that nothing is mapped where something was unmapped.
+            // No memory is had after the start, so that nothing is mapped where something was
+            // unmapped.
             let mut samples = Vec::with_capacity(mine.len());
             start.wait();
             for range in mine {
@@ -82,8 +83,8 @@ impl Life {
             .unmap_part(range * size, size, || self.clock())
     }
 
-    /// A thread mirrors new memory, a few ranges at a time, and unmaps them again; first with nothing else,
-    /// then while the region is unmapped range by range.
+    /// A thread mirrors new memory, a few ranges at a time, and unmaps them again; first with
+    /// nothing else, then while the region is unmapped range by range.
     pub(super) fn faults(&self, point: &Point) -> io::Result<Answer> {
         /// How many ranges it mirrors at a time, and how often that is done with nothing else.
         const NEW: u32 = 8;
@@ -143,8 +144,8 @@ impl Life {
         Ok(answer)
     }
 
-    /// The region is unmapped under a disturber, while a thread has a page of its own copied, and dropped,
-    /// again and again, and a device wants to look at what is disturbed.
+    /// The region is unmapped under a disturber, while a thread has a page of its own copied, and
+    /// dropped, again and again, and a device wants to look at what is disturbed.
     pub(super) fn bystanders(&self, point: &Point) -> io::Result<Answer> {
         self.addresses.populate(point.size())?;
         self.device.mirror(self.region(point, false))?;
@@ -200,8 +201,9 @@ impl Life {
         Ok(answer)
     }
 
-    /// The region is unmapped while somebody else takes the lock of the process's notifiers, which the end of an
-    /// invalidation holds for as long as it removes and inserts what was put off until then.
+    /// The region is unmapped while somebody else takes the lock of the process's notifiers, which
+    /// the end of an invalidation holds for as long as it removes and inserts what was put off
+    /// until then.
     pub(super) fn contention(&self, point: &Point) -> io::Result<Answer> {
         self.addresses.populate(point.size())?;
         self.device.mirror(self.region(point, false))?;

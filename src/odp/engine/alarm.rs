@@ -2,11 +2,12 @@
 
 //! Waking somebody up a moment later.
 //!
-//! A worker that is woken up in the middle of a system call costs that call the wake-up, and on a busy
-//! machine it runs in the call's place and time. So the callback sets an alarm instead, which goes
-//! off when the call is likely to be over: when nothing has come for a while, and nobody has the lock
-//! that such calls have. It does not wait for ever for that. To look in the middle of a call costs the
-//! call an interrupt, so how long it waits at first is learnt from how long calls have taken of late.
+//! A worker that is woken up in the middle of a system call costs that call the wake-up, and on a
+//! busy machine it runs in the call's place and time. So the callback sets an alarm instead, which
+//! goes off when the call is likely to be over: when nothing has come for a while, and nobody has
+//! the lock that such calls have. It does not wait for ever for that. To look in the middle of a
+//! call costs the call an interrupt, so how long it waits at first is learnt from how long calls
+//! have taken of late.
 //!
 //! ```text
 //!           set()               all quiet, or asked too often
@@ -38,13 +39,13 @@ use kernel::{
     }, //
 };
 
-/// How often it waits on: half as long as what it learnt at the first time, and then twice as long each
-/// time. That is at most 32 times as long.
+/// How often it waits on: half as long as what it learnt at the first time, and then twice as long
+/// each time. That is at most 32 times as long.
 const SNOOZES: u32 = 6;
 
-/// How often it waits on only because somebody has the lock: at most eight times as long. A call asks
-/// for everything at its beginning, and is then busy for a while; but who has the lock all the time is
-/// not the one who is waited for.
+/// How often it waits on only because somebody has the lock: at most eight times as long. A call
+/// asks for everything at its beginning, and is then busy for a while; but who has the lock all the
+/// time is not the one who is waited for.
 const PATIENCE: u32 = 4;
 
 /// By how much the first wait may be shorter, or longer, than what was chosen.
@@ -71,8 +72,8 @@ pub(crate) struct Alarm {
     timer: HrTimer<Self>,
     /// What it was made with: zero for at once.
     delay: Delta,
-    /// How long it waits at first, in nanoseconds: as calls have taken of late, between a fraction and a
-    /// multiple of `delay`.
+    /// How long it waits at first, in nanoseconds: as calls have taken of late, between a fraction
+    /// and a multiple of `delay`.
     learnt: Atomic<i64>,
     ops: &'static AlarmOps,
     /// What `count` said when it was last looked at.
@@ -87,7 +88,8 @@ impl_has_hr_timer! {
 }
 
 impl Alarm {
-    /// Makes an alarm that goes off after `delay`, or what it learns is better; if that is zero, at once.
+    /// Makes an alarm that goes off after `delay`, or what it learns is better; if that is zero, at
+    /// once.
     ///
     /// # Safety
     ///
@@ -115,12 +117,13 @@ impl Alarm {
         self.seen.store(self.count(), Relaxed);
         self.snoozes.store(0, Relaxed);
         let first = Delta::from_nanos(self.learnt.load(Relaxed));
-        // SAFETY: The reference is a valid pointer; the timer is not used after `self`, because `drop`
-        // cancels it.
+        // SAFETY: The reference is a valid pointer; the timer is not used after `self`, because
+        // `drop` cancels it.
         unsafe { <Self as HasHrTimer<Self>>::start(self, first) };
     }
 
-    /// Makes it idle, and says whether it had been set and has not rung. Waits for a ring that is going on.
+    /// Makes it idle, and says whether it had been set and has not rung. Waits for a ring that is
+    /// going on.
     pub(crate) fn cancel(&self) -> bool {
         // SAFETY: The reference is a valid pointer.
         let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) }.cast_mut();
@@ -129,11 +132,13 @@ impl Alarm {
     }
 
     fn count(&self) -> u64 {
-        // SAFETY: By the type invariants `ops` may be called with this alarm, which has not been dropped.
+        // SAFETY: By the type invariants `ops` may be called with this alarm, which has not been
+        // dropped.
         unsafe { (self.ops.count)(NonNull::from(self)) }
     }
 
-    /// Has the next wait begin a little shorter, or half as long again, by whether this one was enough.
+    /// Has the next wait begin a little shorter, or half as long again, by whether this one was
+    /// enough.
     ///
     /// So about one call in twelve is looked at while it goes on: that costs it an interrupt.
     fn learn(&self, enough: bool) {
@@ -150,7 +155,8 @@ impl Alarm {
     }
 
     fn ring(&self) {
-        // SAFETY: By the type invariants `ops` may be called with this alarm, which has not been dropped.
+        // SAFETY: By the type invariants `ops` may be called with this alarm, which has not been
+        // dropped.
         unsafe { (self.ops.ring)(NonNull::from(self)) };
     }
 }
@@ -161,8 +167,8 @@ impl HrTimerCallback for Alarm {
     fn run(this: Pin<&Self>, mut context: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
         let count = this.count();
         let snoozes = this.snoozes.load(Relaxed);
-        // SAFETY: By the type invariants `ops` may be called with this alarm, which is not dropped while its
-        // timer's function runs: `drop` waits for that.
+        // SAFETY: By the type invariants `ops` may be called with this alarm, which is not dropped
+        // while its timer's function runs: `drop` waits for that.
         let busy = || unsafe { (this.ops.busy)(NonNull::from(this.get_ref())) };
         let quiet = count == this.seen.load(Relaxed) && (snoozes >= PATIENCE || !busy());
         if snoozes == 0 {

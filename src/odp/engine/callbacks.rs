@@ -40,13 +40,14 @@ pub(crate) struct RequestOps {
     pub release: Option<unsafe extern "C" fn(*mut Request)>,
 }
 
-// SAFETY: Shared access reads addresses of functions and of a module, none of which changes, and which may be
-// called, or given to the module's functions, in any task.
+// SAFETY: Shared access reads addresses of functions and of a module, none of which changes, and
+// which may be called, or given to the module's functions, in any task.
 unsafe impl Sync for RequestOps {}
 
 /// What the worker of a mirror calls, which knows what its objects have in common.
 pub(crate) struct MirrorOps {
-    /// In the place of [`RequestOps::unpublish`], for all that leave together: requests of this worker's, taken.
+    /// In the place of [`RequestOps::unpublish`], for all that leave together: requests of this
+    /// worker's, taken.
     pub(crate) unpublish: unsafe fn(&Fifo),
     /// For requests to change an object.
     pub(crate) change: ChangeOps,
@@ -54,14 +55,15 @@ pub(crate) struct MirrorOps {
 
 /// What the worker calls, before all that, for requests to change an object.
 ///
-/// First `prepare` for all that there are, then `replace`: the latter sleeps until the invalidations that
-/// are going on have ended, which what has been prepared then waits for together.
+/// First `prepare` for all that there are, then `replace`: the latter sleeps until the
+/// invalidations that are going on have ended, which what has been prepared then waits for
+/// together.
 pub(crate) struct ChangeOps {
-    /// Builds what is to take the object's place, if anything is. It is the caller's to change until
-    /// `replace` has returned.
+    /// Builds what is to take the object's place, if anything is. It is the caller's to change
+    /// until `replace` has returned.
     pub prepare: unsafe fn(NonNull<Request>),
-    /// Puts it there, and applies [`Step::Replace`](super::state::Step::Replace); says whether it did. If not, the object is as it
-    /// was.
+    /// Puts it there, and applies [`Step::Replace`](super::state::Step::Replace); says whether it
+    /// did. If not, the object is as it was.
     pub replace: unsafe fn(NonNull<Request>) -> bool,
 }
 
@@ -76,12 +78,14 @@ pub struct WorkerContext<'w> {
 }
 
 impl WorkerContext<'_> {
-    /// Removes a notifier, as [`Registration::remove`] does, and lets the worker know if that had to wait.
+    /// Removes a notifier, as [`Registration::remove`] does, and lets the worker know if that had
+    /// to wait.
     ///
-    /// Where removals wait for invalidations, the worker then has more of them do so at the same time.
-    /// That a driver's removal sleeps for something else is no reason for that.
+    /// Where removals wait for invalidations, the worker then has more of them do so at the same
+    /// time. That a driver's removal sleeps for something else is no reason for that.
     ///
-    /// Context: [`Retirable::remove`](crate::Retirable::remove); not under a lock that a callback takes.
+    /// Context: [`Retirable::remove`](crate::Retirable::remove); not under a lock that a callback
+    /// takes.
     pub fn remove<T: Invalidate>(&self, registration: Registration<T>) -> Arc<Interval<T>> {
         let (interval, has_waited) = MayBlock::assume(|p| registration.remove_observed(p));
         if has_waited {

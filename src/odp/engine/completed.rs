@@ -14,7 +14,8 @@ pub(crate) struct Completed {
     pub(crate) removed: Bundle,
     /// and of those that have been released.
     pub(crate) released: Bundle,
-    /// How many of the worker's current batch are done with: removed, and released if nobody holds them.
+    /// How many of the worker's current batch are done with: removed, and released if nobody holds
+    /// them.
     pub(crate) of_batch: usize,
 }
 

@@ -4,12 +4,12 @@
 //!
 //! A flush is for what was queued before it began; waiting until nothing is queued might never
 //! end. So what is queued gets a ticket of the current epoch, and a flush waits for the tickets of
-//! the epoch that was the current one when it began. Whoever looks begins the next epoch, as soon as
-//! nothing older than the current one is left; so two kinds of ticket are enough.
+//! the epoch that was the current one when it began. Whoever looks begins the next epoch, as soon
+//! as nothing older than the current one is left; so two kinds of ticket are enough.
 //!
 //! A flush leaves nothing here that it would have to take back: however many there are, they share
-//! epochs, and one that gives up does not matter to the others. Free of kernel types; host-side tests
-//! compile this very file.
+//! epochs, and one that gives up does not matter to the others. Free of kernel types; host-side
+//! tests compile this very file.
 
 /// Part of a ticket: work on all that it stands for began after the flush did that waits for it.
 const RENEWABLE: u8 = 2;
@@ -89,8 +89,8 @@ impl Epochs {
 
     /// More has been asked for since [`Epochs::begin`]: returns the ticket to go on with.
     ///
-    /// Of the current epoch, if that is right for all of it; so that what is asked for again and again
-    /// does not keep a flush waiting for ever. Not for what is left to do of the same work.
+    /// Of the current epoch, if that is right for all of it; so that what is asked for again and
+    /// again does not keep a flush waiting for ever. Not for what is left to do of the same work.
     pub(crate) fn renew(&mut self, ticket: u8) -> u8 {
         if ticket & RENEWABLE == 0 {
             return ticket;
@@ -129,8 +129,8 @@ impl Epochs {
 
     /// Whether nothing is out that was queued in `epoch` or before, and nothing that came of that.
     ///
-    /// Begins a new epoch if this one is asked for and the one before is over. So what is asked again
-    /// and again is true in the end, whatever is queued meanwhile.
+    /// Begins a new epoch if this one is asked for and the one before is over. So what is asked
+    /// again and again is true in the end, whatever is queued meanwhile.
     pub(crate) fn is_over(&mut self, epoch: u64) -> bool {
         let none = |of: u64| self.out[usize::from(Self::ticket(of))] == 0;
         if epoch == self.current && none(epoch ^ 1) {

@@ -24,8 +24,8 @@ pub(crate) struct Fifo {
     len: usize,
 }
 
-// SAFETY: Requests are `Send`, and by the type invariants their links are accessed through the list only,
-// wherever that is.
+// SAFETY: Requests are `Send`, and by the type invariants their links are accessed through the list
+// only, wherever that is.
 unsafe impl Send for Fifo {}
 
 impl Fifo {
@@ -101,8 +101,8 @@ impl Fifo {
         let mut first = Fifo::new();
         for _ in 0..n {
             let Some(request) = self.pop() else { break };
-            // SAFETY: It was on this list, so that by the type invariants it is valid. Having been taken out
-            // just now it is on no list, and its link this function's.
+            // SAFETY: It was on this list, so that by the type invariants it is valid. Having been
+            // taken out just now it is on no list, and its link this function's.
             unsafe { first.push(request) };
         }
         first

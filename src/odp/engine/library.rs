@@ -44,8 +44,9 @@ impl Library {
 
     pub(crate) fn get() -> &'static Self {
         // SAFETY: Everybody who gets here does so from this module, whose `init` has set the
-        // pointer before it published anything, or from one that uses its symbols. In both cases the
-        // module cannot be unloaded meanwhile; only that ends the life of what the pointer points to.
+        // pointer before it published anything, or from one that uses its symbols. In both cases
+        // the module cannot be unloaded meanwhile; only that ends the life of what the pointer
+        // points to.
         unsafe { &*LIBRARY.load(Acquire) }
     }
 
@@ -64,8 +65,8 @@ pub(crate) struct Handle(());
 impl Drop for Handle {
     fn drop(&mut self) {
         let library = LIBRARY.xchg(ptr::null_mut(), Relaxed);
-        // SAFETY: It was set by `init`, which made the only handle. The module is being unloaded, so
-        // that nobody uses it; workers hold a module of a user, which holds this one.
+        // SAFETY: It was set by `init`, which made the only handle. The module is being unloaded,
+        // so that nobody uses it; workers hold a module of a user, which holds this one.
         drop(unsafe { KBox::from_raw(library) });
     }
 }

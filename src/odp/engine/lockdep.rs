@@ -4,10 +4,10 @@
 //!
 //! One map is held around the callbacks of a worker, and another one around the last of them, the
 //! release. Whoever is about to wait for a worker touches both, and that of invalidations
-//! ([`may_block`](crate::may_block)), which the worker waits for. They have to be several: a callback
-//! of a worker may call `mmu_interval_notifier_remove()`, which waits for invalidations, while the
-//! reverse must never happen; and who drains runs all callbacks but the releases itself, with locks
-//! held that releases take.
+//! ([`may_block`](crate::may_block)), which the worker waits for. They have to be several: a
+//! callback of a worker may call `mmu_interval_notifier_remove()`, which waits for invalidations,
+//! while the reverse must never happen; and who drains runs all callbacks but the releases itself,
+//! with locks held that releases take.
 
 use crate::may_block::MayBlock;
 use kernel::types::NotThreadSafe;
@@ -26,7 +26,8 @@ mod shim {
 
 /// Tells lockdep that the caller is about to wait for a worker, which waits for invalidations.
 ///
-/// Context: as for [`MayBlock::enter`], and in no callback of a worker, nor under a lock that one takes.
+/// Context: as for [`MayBlock::enter`], and in no callback of a worker, nor under a lock that one
+/// takes.
 pub(crate) fn may_wait_for_worker(_p: &mut MayBlock<'_>) {
     shim::odp_may_wait_for_worker();
 }

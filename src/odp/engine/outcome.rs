@@ -11,13 +11,13 @@ pub enum Retire {
     Queued,
     /// It was on its way out already.
     Already,
-    /// The worker is being shut down and takes nothing; the object is as it was. A driver that keeps to
-    /// the rules does not see this.
+    /// The worker is being shut down and takes nothing; the object is as it was. A driver that
+    /// keeps to the rules does not see this.
     Closed,
     /// The object belongs to another worker and is as it was.
     Foreign,
-    /// Smaller ranges are in the object's place, and nothing has been asked of them. An invalidation
-    /// reaches them itself; anybody else has to look them up.
+    /// Smaller ranges are in the object's place, and nothing has been asked of them. An
+    /// invalidation reaches them itself; anybody else has to look them up.
     Replaced,
 }
 

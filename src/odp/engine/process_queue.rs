@@ -3,10 +3,10 @@
 //! The workqueue of a process: all work for its mirrors and retirers runs there, and nobody else's.
 //!
 //! A removal sleeps until no part of the address space is being invalidated. How long that takes is
-//! for the process's threads to say, and how many such sleeps there are at the same time is for it to
-//! say, too: it may have as many mirrors as it has files. A workqueue runs a limited number of work
-//! items, so on one that all processes shared, one of them could fill it with sleepers and keep the
-//! others from theirs. The same holds for the one rescuer that a workqueue has.
+//! for the process's threads to say, and how many such sleeps there are at the same time is for it
+//! to say, too: it may have as many mirrors as it has files. A workqueue runs a limited number of
+//! work items, so on one that all processes shared, one of them could fill it with sleepers and
+//! keep the others from theirs. The same holds for the one rescuer that a workqueue has.
 //!
 //! A queue that its process does not use any more is the next one's, once there is nothing on it.
 
@@ -99,8 +99,8 @@ struct Entry {
     _mm: ARef<Mm>,
 }
 
-/// How many queues that nobody uses are kept for the next processes, because to make one and to destroy
-/// it takes long. Each is a kernel thread that sleeps, and a structure for each CPU.
+/// How many queues that nobody uses are kept for the next processes, because to make one and to
+/// destroy it takes long. Each is a kernel thread that sleeps, and a structure for each CPU.
 const MOST_SPARE: usize = 4;
 
 /// All queues there are.
@@ -135,8 +135,8 @@ impl ProcessQueues {
         spare.map_or_else(ProcessQueue::new, Ok)
     }
 
-    /// Keeps `queue`, on which there is nothing, for somebody else, if there is room. What is returned is to
-    /// be dropped without the lock.
+    /// Keeps `queue`, on which there is nothing, for somebody else, if there is room. What is
+    /// returned is to be dropped without the lock.
     fn spare(&self, queue: Arc<ProcessQueue>) -> Option<Arc<ProcessQueue>> {
         let mut queues = self.queues.lock();
         match queues.spare.iter_mut().find(|place| place.is_none()) {
@@ -146,10 +146,11 @@ impl ProcessQueues {
     }
 }
 
-/// The use of a process's queue by one worker. After the last one the queue is somebody else's, or goes.
+/// The use of a process's queue by one worker. After the last one the queue is somebody else's, or
+/// goes.
 ///
-/// Dropping it may sleep: then it waits for what runs on the queue. So it is not dropped by work on the
-/// queue; a worker's owner has it, while the worker has a reference to the queue as such.
+/// Dropping it may sleep: then it waits for what runs on the queue. So it is not dropped by work on
+/// the queue; a worker's owner has it, while the worker has a reference to the queue as such.
 pub(crate) struct QueueUse {
     queues: &'static ProcessQueues,
     queue: Arc<ProcessQueue>,
@@ -229,9 +230,9 @@ impl Entry {
 impl Drop for QueueUse {
     fn drop(&mut self) {
         if self.key == 0 || self.leave().is_some() {
-            // A lane has a reference to its worker, and so to the queue, until its very end. The queue must
-            // not be destroyed there: a work item would wait for itself. Nor may there be anything on it of
-            // one process when it is another's.
+            // A lane has a reference to its worker, and so to the queue, until its very end. The
+            // queue must not be destroyed there: a work item would wait for itself. Nor may there
+            // be anything on it of one process when it is another's.
             self.queue.queue.flush();
             drop(self.queues.spare(self.queue.clone()));
         }

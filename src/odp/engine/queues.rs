@@ -32,11 +32,11 @@ pub enum Until {
 /// Besides,
 ///
 /// - those on `pending` have been queued, as [`Effect::Queue`] asks for, and not been taken since;
-/// - those on `changing` have been taken with the answer [`Effect::Build`], and no function has been
-///   called for that;
+/// - those on `changing` have been taken with the answer [`Effect::Build`], and no function has
+///   been called for that;
 /// - those on `replaced` have been marked so by [`Step::Replace`], and not been unpublished;
-/// - those on `removing` have been taken and unpublished, in this order, and a grace period has begun
-///   and ended since;
+/// - those on `removing` have been taken and unpublished, in this order, and a grace period has
+///   begun and ended since;
 /// - those on `ready` have been answered with [`Effect::Release`].
 ///
 /// [`Effect::Queue`]: super::state::Effect::Queue
@@ -100,21 +100,21 @@ impl Queues {
     ///
     /// # Safety
     ///
-    /// The caller got the answer [`Effect::Queue`](super::state::Effect::Queue) for it, and it is valid until
-    /// it is released.
+    /// The caller got the answer [`Effect::Queue`](super::state::Effect::Queue) for it, and it is
+    /// valid until it is released.
     #[must_use]
     pub(crate) unsafe fn queue(&mut self, request: NonNull<Request>) -> bool {
         let tickets = Tickets {
             removed: self.removed.enter(),
             released: self.released.enter(),
         };
-        // SAFETY: By the safety requirements `Effect::Queue` was answered, which by the invariants of
-        // `Request` makes the link the caller's.
+        // SAFETY: By the safety requirements `Effect::Queue` was answered, which by the invariants
+        // of `Request` makes the link the caller's.
         unsafe { Request::link(request) }.tickets = tickets;
         // INVARIANT: It is queued as it has to be, and its link becomes the list's.
         //
-        // SAFETY: By the safety requirements the link is the caller's to give away, and the request is
-        // valid until it is released; what is released has left all lists.
+        // SAFETY: By the safety requirements the link is the caller's to give away, and the request
+        // is valid until it is released; what is released has left all lists.
         unsafe { self.pending.push(request) };
         self.should_batch()
     }

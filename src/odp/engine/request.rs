@@ -37,7 +37,8 @@ use kernel::{
 ///
 /// - `word` is a packed [`State`] and only written with `lock` held.
 /// - `link` belongs to the list that the request is on. Between the event that answers
-///   [`Effect::Queue`] or [`Effect::Release`] and the next list it belongs to whoever got that answer.
+///   [`Effect::Queue`] or [`Effect::Release`] and the next list it belongs to whoever got that
+///   answer.
 ///
 /// The name is that of the C struct, because functions that are called through pointers are checked
 /// by the names of their arguments' types (kCFI). In Rust it is called [`Request`].
@@ -57,8 +58,8 @@ pub use odp_request as Request;
 
 /// Makes the lock of a request.
 ///
-/// Not inlined: an initialiser is compiled into the module that uses it, and would give the lock a name
-/// in that module's text, and lockdep a class with as many names as there are users.
+/// Not inlined: an initialiser is compiled into the module that uses it, and would give the lock a
+/// name in that module's text, and lockdep a class with as many names as there are users.
 #[inline(never)]
 fn new_lock() -> impl PinInit<SpinLock<()>> {
     new_spinlock!((), "odp::Request")
@@ -67,8 +68,8 @@ fn new_lock() -> impl PinInit<SpinLock<()>> {
 /// A value that its owner's invariants give to one task at a time.
 pub(crate) struct Guarded<V>(UnsafeCell<V>);
 
-// SAFETY: Shared access to it is nothing but a pointer; who uses that has the value to itself, and hands
-// it to others in turn.
+// SAFETY: Shared access to it is nothing but a pointer; who uses that has the value to itself, and
+// hands it to others in turn.
 unsafe impl<V: Send> Sync for Guarded<V> {}
 
 impl<V> Guarded<V> {
@@ -83,8 +84,8 @@ impl<V> Guarded<V> {
     /// By the invariants of its owner nobody else accesses it while the answer is used.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn get(&self) -> &mut V {
-        // SAFETY: The cell's value is valid for as long as `self` is, and by the safety requirements nobody
-        // else accesses it while the answer is used.
+        // SAFETY: The cell's value is valid for as long as `self` is, and by the safety
+        // requirements nobody else accesses it while the answer is used.
         unsafe { &mut *self.0.get() }
     }
 }
@@ -94,7 +95,8 @@ impl<V> Guarded<V> {
 pub(crate) struct Link {
     pub(crate) next: *mut Request,
     pub(crate) tickets: Tickets,
-    /// Whether its removal, which has just taken place, had to wait for invalidations. Not looked at but then.
+    /// Whether its removal, which has just taken place, had to wait for invalidations. Not looked
+    /// at but then.
     pub(crate) has_waited: bool,
 }
 
@@ -106,11 +108,11 @@ pub(crate) struct Tickets {
     pub(crate) released: u8,
 }
 
-// SAFETY: What is in a request is bound to no task. The pointer in its link is followed by whoever has the
-// link, by the type invariants, and the pointer to its worker by nobody.
+// SAFETY: What is in a request is bound to no task. The pointer in its link is followed by whoever
+// has the link, by the type invariants, and the pointer to its worker by nobody.
 unsafe impl Send for Request {}
-// SAFETY: Through a shared reference `word` and `worker` are accessed, which are atomic, `lock`, which is
-// `Sync`, and `link`, which the type invariants give to one task at a time.
+// SAFETY: Through a shared reference `word` and `worker` are accessed, which are atomic, `lock`,
+// which is `Sync`, and `link`, which the type invariants give to one task at a time.
 unsafe impl Sync for Request {}
 
 impl Request {
@@ -160,14 +162,16 @@ impl Request {
         bound == worker
     }
 
-    /// Lets the worker know whether the removal of the object's notifier had to wait for invalidations.
+    /// Lets the worker know whether the removal of the object's notifier had to wait for
+    /// invalidations.
     ///
     /// # Safety
     ///
     /// Called in [`RequestOps::remove`](super::callbacks::RequestOps::remove) for this request.
     pub(crate) unsafe fn note_wait(&self, has_waited: bool) {
-        // SAFETY: By the safety requirements the worker is calling `remove`. So it has taken the request from
-        // a list, by the type invariants the link is its own, and it leaves it alone until that returns.
+        // SAFETY: By the safety requirements the worker is calling `remove`. So it has taken the
+        // request from a list, by the type invariants the link is its own, and it leaves it alone
+        // until that returns.
         unsafe { (*self.link.get()).has_waited = has_waited };
     }
 
@@ -175,8 +179,8 @@ impl Request {
     ///
     /// # Safety
     ///
-    /// `request` is valid for `'a`, and by the type invariants its link belongs to the caller, or to a list
-    /// of the caller's, for as long.
+    /// `request` is valid for `'a`, and by the type invariants its link belongs to the caller, or
+    /// to a list of the caller's, for as long.
     pub(crate) unsafe fn link<'a>(request: NonNull<Self>) -> &'a mut Link {
         // SAFETY: By the safety requirements it is valid.
         let link = unsafe { request.as_ref() }.link.get();

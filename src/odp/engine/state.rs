@@ -251,8 +251,8 @@ impl State {
 
     /// The state as one word.
     pub(crate) const fn pack(self) -> u32 {
-        // CAST: The enums are `repr(u32)` with at most eight values, which fit in three bits. By the
-        // type invariants the holds fit in the others.
+        // CAST: The enums are `repr(u32)` with at most eight values, which fit in three bits. By
+        // the type invariants the holds fit in the others.
         (self.holds << (Self::STAGE_BITS + Self::CHANGE_BITS))
             | ((self.change as u32) << Self::STAGE_BITS)
             | self.stage as u32
@@ -277,8 +277,9 @@ impl State {
             4 => Change::Again,
             _ => Change::Replaced,
         };
-        // INVARIANT: Those that hold for the state that `word` was made from. From any other word comes
-        // no more than the largest number of holds, because the shift leaves as many bits as that has.
+        // INVARIANT: Those that hold for the state that `word` was made from. From any other word
+        // comes no more than the largest number of holds, because the shift leaves as many bits as
+        // that has.
         Self {
             stage,
             change,

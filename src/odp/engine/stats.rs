@@ -75,8 +75,8 @@ macro_rules! counters {
     };
 }
 
-// `struct odp_stats` of odp.h has the same, in the same order. src/interface.c gets their names from here,
-// by a rule of Kbuild, and so does ffi: the build fails where the two differ.
+// `struct odp_stats` of odp.h has the same, in the same order. src/interface.c gets their names
+// from here, by a rule of Kbuild, and so does ffi: the build fails where the two differ.
 counters! {
     $
     /// Ranges inserted.

@@ -153,20 +153,22 @@ impl Calls {
 /// - `shared` was passed to `odp_range_insert` of a mirror that was made with `calls`, so that the
 ///   functions may be called with it, each in its context.
 /// - The object is valid until this is dropped, by the driver's word or by its `get`.
-/// - `lock` and `trylock` lock one lock, and nobody else has it until `unlock` is called, by the driver's word.
+/// - `lock` and `trylock` lock one lock, and nobody else has it until `unlock` is called, by the
+///   driver's word.
 pub(super) struct Driver {
     pub(super) shared: *mut c_void,
     pub(super) calls: Arc<Calls>,
 }
 
-// SAFETY: By the type invariants the functions may be called, and none of their contexts is bound to a task.
+// SAFETY: By the type invariants the functions may be called, and none of their contexts is bound
+// to a task.
 unsafe impl Send for Driver {}
-// SAFETY: By the type invariants each function may be called in its context, and none of those excludes other
-// tasks at the same time but for the user lock.
+// SAFETY: By the type invariants each function may be called in its context, and none of those
+// excludes other tasks at the same time but for the user lock.
 unsafe impl Sync for Driver {}
 
-/// An object that C mirrors a range through. There is one for each range; the lock, which they may have in
-/// common, is the driver's.
+/// An object that C mirrors a range through. There is one for each range; the lock, which they may
+/// have in common, is the driver's.
 ///
 /// # Invariants
 ///
@@ -179,8 +181,8 @@ impl Object {
     /// `driver.shared` is valid during the call.
     pub(super) unsafe fn new(driver: Driver) -> Self {
         if let Some(get) = driver.calls.get {
-            // SAFETY: By the type invariants of `Driver` it may be called with `shared`, which by the safety
-            // requirements is valid.
+            // SAFETY: By the type invariants of `Driver` it may be called with `shared`, which by
+            // the safety requirements is valid.
             unsafe { get(driver.shared) };
         }
         // INVARIANT: It was called just now.
@@ -210,8 +212,8 @@ impl Lock {
     }
 }
 
-// SAFETY: By the type invariants of `Driver` the lock excludes; it is unlocked by a guard's end, or by
-// `Lock::unlock`, whose caller has locked it.
+// SAFETY: By the type invariants of `Driver` the lock excludes; it is unlocked by a guard's end, or
+// by `Lock::unlock`, whose caller has locked it.
 unsafe impl sealed::UserLock for Lock {}
 
 impl UserLock for Lock {
@@ -220,7 +222,8 @@ impl UserLock for Lock {
     type Guard<'a> = Guard<'a>;
 
     fn lock(&self) -> Guard<'_> {
-        // SAFETY: By the type invariants of `Driver` it may be called with `shared`, in the context of a lock.
+        // SAFETY: By the type invariants of `Driver` it may be called with `shared`, in the context
+        // of a lock.
         unsafe { (self.0.calls.lock)(self.0.shared) };
         // INVARIANT: It has just been locked, and the guard is the only one to know.
         Guard {
@@ -231,7 +234,8 @@ impl UserLock for Lock {
     }
 
     fn try_lock(&self) -> Option<Guard<'_>> {
-        // SAFETY: By the type invariants of `Driver` it may be called with `shared`, in any context.
+        // SAFETY: By the type invariants of `Driver` it may be called with `shared`, in any
+        // context.
         let locked = unsafe { (self.0.calls.trylock)(self.0.shared) };
         if !locked {
             return None;

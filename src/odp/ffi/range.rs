@@ -195,8 +195,8 @@ unsafe extern "C" fn odp_range_remove(range: NonNull<odp_range>) -> c_int {
 
 /// # Safety
 ///
-/// The caller holds `range`, `hmm` is a valid `struct hmm_range` with an entry for each page, and `section`
-/// memory for a `struct odp_section`. Nobody else uses either.
+/// The caller holds `range`, `hmm` is a valid `struct hmm_range` with an entry for each page, and
+/// `section` memory for a `struct odp_section`. Nobody else uses either.
 #[no_mangle]
 unsafe extern "C" fn odp_range_fault(
     range: *mut odp_range,
@@ -211,16 +211,16 @@ unsafe extern "C" fn odp_range_fault(
     let found = span.map_err(FaultError::Failed).and_then(|span| {
         MayBlock::assume(|p| {
             Section::of_fault(interval, span, p, |p| {
-                // SAFETY: By the safety requirements `hmm` is valid, has an entry for each page, and is used by
-                // nobody else.
+                // SAFETY: By the safety requirements `hmm` is valid, has an entry for each page,
+                // and is used by nobody else.
                 unsafe { interval.fault_for(hmm, timeout, p) }
             })
         })
     });
     match found {
         Ok(found) => {
-            // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is as
-            // large: `layout!` has seen to it.
+            // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is
+            // as large: `layout!` has seen to it.
             unsafe { section.write(found) };
             0
         }
@@ -244,8 +244,8 @@ unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Secti
                 sequence,
                 fault: FaultId::NONE,
             };
-            // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is as
-            // large: `layout!` has seen to it.
+            // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is
+            // as large: `layout!` has seen to it.
             unsafe { section.write(begun) };
             0
         }
@@ -321,7 +321,8 @@ unsafe extern "C" fn odp_section_abandon(range: *const odp_range, section: *cons
 unsafe extern "C" fn odp_commit_end(range: *const odp_range) {
     // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
-    // SAFETY: By the safety requirements the lock was left locked for the caller, who gives it back.
+    // SAFETY: By the safety requirements the lock was left locked for the caller, who gives it
+    // back.
     unsafe { interval.data().shared().lock().unlock() };
 }
 
@@ -348,6 +349,7 @@ unsafe extern "C" fn odp_access_begin(range: *const odp_range) -> c_int {
 unsafe extern "C" fn odp_access_end(range: *const odp_range) {
     // SAFETY: By the safety requirements the caller holds `range`.
     let interval = unsafe { interval(range) };
-    // SAFETY: By the safety requirements the lock was left locked for the caller, who gives it back.
+    // SAFETY: By the safety requirements the lock was left locked for the caller, who gives it
+    // back.
     unsafe { interval.data().shared().lock().unlock() };
 }

@@ -101,8 +101,8 @@ impl CRetirer {
 
 /// # Safety
 ///
-/// `name` is a string; `ops` stays valid and unchanged until the retirer has been shut down, as does
-/// the text of its functions. `config` is null or valid during the call, as is the `mm` in it.
+/// `name` is a string; `ops` stays valid and unchanged until the retirer has been shut down, as
+/// does the text of its functions. `config` is null or valid during the call, as is the `mm` in it.
 #[no_mangle]
 unsafe extern "C" fn odp_retirer_create(
     name: *const c_char,
@@ -151,8 +151,8 @@ unsafe extern "C" fn odp_retirer_shutdown(retirer: *mut CRetirer) {
 ///
 /// `request` is memory for a request that nobody uses.
 unsafe fn init(request: *mut Request, state: State) {
-    // SAFETY: By the safety requirements the memory is ours to write. C does not move what it embeds
-    // a lock in. There is no destructor that would have to run.
+    // SAFETY: By the safety requirements the memory is ours to write. C does not move what it
+    // embeds a lock in. There is no destructor that would have to run.
     unsafe { pin_init::raw_init(request, Request::in_state(state)) };
 }
 
@@ -177,40 +177,44 @@ unsafe extern "C" fn odp_request_init_building(request: *mut Request) {
 /// # Safety
 ///
 /// `request` was made by `odp_request_init_building`, the caller has the hold it was made with, and
-/// what `odp_retire` wants of it is so. `retirer` has not been shut down, and is not during the call.
+/// what `odp_retire` wants of it is so. `retirer` has not been shut down, and is not during the
+/// call.
 #[no_mangle]
 unsafe extern "C" fn odp_publish(retirer: *const CRetirer, request: NonNull<Request>) -> c_int {
     // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: By the safety requirements the caller has a hold, and nothing that is held is released.
+    // SAFETY: By the safety requirements the caller has a hold, and nothing that is held is
+    // released.
     if !retirer.owns(unsafe { request.as_ref() }) {
         return EXDEV.to_errno();
     }
-    // SAFETY: By the safety requirements it is that of an object which the worker's functions are for. The hold
-    // keeps it during the call, and whoever has retired it has promised that it is valid until its release.
+    // SAFETY: By the safety requirements it is that of an object which the worker's functions are
+    // for. The hold keeps it during the call, and whoever has retired it has promised that it is
+    // valid until its release.
     unsafe { Worker::publish(retirer.worker().as_arc_borrow(), request) };
     0
 }
 
 /// # Safety
 ///
-/// `request` is that of an object which the retirer's functions are for. It is valid during the call
-/// and, if it is not retired yet, until its release. `retirer` has not been shut down, and is not
-/// during the call.
+/// `request` is that of an object which the retirer's functions are for. It is valid during the
+/// call and, if it is not retired yet, until its release. `retirer` has not been shut down, and is
+/// not during the call.
 #[no_mangle]
 unsafe extern "C" fn odp_retire(retirer: *const CRetirer, request: NonNull<Request>) -> c_int {
     // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: By the safety requirements it is that of an object which the worker's functions are for, and valid
-    // for as long as that takes; the retirer, and so the worker, is not shut down during the call.
+    // SAFETY: By the safety requirements it is that of an object which the worker's functions are
+    // for, and valid for as long as that takes; the retirer, and so the worker, is not shut down
+    // during the call.
     let retire = unsafe { Worker::retire(retirer.worker().as_arc_borrow(), request) };
     to_errno(retire_result(retire))
 }
 
 /// # Safety
 ///
-/// `request` is that of an object whose `remove` the caller is in, and `notifier` is inserted and not
-/// removed by anybody else.
+/// `request` is that of an object whose `remove` the caller is in, and `notifier` is inserted and
+/// not removed by anybody else.
 #[no_mangle]
 unsafe extern "C" fn odp_remove_notifier(
     request: *const Request,
@@ -218,7 +222,8 @@ unsafe extern "C" fn odp_remove_notifier(
 ) {
     // SAFETY: By the safety requirements the notifier is inserted, and nobody else removes it.
     let has_waited = MayBlock::assume(|p| unsafe { mmu_interval::remove_raw(notifier, p) });
-    // SAFETY: By the safety requirements the caller is in the object's `remove`, and its release comes later.
+    // SAFETY: By the safety requirements the caller is in the object's `remove`, and its release
+    // comes later.
     let request = unsafe { &*request };
     // SAFETY: By the safety requirements a worker is calling `remove` for this request.
     unsafe { request.note_wait(has_waited) };
@@ -247,14 +252,14 @@ unsafe extern "C" fn odp_hold(retirer: *const CRetirer, request: *const Request)
 
 /// # Safety
 ///
-/// The caller has a hold of `request`, which ends here. `retirer` has not been shut down: that waits
-/// for the release, which this hold delays.
+/// The caller has a hold of `request`, which ends here. `retirer` has not been shut down: that
+/// waits for the release, which this hold delays.
 #[no_mangle]
 unsafe extern "C" fn odp_put(retirer: *const CRetirer, request: NonNull<Request>) {
     // SAFETY: By the safety requirements `retirer` is valid, until the hold ends.
     let retirer = unsafe { &*retirer };
-    // SAFETY: By the safety requirements the caller has a hold, which is one that `Worker::hold` has begun or that
-    // the request was made with, and it ends here.
+    // SAFETY: By the safety requirements the caller has a hold, which is one that `Worker::hold`
+    // has begun or that the request was made with, and it ends here.
     unsafe { Worker::put(retirer.worker().as_arc_borrow(), request) };
 }
 
@@ -277,7 +282,8 @@ unsafe extern "C" fn odp_read_lock(retirer: *const CRetirer) -> c_int {
 unsafe extern "C" fn odp_read_unlock(retirer: *const CRetirer, idx: c_int) {
     // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: By the safety requirements `idx` is that of a section of this domain's which this task is in.
+    // SAFETY: By the safety requirements `idx` is that of a section of this domain's which this
+    // task is in.
     unsafe { bindings::srcu_read_unlock(retirer.worker().srcu(), idx) };
 }
 
@@ -312,7 +318,8 @@ unsafe extern "C" fn odp_flush(retirer: *const CRetirer, until: c_uint) -> c_int
 unsafe extern "C" fn odp_wait_removed(retirer: *const CRetirer, request: *const Request) -> c_int {
     // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
-    // SAFETY: By the safety requirements the caller has a hold, and nothing that is held is released.
+    // SAFETY: By the safety requirements the caller has a hold, and nothing that is held is
+    // released.
     let request = unsafe { &*request };
     if !retirer.owns(request) {
         return EXDEV.to_errno();

@@ -8,8 +8,8 @@
 //!                    access            access             commit
 //! ```
 //!
-//! A [`Lookup`] is short: the grace period of everything that is retired waits for it. A [`Hold`] may
-//! be long: only the release of its own range waits for it, and no removal ever does.
+//! A [`Lookup`] is short: the grace period of everything that is retired waits for it. A [`Hold`]
+//! may be long: only the release of its own range waits for it, and no removal ever does.
 
 use super::{
     driver::Mirrored,
@@ -116,7 +116,8 @@ pub struct Lookup<'g, T: Mirrored> {
 impl<'g, T: Mirrored> Lookup<'g, T> {
     /// # Safety
     ///
-    /// `interval` was found in the index of the mirror that `section` is of, after that had been entered.
+    /// `interval` was found in the index of the mirror that `section` is of, after that had been
+    /// entered.
     pub(crate) unsafe fn new(
         interval: NonNull<Interval<Range<T>>>,
         section: srcu::Guard<'g>,
@@ -130,8 +131,8 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
     }
 
     fn interval(&self) -> &Interval<Range<T>> {
-        // SAFETY: By the type invariants, and because ranges are freed a grace period after they have
-        // left the index.
+        // SAFETY: By the type invariants, and because ranges are freed a grace period after they
+        // have left the index.
         unsafe { self.interval.as_ref() }
     }
 
@@ -183,14 +184,15 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
         self.interval().data().retire()
     }
 
-    /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests, what
-    /// is common to all. Where that is nothing the range is retired.
+    /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests,
+    /// what is common to all. Where that is nothing the range is retired.
     ///
     /// Context: as for [`Zap::resize`](crate::Zap::resize).
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `keep` is not part of the range; it is as it was. See also [`Changed::accepted`].
+    /// `EINVAL` if `keep` is not part of the range; it is as it was. See also
+    /// [`Changed::accepted`].
     pub fn resize(&self, keep: Span) -> Result<Changed> {
         self.interval().data().resize(self.span(), keep)
     }
@@ -262,17 +264,19 @@ impl<T: Mirrored> Hold<T> {
         self.interval().data().retire()
     }
 
-    /// Removes the range: returns when no callback, lookup or access is left of it. The hold ends with this;
-    /// what others hold delays the range's release, not this.
+    /// Removes the range: returns when no callback, lookup or access is left of it. The hold ends
+    /// with this; what others hold delays the range's release, not this.
     ///
-    /// Where the range had been replaced by smaller ones before, those stay, and [`Retire::Replaced`] says so.
+    /// Where the range had been replaced by smaller ones before, those stay, and
+    /// [`Retire::Replaced`] says so.
     ///
-    /// Context: may sleep; not in a lookup of any mirror, not in a callback, not under a lock that one
-    /// takes, nor `mmap_lock`.
+    /// Context: may sleep; not in a lookup of any mirror, not in a callback, not under a lock that
+    /// one takes, nor `mmap_lock`.
     ///
     /// # Errors
     ///
-    /// `EINTR` if the task has been killed. The range is retired all the same, and is removed later.
+    /// `EINTR` if the task has been killed. The range is retired all the same, and is removed
+    /// later.
     pub fn remove(self, p: &mut MayBlock<'_>) -> Result<Retire> {
         let range = self.interval().data();
         p.for_mmap_lock(range.mm());
@@ -285,14 +289,15 @@ impl<T: Mirrored> Hold<T> {
         Ok(retire)
     }
 
-    /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests, what
-    /// is common to all. Where that is nothing the range is retired.
+    /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests,
+    /// what is common to all. Where that is nothing the range is retired.
     ///
     /// Context: as for [`Zap::resize`](crate::Zap::resize).
     ///
     /// # Errors
     ///
-    /// `EINVAL` if `keep` is not part of the range; it is as it was. See also [`Changed::accepted`].
+    /// `EINVAL` if `keep` is not part of the range; it is as it was. See also
+    /// [`Changed::accepted`].
     pub fn resize(&self, keep: Span) -> Result<Changed> {
         self.interval().data().resize(self.span(), keep)
     }
@@ -307,15 +312,16 @@ impl<T: Mirrored> Hold<T> {
         self.interval().data().punch(self.span(), unmapped)
     }
 
-    /// Has the worker take out of the range what the process has not mapped of it, if there is any; or out of
-    /// the smaller ones that are in its place.
+    /// Has the worker take out of the range what the process has not mapped of it, if there is any;
+    /// or out of the smaller ones that are in its place.
     ///
-    /// Callbacks tell of what is unmapped while the range is in service, and nobody of what was unmapped
-    /// before. So whoever inserts a range because of a fault calls this once after that, or the range
-    /// may stay for ever where there is nothing, be it because of a munmap() at the same time.
+    /// Callbacks tell of what is unmapped while the range is in service, and nobody of what was
+    /// unmapped before. So whoever inserts a range because of a fault calls this once after that,
+    /// or the range may stay for ever where there is nothing, be it because of a munmap() at the
+    /// same time.
     ///
-    /// Context: may sleep; takes `mmap_lock` for reading, so not under that, nor under the user lock, nor
-    /// in a lookup.
+    /// Context: may sleep; takes `mmap_lock` for reading, so not under that, nor under the user
+    /// lock, nor in a lookup.
     ///
     /// # Errors
     ///
@@ -324,9 +330,9 @@ impl<T: Mirrored> Hold<T> {
         self.interval().data().punch_unmapped(self.span(), p)
     }
 
-    /// Begins a read section: what is seen of the process's pages in `span` from now on can be committed,
-    /// unless an invalidation of part of that comes between. Sleeps until those of the range that are going
-    /// on have ended.
+    /// Begins a read section: what is seen of the process's pages in `span` from now on can be
+    /// committed, unless an invalidation of part of that comes between. Sleeps until those of the
+    /// range that are going on have ended.
     ///
     /// A section that is not going to be committed is for [`Hold::abandon`].
     ///
@@ -334,22 +340,22 @@ impl<T: Mirrored> Hold<T> {
     ///
     /// # Errors
     ///
-    /// [`FaultError::Gone`] if the range is retired, [`FaultError::Failed`] with `EINVAL` if `span` is not
-    /// part of it.
+    /// [`FaultError::Gone`] if the range is retired, [`FaultError::Failed`] with `EINVAL` if `span`
+    /// is not part of it.
     pub fn begin(&self, span: Span, p: &mut MayBlock<'_>) -> Result<Section, FaultError> {
         let interval = self.interval();
         Section::of_fault(interval, span, p, |p| interval.read_begin(p))
     }
 
-    /// Begins a read section and finds the process's pages in `span` in it, faulting them in as needed
-    /// ([`Interval::fault`], with the range's notifier).
+    /// Begins a read section and finds the process's pages in `span` in it, faulting them in as
+    /// needed ([`Interval::fault`], with the range's notifier).
     ///
     /// They are left in `pages`, which is the caller's own. Nothing is installed; that is for
     /// [`Hold::commit`].
     ///
-    /// Context: may sleep, for as long as user space likes if it handles the fault, which is what the
-    /// hold is for; takes `mmap_lock` for reading. Not under the user lock, nor any other lock that a
-    /// callback takes.
+    /// Context: may sleep, for as long as user space likes if it handles the fault, which is what
+    /// the hold is for; takes `mmap_lock` for reading. Not under the user lock, nor any other lock
+    /// that a callback takes.
     ///
     /// # Errors
     ///
@@ -368,21 +374,21 @@ impl<T: Mirrored> Hold<T> {
         })
     }
 
-    /// Ends a section that is not going to be committed. It may be left alone, but then every invalidation
-    /// looks at it, until one meets it or 64 others have begun.
+    /// Ends a section that is not going to be committed. It may be left alone, but then every
+    /// invalidation looks at it, until one meets it or 64 others have begun.
     ///
     /// Context: as the user lock wants it; not under it.
     pub fn abandon(&self, section: Section) {
         section.abandon(self.interval());
     }
 
-    /// Calls `f`, under the user lock, if no invalidation of the section's span has come since it began: to
-    /// install what was found, or to submit what relies on what was installed.
+    /// Calls `f`, under the user lock, if no invalidation of the section's span has come since it
+    /// began: to install what was found, or to submit what relies on what was installed.
     ///
-    /// Invalidations of other addresses of the range do not matter, as long as the driver does not answer
-    /// them by retiring or replacing the range; unless there was no memory to note the fault, or 64 or more
-    /// others of the same [`Shared`](super::shared::Shared) have begun since. `f` installs within the section's
-    /// span, and nothing that was found before the section began.
+    /// Invalidations of other addresses of the range do not matter, as long as the driver does not
+    /// answer them by retiring or replacing the range; unless there was no memory to note the
+    /// fault, or 64 or more others of the same [`Shared`](super::shared::Shared) have begun since.
+    /// `f` installs within the section's span, and nothing that was found before the section began.
     ///
     /// # Errors
     ///
@@ -411,7 +417,8 @@ impl<T: Mirrored> Drop for Hold<T> {
 
 /// A moment in the life of a range, for [`Hold::commit`].
 ///
-/// It may be kept, and used again. From the second commit on every invalidation of the range comes between.
+/// It may be kept, and used again. From the second commit on every invalidation of the range comes
+/// between.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
     pub(crate) sequence: Sequence,
@@ -419,14 +426,15 @@ pub struct Section {
 }
 
 impl Section {
-    /// Begins one for what `look` finds in `span` of the range, which reads the sequence before it looks.
+    /// Begins one for what `look` finds in `span` of the range, which reads the sequence before it
+    /// looks.
     ///
     /// Context: may sleep; not under the user lock, nor any other lock that a callback takes.
     ///
     /// # Errors
     ///
-    /// [`FaultError::Gone`] if the range is retired, [`FaultError::Failed`] with `EINVAL` if `span` is not
-    /// part of it, and with whatever `look` says.
+    /// [`FaultError::Gone`] if the range is retired, [`FaultError::Failed`] with `EINVAL` if `span`
+    /// is not part of it, and with whatever `look` says.
     pub(crate) fn of_fault<T: Mirrored>(
         interval: &Interval<Range<T>>,
         span: Span,
@@ -473,8 +481,8 @@ impl Section {
         if !interval.data().is_live() {
             return Err(Retry::Gone);
         }
-        // The range has been in the tree all the time. Invalidations that were going on when the fault began
-        // have been waited for since, and any other one of its pages has met it.
+        // The range has been in the tree all the time. Invalidations that were going on when the
+        // fault began have been waited for since, and any other one of its pages has met it.
         if !unmet && interval.read_retry(self.sequence) {
             return Err(Retry::Collided);
         }

@@ -27,13 +27,14 @@ use crate::{
 ///
 /// What has been installed by a [`Hold::commit`] is good until [`Mirrored::invalidate`] or
 /// [`Mirrored::zap`] is called for its address, and one of them is before the address is without a
-/// notifier, whatever becomes of the range. So a device may walk the table under the user lock without
-/// knowing the range, and so does [`Shared::inspect`]. Retiring a range does not end that, but
-/// [`Mirrored::zap`].
+/// notifier, whatever becomes of the range. So a device may walk the table under the user lock
+/// without knowing the range, and so does [`Shared::inspect`]. Retiring a range does not end that,
+/// but [`Mirrored::zap`].
 ///
 /// [`Hold::commit`]: crate::Hold::commit
 pub trait Mirrored: Send + Sync + Sized + 'static {
-    /// What the library calls for ranges of this type: [`mirrored_ops!`](crate::mirrored_ops) of the type.
+    /// What the library calls for ranges of this type: [`mirrored_ops!`](crate::mirrored_ops) of
+    /// the type.
     const OPS: &'static MirroredOps<Self>;
 
     /// What the device may reach, by absolute address: its page table, or what stands for it.
@@ -44,9 +45,9 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
 
     /// Stops the device's access to what `inv` names, and answers.
     ///
-    /// What is asked for here of a range counts for the smaller ones that take its place, too. During an
-    /// invalidation it is not called for those yet: a driver that looks at the size of a range, and asks for
-    /// nothing, has said so of them.
+    /// What is asked for here of a range counts for the smaller ones that take its place, too.
+    /// During an invalidation it is not called for those yet: a driver that looks at the size of a
+    /// range, and asks for nothing, has said so of them.
     ///
     /// Context: as [`Invalidate::invalidate`] says. Called again and again until the range is
     /// removed, and for a range that is retired, too.
@@ -72,44 +73,46 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     /// Stops the device's access to `dead` once more: it leaves coverage, and nothing new can be
     /// installed in it through the range that did cover it. Must not fail.
     ///
-    /// Context: the worker, or a caller of drain or of insert, with the mirror's index and the user lock
-    /// held; may sleep as far as the latter allows. No insertion, no [`Mirror::retire_all`].
+    /// Context: the worker, or a caller of drain or of insert, with the mirror's index and the user
+    /// lock held; may sleep as far as the latter allows. No insertion, no [`Mirror::retire_all`].
     ///
     /// [`Mirror::retire_all`]: crate::Mirror::retire_all
     fn zap(&self, table: &mut Self::Table, dead: Span);
 
-    /// A range at `dead` that has been retired or replaced has been zapped, and the lock is free again: the
-    /// place to wait for the device, not to take anything apart: other ranges may be in service at part of
-    /// `dead` by now, and smaller ones are where it has been replaced.
+    /// A range at `dead` that has been retired or replaced has been zapped, and the lock is free
+    /// again: the place to wait for the device, not to take anything apart: other ranges may be in
+    /// service at part of `dead` by now, and smaller ones are where it has been replaced.
     ///
     /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker.
     fn zapped(&self, dead: Span, ctx: &WorkerContext<'_>) {
         let (_, _) = (dead, ctx);
     }
 
-    /// Smaller ranges are in service in the place of the one at `old`: at `pieces`, in order of address.
-    /// Nothing has to be done; the table and the lock are theirs as they were the old one's.
+    /// Smaller ranges are in service in the place of the one at `old`: at `pieces`, in order of
+    /// address. Nothing has to be done; the table and the lock are theirs as they were the old
+    /// one's.
     ///
     /// Called before anything else of the pieces is, apart from [`Mirrored::invalidate`].
     ///
-    /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker. The old range has
-    /// yet to leave: what is not covered any more is zapped after this.
+    /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker. The old
+    /// range has yet to leave: what is not covered any more is zapped after this.
     fn replaced(&self, old: Span, pieces: &[Span], ctx: &WorkerContext<'_>) {
         let (_, _, _) = (old, pieces, ctx);
     }
 
     /// A range is gone: no callback, no access and no hold is left of it.
     ///
-    /// Called once for every range that was in service, also for one that smaller ones are in the place of, and
-    /// before the range's share of `self` is dropped. It does not count for `max_ranges` any more.
+    /// Called once for every range that was in service, also for one that smaller ones are in the
+    /// place of, and before the range's share of `self` is dropped. It does not count for
+    /// `max_ranges` any more.
     ///
     /// Context: the worker; may sleep, but not wait for a worker. How long it takes delays later
     /// removals of the same mirror. `self` must not own the mirror.
     fn released(&self, span: Span, ctx: &WorkerContext<'_>);
 }
 
-/// What the library and core mm call for ranges of a driver's, and the module whose text that is, which a
-/// mirror keeps loaded.
+/// What the library and core mm call for ranges of a driver's, and the module whose text that is,
+/// which a mirror keeps loaded.
 ///
 /// Made by [`mirrored_ops!`](crate::mirrored_ops), as a static item of the module.
 pub struct MirroredOps<T: Mirrored> {
@@ -122,9 +125,10 @@ pub struct MirroredOps<T: Mirrored> {
 
 /// The tables for [`Mirrored::OPS`] of a type, in the module that this is written in.
 ///
-/// The type has no parameters that are those of the implementation around it: one table for all types
-/// would be in one module, while the code for each type is in the module that uses it. So where a crate
-/// implements [`Mirrored`] for a type with parameters, those have to bring the tables.
+/// The type has no parameters that are those of the implementation around it: one table for all
+/// types would be in one module, while the code for each type is in the module that uses it. So
+/// where a crate implements [`Mirrored`] for a type with parameters, those have to bring the
+/// tables.
 ///
 /// # Examples
 ///

@@ -2,10 +2,10 @@
 
 //! Level 2: the faults that are going on, and which of them no invalidation has met.
 //!
-//! Core mm keeps one sequence for a notifier, whatever its size, so that a thread which unmaps one page
-//! again and again would have every fault in the range begin again. Here a fault says which addresses it is
-//! about before it looks at them, and every invalidation of those takes the fault off the list. So a fault
-//! that is still on it may be committed, whatever became of the sequence.
+//! Core mm keeps one sequence for a notifier, whatever its size, so that a thread which unmaps one
+//! page again and again would have every fault in the range begin again. Here a fault says which
+//! addresses it is about before it looks at them, and every invalidation of those takes the fault
+//! off the list. So a fault that is still on it may be committed, whatever became of the sequence.
 //!
 //! ```text
 //! fault:          begin(span)   read_begin(), look at pages           end() -> may commit
@@ -44,8 +44,8 @@ impl FaultId {
 /// # Invariants
 ///
 /// - `unmet` is in order of `id`.
-/// - For each fault in it, no invalidation of a range of the object, in service when the fault began, has
-///   come since that intersects its span.
+/// - For each fault in it, no invalidation of a range of the object, in service when the fault
+///   began, has come since that intersects its span.
 pub(crate) struct Faults {
     unmet: KVec<Fault>,
     last: u64,
@@ -84,8 +84,8 @@ impl Faults {
         core::mem::swap(&mut self.unmet, &mut larger.0);
     }
 
-    /// Begins a fault at `span`. What is found there may be used if [`Faults::end`] says so, provided that
-    /// the sequence is read after this.
+    /// Begins a fault at `span`. What is found there may be used if [`Faults::end`] says so,
+    /// provided that the sequence is read after this.
     pub(super) fn begin(&mut self, span: Span) -> FaultId {
         if self.unmet.len() >= Self::MAX {
             let _ = self.unmet.remove(0);

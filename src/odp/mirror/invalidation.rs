@@ -6,7 +6,7 @@
 //! Invalidation --begin()--> Zap --done()--> Handled
 //!                |
 //!                '--> Handled     (not blockable, and somebody has the user lock)
-//!             --refuse()--> Handled     (not blockable, and the device would have to be waited for)
+//!             --refuse()--> Handled     (not blockable, and the device has to be waited for)
 //! ```
 //!
 //! There is no other way to a [`Handled`], so that a driver can neither answer before the sequence
@@ -157,20 +157,21 @@ impl<'cb, T: Mirrored> Zap<'cb, T> {
     }
 
     /// Asks for the range to be removed: it returns at once, and
-    /// [`Mirrored::released`] is called later. Lookups, holds and commits fail from here on; while smaller ranges
-    /// are just taking its place, lookups may find those for another moment, until they are retired as well.
+    /// [`Mirrored::released`] is called later. Lookups, holds and commits fail from here on; while
+    /// smaller ranges are just taking its place, lookups may find those for another moment, until
+    /// they are retired as well.
     ///
     /// Allocates nothing and does not sleep.
     pub fn retire(&mut self) -> Retire {
         self.interval.data().retire()
     }
 
-    /// Says that what happens leaves nothing mapped there: part of the range need not be mirrored any
-    /// more. The worker looks what the process has mapped by then, so that it does no harm to say it
-    /// of what is still there, or there again.
+    /// Says that what happens leaves nothing mapped there: part of the range need not be mirrored
+    /// any more. The worker looks what the process has mapped by then, so that it does no harm to
+    /// say it of what is still there, or there again.
     ///
-    /// The range stays in service until smaller ones are in its place. Allocates nothing and does not
-    /// sleep.
+    /// The range stays in service until smaller ones are in its place. Allocates nothing and does
+    /// not sleep.
     pub fn punch(&mut self) -> Changed {
         let range = self.interval.data();
         range
@@ -178,11 +179,12 @@ impl<'cb, T: Mirrored> Zap<'cb, T> {
             .unwrap_or(Changed::NotLive)
     }
 
-    /// Asks for nothing but `keep` to be mirrored from now on, in bytes, which is part of the range;
-    /// of several such requests, what is common to all. Where that is nothing the range is retired.
+    /// Asks for nothing but `keep` to be mirrored from now on, in bytes, which is part of the
+    /// range; of several such requests, what is common to all. Where that is nothing the range is
+    /// retired.
     ///
-    /// The range stays in service until smaller ones are in its place. Allocates nothing and does not
-    /// sleep.
+    /// The range stays in service until smaller ones are in its place. Allocates nothing and does
+    /// not sleep.
     ///
     /// # Errors
     ///

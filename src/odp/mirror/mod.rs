@@ -73,31 +73,32 @@ use kernel::{
 /// What can be chosen when a mirror is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How many ranges there may be, counting those that are retired but not released; [`Config::MAX_RANGES`]
-    /// by default. One that would have to be split beyond this stays as it is. Shrinking needs no room, so that
-    /// there may be one more for each range that is held though a smaller one is in its place.
+    /// How many ranges there may be, counting those that are retired but not released;
+    /// [`Config::MAX_RANGES`] by default. One that would have to be split beyond this stays as it
+    /// is. Shrinking needs no room, so that there may be one more for each range that is held
+    /// though a smaller one is in its place.
     ///
-    /// It bounds what a mirror costs. A range takes 256 bytes, and up to 90 of the index; with the default
-    /// that is 22 MiB, and what the driver has for them.
+    /// It bounds what a mirror costs. A range takes 256 bytes, and up to 90 of the index; with the
+    /// default that is 22 MiB, and what the driver has for them.
     pub max_ranges: usize,
-    /// What the ends of pieces of a range are rounded to, in bytes: a power of two, and no less than a
-    /// page. A device with huge pages wants the size of those. Pieces reach as far as this says, but
-    /// never beyond the range that they are pieces of.
+    /// What the ends of pieces of a range are rounded to, in bytes: a power of two, and no less
+    /// than a page. A device with huge pages wants the size of those. Pieces reach as far as this
+    /// says, but never beyond the range that they are pieces of.
     pub grain: usize,
-    /// Whether grace periods are expedited (`synchronize_srcu_expedited()`). Ranges are gone sooner where
-    /// removals follow each other closely; every one of them costs the machine more.
+    /// Whether grace periods are expedited (`synchronize_srcu_expedited()`). Ranges are gone sooner
+    /// where removals follow each other closely; every one of them costs the machine more.
     pub expedited: bool,
-    /// About how long after a request the worker is woken up, so that it does not run in the middle of the
-    /// system call that the request came from. Between a fourth of this and four times as long, as calls
-    /// have turned out to take; then longer, a few times, while the process's `mmap_lock` is taken, and a few
-    /// times more while requests keep coming. Zero for at once, and at most [`Config::MAX_WAKEUP_DELAY`]. Who waits for the
-    /// worker does not wait for this.
+    /// About how long after a request the worker is woken up, so that it does not run in the middle
+    /// of the system call that the request came from. Between a fourth of this and four times as
+    /// long, as calls have turned out to take; then longer, a few times, while the process's
+    /// `mmap_lock` is taken, and a few times more while requests keep coming. Zero for at once, and
+    /// at most [`Config::MAX_WAKEUP_DELAY`]. Who waits for the worker does not wait for this.
     pub wakeup_delay: Delta,
 }
 
 impl Config {
-    /// How many ranges there may be where nothing else is chosen: somewhat more than there can be mappings
-    /// (`vm.max_map_count`), unless the administrator wants it otherwise.
+    /// How many ranges there may be where nothing else is chosen: somewhat more than there can be
+    /// mappings (`vm.max_map_count`), unless the administrator wants it otherwise.
     pub const MAX_RANGES: usize = 1 << 16;
 
     /// The longest wakeup delay.
@@ -128,11 +129,11 @@ pub struct InsertError<T: Mirrored> {
 pub enum InsertErrorKind {
     /// The address space is gone (`ESRCH`).
     NoUser,
-    /// Part of the span is mirrored already (`EEXIST`). A range that is retired does not count; lookups
-    /// find the new one from then on.
+    /// Part of the span is mirrored already (`EEXIST`). A range that is retired does not count;
+    /// lookups find the new one from then on.
     Occupied,
-    /// There are as many ranges as there may be, counting those whose release is outstanding (`ENOSPC`).
-    /// [`Mirror::flush`] may help.
+    /// There are as many ranges as there may be, counting those whose release is outstanding
+    /// (`ENOSPC`). [`Mirror::flush`] may help.
     Full,
     /// The driver's object is used with another mirror (`EXDEV`). It is from the first attempt on,
     /// successful or not.
@@ -216,8 +217,8 @@ impl<T: Mirrored> Mirror<T> {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, `EINTR` if a signal arrived, `ENODEV` if the driver's module is about to be unloaded,
-    /// `EINVAL` if the grain or the wakeup delay is not what it has to be.
+    /// `ENOMEM`, `EINTR` if a signal arrived, `ENODEV` if the driver's module is about to be
+    /// unloaded, `EINVAL` if the grain or the wakeup delay is not what it has to be.
     pub fn new(mm: &MmWithUser, config: Config, p: &mut MayBlock<'_>) -> Result<Self> {
         if !config.grain.is_power_of_two() || config.grain < PAGE_SIZE {
             return Err(EINVAL);
@@ -261,15 +262,15 @@ impl<T: Mirrored> Mirror<T> {
     /// Mirrors a span of addresses from now on, through `shared`.
     ///
     /// The caller gets a hold on the new range, which may have been retired already, by an
-    /// invalidation that came before this returned. Nobody finds it before its notifier is in core mm's
-    /// tree: what is mapped when that is looked at after this, callbacks tell of the end of.
+    /// invalidation that came before this returned. Nobody finds it before its notifier is in core
+    /// mm's tree: what is mapped when that is looked at after this, callbacks tell of the end of.
     ///
-    /// Its memory is charged to the memory cgroup that the mirror was made in, whoever the caller is; so is
-    /// that of the ranges that take its place later.
+    /// Its memory is charged to the memory cgroup that the mirror was made in, whoever the caller
+    /// is; so is that of the ranges that take its place later.
     ///
-    /// Context: may sleep; under neither the user lock nor `mmap_lock`. Waits until the invalidations of the
-    /// address space that are going on have ended, of whatever addresses; and for somebody else who is
-    /// inserting a range that overlaps, who waits for the same.
+    /// Context: may sleep; under neither the user lock nor `mmap_lock`. Waits until the
+    /// invalidations of the address space that are going on have ended, of whatever addresses; and
+    /// for somebody else who is inserting a range that overlaps, who waits for the same.
     ///
     /// # Errors
     ///
@@ -305,8 +306,10 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
-    /// Runs `f`, and has charged to the memory cgroup that the mirror was made in what it allocates with
-    /// [`GFP_KERNEL_ACCOUNT`]: for what a driver keeps for a mirror, and allocates in a kernel thread.
+    /// Runs `f`, and has charged to the memory cgroup that the mirror was made in what it allocates
+    /// with
+    /// [`GFP_KERNEL_ACCOUNT`]: for what a driver keeps for a mirror, and allocates in a kernel
+    /// thread.
     pub fn charged<R>(&self, f: impl FnOnce() -> R) -> R {
         self.space.memcg.charged(f)
     }
@@ -342,16 +345,17 @@ impl<T: Mirrored> Mirror<T> {
         let inserted = if self.closed.load(Relaxed) {
             Err(InsertErrorKind::Closed)
         } else {
-            // Events pass by a notifier that is not in the tree. Who finds a range, looks at what is
-            // mapped of it and sees that all is, relies on being told of whatever ends after that.
+            // Events pass by a notifier that is not in the tree. Who finds a range, looks at what
+            // is mapped of it and sees that all is, relies on being told of whatever ends after
+            // that.
             Interval::insert_and_wait(interval.clone(), p).map_err(|error| error.cause.into())
         };
         match inserted {
             Ok(registration) => {
                 let _ = registration.into_raw();
                 drop(interval);
-                // SAFETY: The registration's reference keeps the range, and the hold that it was made
-                // with keeps it from being released.
+                // SAFETY: The registration's reference keeps the range, and the hold that it was
+                // made with keeps it from being released.
                 unsafe {
                     Worker::publish(
                         self.worker.as_arc_borrow(),
@@ -369,7 +373,8 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
-    /// Puts a range that is about to be inserted in the index, as soon as nobody else is inserting one there.
+    /// Puts a range that is about to be inserted in the index, as soon as nobody else is inserting
+    /// one there.
     ///
     /// # Safety
     ///
@@ -381,7 +386,8 @@ impl<T: Mirrored> Mirror<T> {
     ) -> Result<(), InsertErrorKind> {
         let mut seen = None;
         loop {
-            // SAFETY: By the safety requirements the caller keeps the range for as long as `insert` wants.
+            // SAFETY: By the safety requirements the caller keeps the range for as long as `insert`
+            // wants.
             let reserved = unsafe {
                 self.space
                     .index
@@ -435,8 +441,8 @@ impl<T: Mirrored> Mirror<T> {
         let mut stale = None;
         loop {
             let raw = self.space.index.load(addr)?;
-            // SAFETY: It was found in the index after the section had been entered, and its release waits for a
-            // grace period after it has left the index.
+            // SAFETY: It was found in the index after the section had been entered, and its release
+            // waits for a grace period after it has left the index.
             let interval = unsafe { raw.as_ref() };
             if !interval.span().contains(addr) {
                 // The index was being changed just there; what it says now is something else.
@@ -446,8 +452,8 @@ impl<T: Mirrored> Mirror<T> {
                 // SAFETY: It was found after `section` had been entered, which is of this mirror.
                 return Some(unsafe { Lookup::new(raw, section) });
             }
-            // Something else may be in its place: pieces, which were before it was marked, or the range that
-            // it was a piece of, if memory for the others was short.
+            // Something else may be in its place: pieces, which were before it was marked, or the
+            // range that it was a piece of, if memory for the others was short.
             if stale == Some(raw) {
                 return None;
             }
@@ -455,7 +461,8 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
-    /// Finds the range in service at `addr` and holds it. `None` also if it cannot be held any more often.
+    /// Finds the range in service at `addr` and holds it. `None` also if it cannot be held any more
+    /// often.
     pub fn get(&self, addr: usize, p: &mut MayBlock<'_>) -> Option<Hold<T>> {
         loop {
             // Between the two it may go, or be replaced.
@@ -473,28 +480,31 @@ impl<T: Mirrored> Mirror<T> {
     /// Removes and changes here what the worker has not begun to; returns how many ranges that was.
     ///
     /// Never waits for the worker, and leaves releases to it. A fault path does this first: it
-    /// bounds the number of ranges, because it makes who creates them pay. If ranges have been released since,
-    /// it has another try made for up to eight changes that could not be made; the next call goes on with others.
+    /// bounds the number of ranges, because it makes who creates them pay. If ranges have been
+    /// released since, it has another try made for up to eight changes that could not be made; the
+    /// next call goes on with others.
     ///
-    /// Context: may sleep; not in a lookup, not in a callback, not under the user lock, nor `mmap_lock`.
+    /// Context: may sleep; not in a lookup, not in a callback, not under the user lock, nor
+    /// `mmap_lock`.
     pub fn drain(&self, p: &mut MayBlock<'_>) -> usize {
         p.for_mmap_lock(self.mm());
         self.space.retry_some();
         Worker::drain(self.worker.as_arc_borrow(), p)
     }
 
-    /// Waits for everything that was retired before the call, and whose insertion had returned; and for
-    /// everything that was asked to change, whether or not there was memory for that. What had failed
-    /// for want of memory is tried once more.
+    /// Waits for everything that was retired before the call, and whose insertion had returned; and
+    /// for everything that was asked to change, whether or not there was memory for that. What had
+    /// failed for want of memory is tried once more.
     ///
-    /// How long that takes may be for user space to say, see [`Until`]; so it ends when the task is killed.
+    /// How long that takes may be for user space to say, see [`Until`]; so it ends when the task is
+    /// killed.
     ///
     /// Context: as for [`Hold::remove`]; for releases, without a hold on what is retired.
     ///
     /// # Errors
     ///
-    /// `EINTR` if the task has been killed. What is waited for goes on, and nobody else who flushes is
-    /// concerned.
+    /// `EINTR` if the task has been killed. What is waited for goes on, and nobody else who flushes
+    /// is concerned.
     pub fn flush(&self, until: Until, p: &mut MayBlock<'_>) -> Result {
         p.for_mmap_lock(self.mm());
         self.space.retry_all();
@@ -523,8 +533,9 @@ impl<T: Mirrored> Mirror<T> {
     /// Refuses insertions, retires all ranges, and waits until they are released and no code of the
     /// driver's is going to be called any more. May be called again.
     ///
-    /// No signal ends this, because what comes after it frees what the ranges use. The kernel's log tells
-    /// of one that takes more than 10 s, with the mirror's name in debugfs and how many holds there are.
+    /// No signal ends this, because what comes after it frees what the ranges use. The kernel's log
+    /// tells of one that takes more than 10 s, with the mirror's name in debugfs and how many holds
+    /// there are.
     ///
     /// Context: as for [`Hold::remove`]. Waits for every hold; the caller must have none.
     pub fn shutdown(&self, p: &mut MayBlock<'_>) -> Snapshot {

@@ -4,8 +4,8 @@
 //!
 //! # Who keeps a range alive
 //!
-//! Its memory is that of an [`Arc`] of which there is exactly one reference once it is inserted: the
-//! notifier's registration has it, from `insert` until the worker takes it back in [`release`].
+//! Its memory is that of an [`Arc`] of which there is exactly one reference once it is inserted:
+//! the notifier's registration has it, from `insert` until the worker takes it back in [`release`].
 //! Everybody else borrows: callbacks until they return, lookups until their SRCU section ends,
 //! holds until they are put, and the worker has all of these behind it when it drops that
 //! reference. So the last drop, and with it that of the driver's data, is never in a callback.
@@ -132,7 +132,8 @@ impl<T: Mirrored> Range<T> {
     ///
     /// # Errors
     ///
-    /// [`InsertErrorKind::AllocError`], [`InsertErrorKind::Full`], and [`InsertErrorKind::Foreign`].
+    /// [`InsertErrorKind::AllocError`], [`InsertErrorKind::Full`], and
+    /// [`InsertErrorKind::Foreign`].
     pub(super) fn new(
         space: Arc<Space<T>>,
         span: Span,
@@ -212,8 +213,8 @@ impl<T: Mirrored> Range<T> {
 
     /// Takes back what may have been installed through the range, which is retired, in `dead`.
     ///
-    /// A commit that saw the range live has finished when the lock is ours, and what it installed is
-    /// zapped here. One that takes the lock later sees that the range is not live.
+    /// A commit that saw the range live has finished when the lock is ours, and what it installed
+    /// is zapped here. One that takes the lock later sees that the range is not live.
     pub(super) fn zap_dead(&self, dead: Span) {
         let mut table = self.shared.locked();
         self.shared.data().zap(&mut table, dead);
@@ -221,10 +222,10 @@ impl<T: Mirrored> Range<T> {
 
     /// Retires it. Context: any process context. `self` must be a range that was inserted.
     pub(crate) fn retire(&self) -> Retire {
-        // SAFETY: It is that of a range of the worker's mirror, which the tables of `T::OPS` are for. `self` is
-        // valid. Once it is in service it will be until `release` is called, which is what ends the
-        // registration's reference; until then nobody queues it. The mirror does not shut its worker down
-        // before all ranges are released.
+        // SAFETY: It is that of a range of the worker's mirror, which the tables of `T::OPS` are
+        // for. `self` is valid. Once it is in service it will be until `release` is called, which
+        // is what ends the registration's reference; until then nobody queues it. The mirror does
+        // not shut its worker down before all ranges are released.
         unsafe {
             Worker::retire(
                 self.space.worker.as_arc_borrow(),
@@ -233,12 +234,13 @@ impl<T: Mirrored> Range<T> {
         }
     }
 
-    /// Asks for the range to be changed. Context: any process context. `self` must be a range that was
-    /// inserted.
+    /// Asks for the range to be changed. Context: any process context. `self` must be a range that
+    /// was inserted.
     fn change(&self, trim: PendingTrim) -> Changed {
-        // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`. `self` is valid, and once
-        // it is in service it will be until `release` is called, which nothing is that has not been retired.
-        // The mirror does not shut its worker down before all ranges are released.
+        // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`. `self` is
+        // valid, and once it is in service it will be until `release` is called, which nothing is
+        // that has not been retired. The mirror does not shut its worker down before all ranges are
+        // released.
         unsafe {
             Worker::change(
                 self.space.worker.as_arc_borrow(),
@@ -264,15 +266,16 @@ impl<T: Mirrored> Range<T> {
         Ok(self.change(PendingTrim::unmapped(unmapped)))
     }
 
-    /// Has what the process has not mapped of `span`, which is all of the range, taken out of it, or out of
-    /// those that have taken its place.
+    /// Has what the process has not mapped of `span`, which is all of the range, taken out of it,
+    /// or out of those that have taken its place.
     ///
-    /// Whatever is unmapped after the look, callbacks are told of: the range has been published, so that its
-    /// notifier is in the tree.
+    /// Whatever is unmapped after the look, callbacks are told of: the range has been published, so
+    /// that its notifier is in the tree.
     pub(crate) fn punch_unmapped(&self, span: Span, p: &mut MayBlock<'_>) -> Result {
         p.for_mmap_lock(&self.space.mm);
         let mm = self.space.mm.mmget_not_zero().ok_or(ESRCH)?;
-        // If this turns out to be the last user, exit_mmap() must not run here: it calls the driver.
+        // If this turns out to be the last user, exit_mmap() must not run here: it calls the
+        // driver.
         let mm = MmWithUser::into_mmput_async(mm);
         let planned = {
             let mappings = Mappings::lock(&mm);
@@ -292,11 +295,11 @@ impl<T: Mirrored> Range<T> {
         }
     }
 
-    /// Says that `unmapped` is not mapped of whatever ranges there are: those that are in the place of this
-    /// one, of which nobody else may tell them, and others, which it does no harm to tell.
+    /// Says that `unmapped` is not mapped of whatever ranges there are: those that are in the place
+    /// of this one, of which nobody else may tell them, and others, which it does no harm to tell.
     fn punch_others(&self, unmapped: Span) {
-        // With the index locked it has either this range or what is in its place. One that is being inserted
-        // is left to whoever does that.
+        // With the index locked it has either this range or what is in its place. One that is being
+        // inserted is left to whoever does that.
         self.space.index.for_each_within(unmapped, |other| {
             let part = other.span().intersect(&unmapped);
             if let Some(part) = part.filter(|_| other.data().is_live()) {
@@ -335,8 +338,8 @@ impl<T: Mirrored> Range<T> {
         self.space.stalled.add(stats.released.get());
     }
 
-    /// Makes another try of a trim that could not be granted, if there is one and nobody is about to; says
-    /// whether it asked for that.
+    /// Makes another try of a trim that could not be granted, if there is one and nobody is about
+    /// to; says whether it asked for that.
     fn retry(&self, span: Span) -> bool {
         let trim = self.request.locked(|| self.with_trim(|trim| *trim));
         if !trim.concerns(span) {
@@ -363,8 +366,8 @@ impl<T: Mirrored> Range<T> {
         kernel::warn_on!(effect == Effect::Queue);
     }
 
-    /// Gives up the range, which has been activated and is not going to be a piece. Returns whether nobody had
-    /// retired it, and what else it was asked for.
+    /// Gives up the range, which has been activated and is not going to be a piece. Returns whether
+    /// nobody had retired it, and what else it was asked for.
     fn roll_back(&self) -> (bool, PendingTrim) {
         self.rolled_back.store(true, Relaxed);
         self.request.apply_with(Step::RollBack, |effect| {
@@ -397,8 +400,8 @@ impl<T: Mirrored> Range<T> {
     ///
     /// The caller has taken the range to change it.
     unsafe fn set_split(&self, split: Option<KBox<Split<T>>>) {
-        // SAFETY: By the safety requirements the caller has taken the range to change it, and by the type
-        // invariants nobody else accesses this.
+        // SAFETY: By the safety requirements the caller has taken the range to change it, and by
+        // the type invariants nobody else accesses this.
         *unsafe { self.split.get() } = split;
     }
 
@@ -408,8 +411,8 @@ impl<T: Mirrored> Range<T> {
     ///
     /// As there.
     unsafe fn take_split(&self) -> Option<KBox<Split<T>>> {
-        // SAFETY: By the safety requirements the caller has taken the range to change it, and by the type
-        // invariants nobody else accesses this.
+        // SAFETY: By the safety requirements the caller has taken the range to change it, and by
+        // the type invariants nobody else accesses this.
         unsafe { self.split.get() }.take()
     }
 
@@ -426,12 +429,14 @@ impl<T: Mirrored> Range<T> {
     ///
     /// # Safety
     ///
-    /// `request` is that of a range of this type, in an interval that has been inserted, and valid for `'a`.
+    /// `request` is that of a range of this type, in an interval that has been inserted, and valid
+    /// for `'a`.
     unsafe fn of_request<'a>(request: *mut Request) -> &'a Interval<Self> {
-        // SAFETY: By the safety requirements it is that of a range in an inserted interval, and valid.
+        // SAFETY: By the safety requirements it is that of a range in an inserted interval, and
+        // valid.
         let interval = unsafe { Self::raw_of_request(request) };
-        // SAFETY: By the safety requirements it is valid for `'a`, and whoever is called with a request has but
-        // shared references to the interval.
+        // SAFETY: By the safety requirements it is valid for `'a`, and whoever is called with a
+        // request has but shared references to the interval.
         unsafe { interval.as_ref() }
     }
 
@@ -445,8 +450,8 @@ impl<T: Mirrored> Range<T> {
         let range = unsafe { container_of!(request, Self, request) };
         // SAFETY: A field's container is not at address null.
         let range = unsafe { NonNull::new_unchecked(range) };
-        // SAFETY: By the safety requirements the range is the data of an interval that has been inserted, and
-        // valid.
+        // SAFETY: By the safety requirements the range is the data of an interval that has been
+        // inserted, and valid.
         unsafe { Interval::from_data(range) }
     }
 }
@@ -495,22 +500,23 @@ impl<T: Mirrored> MirroredOps<T> {
                 unpublish: unpublish::<T>,
                 change: Range::<T>::CHANGE_OPS,
             },
-            // SAFETY: By the safety requirements this is for the initialiser of a static item, and `module` is
-            // that of its crate.
+            // SAFETY: By the safety requirements this is for the initialiser of a static item, and
+            // `module` is that of its crate.
             notifier: unsafe { InvalidateOps::new(module) },
         }
     }
 }
 
-/// First: nobody finds the ranges any more, and what was installed since the callbacks is taken back.
+/// First: nobody finds the ranges any more, and what was installed since the callbacks is taken
+/// back.
 ///
 /// # Safety
 ///
-/// Called by the worker of a mirror, with [`MirroredOps::mirror`], for requests of the mirror's ranges, before it calls
-/// any function of [`MirroredOps::request`] for them.
+/// Called by the worker of a mirror, with [`MirroredOps::mirror`], for requests of the mirror's
+/// ranges, before it calls any function of [`MirroredOps::request`] for them.
 unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
-    // SAFETY: By the safety requirements they are requests of ranges, which have been inserted and are valid
-    // until `release`.
+    // SAFETY: By the safety requirements they are requests of ranges, which have been inserted and
+    // are valid until `release`.
     let interval = |request: NonNull<Request>| unsafe { Range::<T>::of_request(request.as_ptr()) };
     let intervals = || leaving.iter().map(interval);
     // The ranges of a mirror have one space.
@@ -529,17 +535,19 @@ unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
     }
 }
 
-/// Then, after the grace period: no callback any more. Sleeps while the address space is invalidated.
+/// Then, after the grace period: no callback any more. Sleeps while the address space is
+/// invalidated.
 ///
 /// # Safety
 ///
-/// Called by a worker with [`MirroredOps::request`], for the request of a range, in the order of the table.
+/// Called by a worker with [`MirroredOps::request`], for the request of a range, in the order of
+/// the table.
 unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
-    // SAFETY: By the safety requirements it is the request of a range, which has been inserted and is valid until
-    // `release`.
+    // SAFETY: By the safety requirements it is the request of a range, which has been inserted and
+    // is valid until `release`.
     let interval = unsafe { Range::<T>::raw_of_request(request) };
-    // SAFETY: Who put the range in service called `into_raw`, and by the safety requirements this is called in the
-    // order of the table, once for a range.
+    // SAFETY: Who put the range in service called `into_raw`, and by the safety requirements this
+    // is called in the order of the table, once for a range.
     let registration = unsafe { Registration::from_raw(interval) };
     let (interval, has_waited) = MayBlock::assume(|p| registration.remove_observed(p));
     // SAFETY: By the safety requirements a worker is calling `RequestOps::remove` for this request.
@@ -554,11 +562,11 @@ unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
 ///
 /// As for [`remove`].
 unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
-    // SAFETY: By the safety requirements it is the request of a range, which has been inserted and is valid until
-    // this.
+    // SAFETY: By the safety requirements it is the request of a range, which has been inserted and
+    // is valid until this.
     let interval = unsafe { Range::<T>::raw_of_request(request) };
-    // SAFETY: `remove`, which by the order of the table has been called, left us the reference that the
-    // registration had.
+    // SAFETY: `remove`, which by the order of the table has been called, left us the reference that
+    // the registration had.
     let interval = unsafe { Arc::from_raw(interval.as_ptr()) };
     if interval.data().rolled_back.load(Relaxed) {
         return;

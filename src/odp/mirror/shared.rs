@@ -36,8 +36,8 @@ use kernel::{
 /// The lock under which invalidations, accesses and installations exclude each other.
 ///
 /// The kernel's [`Mutex`](kernel::sync::Mutex) and [`SpinLock`](kernel::sync::SpinLock) are user
-/// locks. It is taken in callbacks: nothing may be allocated under it that could reclaim, and nobody
-/// who holds it may wait for an invalidation.
+/// locks. It is taken in callbacks: nothing may be allocated under it that could reclaim, and
+/// nobody who holds it may wait for an invalidation.
 ///
 /// Nobody else can implement it: that the library and the driver mean the same lock is what an
 /// invalidation rests on.
@@ -62,8 +62,8 @@ pub(crate) mod sealed {
     ///
     /// # Safety
     ///
-    /// While there is a guard of a lock, or one has been forgotten and the lock not been unlocked since,
-    /// nobody gets another guard of it.
+    /// While there is a guard of a lock, or one has been forgotten and the lock not been unlocked
+    /// since, nobody gets another guard of it.
     pub unsafe trait UserLock {}
 }
 
@@ -141,8 +141,8 @@ impl<T: Mirrored> Shared<T> {
 
     /// Lets `f` look at the table, under the user lock.
     ///
-    /// It shows what has been installed through any range, retired ones included, and can change nothing.
-    /// What it shows may be used as long as `f` runs, see [`Mirrored`].
+    /// It shows what has been installed through any range, retired ones included, and can change
+    /// nothing. What it shows may be used as long as `f` runs, see [`Mirrored`].
     ///
     /// Context: may sleep as far as taking the user lock does; not under it.
     pub fn inspect<R>(&self, f: impl FnOnce(&T::Table) -> R) -> R {
@@ -173,8 +173,8 @@ impl<T: Mirrored> Shared<T> {
         })
     }
 
-    /// Begins a fault at `span`, see [`Faults::begin`]. Where there is no memory for it, it depends on the
-    /// sequence alone.
+    /// Begins a fault at `span`, see [`Faults::begin`]. Where there is no memory for it, it depends
+    /// on the sequence alone.
     ///
     /// Context: may sleep; not under the user lock.
     pub(super) fn begin_fault(&self, span: Span) -> FaultId {
@@ -195,7 +195,8 @@ impl<T: Mirrored> Shared<T> {
         }
     }
 
-    /// Ends a fault that nobody is going to commit. Context: as the user lock wants it; not under it.
+    /// Ends a fault that nobody is going to commit. Context: as the user lock wants it; not under
+    /// it.
     pub(super) fn abandon_fault(&self, fault: FaultId) {
         let _ = self.locked().faults().end(fault);
     }
@@ -216,9 +217,9 @@ pub(crate) struct Locked<'a, T: Mirrored> {
 impl<'a, T: Mirrored> Locked<'a, T> {
     /// The faults that are going on.
     pub(super) fn faults(&mut self) -> &mut Faults {
-        // SAFETY: By the type invariants this has a guard of the user lock, so that, as `sealed::UserLock`
-        // promises, there is no other `Locked` of `shared`; and this one is borrowed for as long as the
-        // answer is used.
+        // SAFETY: By the type invariants this has a guard of the user lock, so that, as
+        // `sealed::UserLock` promises, there is no other `Locked` of `shared`; and this one is
+        // borrowed for as long as the answer is used.
         unsafe { self.shared.faults.get() }
     }
 }

@@ -6,8 +6,8 @@
 //! form of fixed size in which neither order nor repetition matters: of what the driver wants to
 //! keep, the intersection; of what is said to be unmapped, the hull. The hull is only a hint where
 //! to look, for there may be live memory between two holes, and what was unmapped may be mapped
-//! again by the time that somebody looks. So [`PendingTrim::plan`] takes out of it what the process has
-//! mapped.
+//! again by the time that somebody looks. So [`PendingTrim::plan`] takes out of it what the process
+//! has mapped.
 //!
 //! Free of kernel types; host-side tests compile this very file.
 
@@ -101,20 +101,21 @@ impl PendingTrim {
     /// The part of a range at `span` that may be given up because it is not mapped: where
     /// [`PendingTrim::plan`] wants to know what is.
     ///
-    /// That is all of each grain of which any page has been unmapped, for the others may have been before.
+    /// That is all of each grain of which any page has been unmapped, for the others may have been
+    /// before.
     pub(super) fn doubtful(&self, span: Span, grain: usize) -> Option<Span> {
         let wanted = self.wanted(span)?;
         let unmapped = wanted.clip(self.unmapped.0, self.unmapped.1)?;
         Some(unmapped.round_out(grain, &wanted))
     }
 
-    /// Works out what is to take the place of a range at `span`, and says it to `piece`, in order of
-    /// address.
+    /// Works out what is to take the place of a range at `span`, and says it to `piece`, in order
+    /// of address.
     ///
-    /// `mapped` are the parts of [`PendingTrim::doubtful`] that are mapped, in order of address; they may
-    /// reach beyond it. Pieces are as large as they must be: rounded outward to multiples of
-    /// `grain`, a power of two that is no smaller than a page, but never beyond `span`. Pieces that
-    /// meet are one.
+    /// `mapped` are the parts of [`PendingTrim::doubtful`] that are mapped, in order of address;
+    /// they may reach beyond it. Pieces are as large as they must be: rounded outward to multiples
+    /// of `grain`, a power of two that is no smaller than a page, but never beyond `span`. Pieces
+    /// that meet are one.
     ///
     /// # Errors
     ///

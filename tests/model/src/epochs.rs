@@ -78,8 +78,8 @@ enum Step {
     GiveUp(usize),
 }
 
-/// A flush that goes on, or an age of what is out: those that one flush is allowed to wait for have the
-/// same, and what is queued after that has the next.
+/// A flush that goes on, or an age of what is out: those that one flush is allowed to wait for have
+/// the same, and what is queued after that has the next.
 type Age = usize;
 
 /// Something that is out.
@@ -90,8 +90,8 @@ struct Out {
     due: Vec<usize>,
     /// `None` as long as any flush may wait for it, be it one that has yet to begin.
     age: Option<Age>,
-    /// Whether work on it has begun, and if so, the flushes that had to wait for it then, and its age: what
-    /// is asked for from then on has nothing to do with those.
+    /// Whether work on it has begun, and if so, the flushes that had to wait for it then, and its
+    /// age: what is asked for from then on has nothing to do with those.
     begun: Option<(Vec<usize>, Option<Age>)>,
 }
 
@@ -110,8 +110,8 @@ struct World<C> {
     flushes: Vec<Flush>,
     /// How many flushes have begun.
     begun: usize,
-    /// The age that what has none gets as soon as all that has one is done: then and not before, since an
-    /// earlier flush, even one that was given up, would wait for both otherwise.
+    /// The age that what has none gets as soon as all that has one is done: then and not before,
+    /// since an earlier flush, even one that was given up, would wait for both otherwise.
     age: Age,
 }
 

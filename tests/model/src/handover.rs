@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is handed over with few locks, or none: flags that say who looks next, sleepers, the last hold,
-//! and states that are read without the request's lock. In every order with a few preemptions, and with every
-//! reordering of memory accesses that the C11 model allows, which is more than the kernel's does.
+//! What is handed over with few locks, or none: flags that say who looks next, sleepers, the last
+//! hold, and states that are read without the request's lock. In every order with a few
+//! preemptions, and with every reordering of memory accesses that the C11 model allows, which is
+//! more than the kernel's does.
 //!
-//! The state machine is the module's own. The lists and the work queue are written down here by hand, after
-//! src/odp/engine/worker/ and engine/request.rs: what decides who is woken up, and nothing else. A spinlock is a
-//! mutex, a list is a number. `queue_work()` does nothing while a work item is pending, and that is over
-//! before its function begins.
+//! The state machine is the module's own. The lists and the work queue are written down here by
+//! hand, after src/odp/engine/worker/ and engine/request.rs: what decides who is woken up, and
+//! nothing else. A spinlock is a mutex, a list is a number. `queue_work()` does nothing while a
+//! work item is pending, and that is over before its function begins.
 
 use crate::state::{
     Effect,
@@ -73,7 +74,8 @@ fn every_order(f: impl Fn() + Sync + Send + 'static) {
 
 /// Tries every order: the right one passes, and each of the others does not.
 ///
-/// A mutant is tried in a process of its own, because what loom finds ends some tests with an abort.
+/// A mutant is tried in a process of its own, because what loom finds ends some tests with an
+/// abort.
 fn compare(test: &str, mutants: &[Wrong], f: fn(Wrong)) {
     if let Ok(name) = std::env::var(WRONG) {
         let wrong = mutants.iter().find(|wrong| format!("{wrong:?}") == name);
@@ -537,8 +539,8 @@ impl Lazy {
     }
 }
 
-/// Who waits does not wait for the alarm, whoever sets it: a request that comes at the same time, while a
-/// change of which something more is to be removed is on its way.
+/// Who waits does not wait for the alarm, whoever sets it: a request that comes at the same time,
+/// while a change of which something more is to be removed is on its way.
 #[test]
 fn alarms() {
     compare("alarms", &[Wrong::CountsLate, Wrong::CountsOnly], |wrong| {
@@ -645,8 +647,8 @@ fn commits() {
     });
 }
 
-/// Retire, change, and the end of a change: the request is queued exactly as often as somebody is to see to
-/// it, and ends retired.
+/// Retire, change, and the end of a change: the request is queued exactly as often as somebody is
+/// to see to it, and ends retired.
 #[test]
 fn requests() {
     compare("requests", &[Wrong::Unlocked], |wrong| {

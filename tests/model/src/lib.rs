@@ -2,8 +2,8 @@
 
 //! Exhaustive tests of the parts of odp that know nothing of the kernel.
 //!
-//! Those parts are compiled from the module's own files, unmodified. Each property that is tested has a
-//! mutant that lacks it, for which the same test must fail.
+//! Those parts are compiled from the module's own files, unmodified. Each property that is tested
+//! has a mutant that lacks it, for which the same test must fail.
 
 #![cfg(test)]
 

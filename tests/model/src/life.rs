@@ -2,8 +2,9 @@
 
 //! The life of a request: every order in which everybody can do what they do.
 //!
-//! The search knows who may do what when, by the rules that `worker/`, `mirror/mod.rs` and `access.rs`
-//! keep to, and nothing of how the state machine does its part. What it checks it counts itself.
+//! The search knows who may do what when, by the rules that `worker/`, `mirror/mod.rs` and
+//! `access.rs` keep to, and nothing of how the state machine does its part. What it checks it
+//! counts itself.
 
 use crate::{
     state::{
@@ -174,8 +175,8 @@ fn actions(world: &World) -> Vec<Action> {
         actions.push(Action::Step(Step::Activate));
         actions.push(Action::Fail);
     }
-    // By a callback or a lookup until it is removed, by a holder until it is released. After that by
-    // nobody, because nobody has it.
+    // By a callback or a lookup until it is removed, by a holder until it is released. After that
+    // by nobody, because nobody has it.
     if world.removed == 0 || world.holds > 0 {
         actions.push(Action::Step(Step::Retire));
         actions.push(Action::Step(Step::Change));

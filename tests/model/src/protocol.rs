@@ -2,9 +2,9 @@
 
 //! The protocol: everything that can happen around a range that is replaced, or retired.
 //!
-//! The state machine (`state.rs`) and what follows from a trim (`trim.rs`) are the module's own, unmodified. The
-//! rest is written down here by hand, with the same names, and has to be kept like what it is a model
-//! of:
+//! The state machine (`state.rs`) and what follows from a trim (`trim.rs`) are the module's own,
+//! unmodified. The rest is written down here by hand, with the same names, and has to be kept like
+//! what it is a model of:
 //!
 //! - `subscriptions`: mm/mmu_notifier.c, function by function;
 //! - `invalidator`: who changes page tables, with the callbacks;
@@ -12,15 +12,15 @@
 //! - `reader` and `user`: src/odp/mirror/access.rs and src/odp/mirror/mod.rs.
 //!
 //! A step is what is done under one lock, or with one access that others can see. The index is one
-//! entry a page; the device's table is one frame a page, and a frame is never used twice, so that a stale
-//! entry is known by its number. All ranges are of one driver's object. Left out: what flushes wait for
-//! (`epochs`), flags and wake-ups (`handover`), shutdown, the limit of ranges, and memory ordering:
-//! steps happen one after the other.
+//! entry a page; the device's table is one frame a page, and a frame is never used twice, so that a
+//! stale entry is known by its number. All ranges are of one driver's object. Left out: what
+//! flushes wait for (`epochs`), flags and wake-ups (`handover`), shutdown, the limit of ranges, and
+//! memory ordering: steps happen one after the other.
 //!
-//! Everybody has a certain number of things to do, so that every run comes to an end, and at that end
-//! everything must have been done. What must hold at every step is in [`World::check`], what at the end in
-//! [`World::verdict`]. For each property there is a mutant of the protocol that lacks it; TRACES.md
-//! tells how that goes wrong.
+//! Everybody has a certain number of things to do, so that every run comes to an end, and at that
+//! end everything must have been done. What must hold at every step is in [`World::check`], what at
+//! the end in [`World::verdict`]. For each property there is a mutant of the protocol that lacks
+//! it; TRACES.md tells how that goes wrong.
 
 mod invalidator;
 mod log;

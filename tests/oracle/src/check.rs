@@ -3,9 +3,9 @@
 //! Looks at processes that have a mirror, from outside: does the device have what the process has?
 //!
 //! Nobody knows what a foreign program has done, but while it is stopped, two things can be said.
-//! Each page that the device has is one that the process has at that address. And each range is where
-//! something is mapped: all ranges are found by looking there. That is stricter than a bound on
-//! their number, which would have to allow for each window that anything is mapped in.
+//! Each page that the device has is one that the process has at that address. And each range is
+//! where something is mapped: all ranges are found by looking there. That is stricter than a bound
+//! on their number, which would have to allow for each window that anything is mapped in.
 
 use crate::{
     device::{Device, Mirrored},
@@ -138,8 +138,8 @@ fn look(process: &Process, seen: &mut Seen) -> io::Result<Vec<String>> {
 /// In how many places a range is looked for: the process is stopped meanwhile.
 const PLACES: usize = 200_000;
 
-/// How many ranges there are where something is mapped; it is enough to find `most`. Nothing if there
-/// are too many places to look for them.
+/// How many ranges there are where something is mapped; it is enough to find `most`. Nothing if
+/// there are too many places to look for them.
 fn count_ranges(
     mirror: &Mirror,
     pages: &[Mirrored],

@@ -4,16 +4,17 @@
 //!
 //! How many accesses a mirror should serve without a fault follows from the numbers here. Of 1000
 //! operations, 580 are device accesses that may fault. Four of five of them go to the focus, four
-//! pages that stay the same for 128 operations: 59 accesses, and 15 elsewhere. In the focus, each page
-//! faults once for a load and once for a store, 8 times. About 18 of 128 operations unmap, map,
-//! protect, move, or drop memory. They are 12 pages long on average, and a range that is given up
-//! as a whole is another 16 pages, so with 512 pages one hits the focus about once in that time, and costs
-//! it 8 faults at most. Forks and mappings of everything, which hit whatever there is, come to
-//! one each in 4 such times, and with four threads the forks of the others to 3 more faults. Even if
-//! each access elsewhere faults, 74 - 15 - 8 - 8 - 2 - 3 = 38 are served from the mirror. Before something is
-//! taken away, and after something was mapped, the device is made to look, 23 times in 128 operations.
-//! If each of those faults, too, 38 of 97 accesses are served, 39 %. [`FLOOR`] leaves room for what the
-//! kernel does on its own, which is reclaim, migration and merging.
+//! pages that stay the same for 128 operations: 59 accesses, and 15 elsewhere. In the focus, each
+//! page faults once for a load and once for a store, 8 times. About 18 of 128 operations unmap,
+//! map, protect, move, or drop memory. They are 12 pages long on average, and a range that is given
+//! up as a whole is another 16 pages, so with 512 pages one hits the focus about once in that time,
+//! and costs it 8 faults at most. Forks and mappings of everything, which hit whatever there is,
+//! come to one each in 4 such times, and with four threads the forks of the others to 3 more
+//! faults. Even if each access elsewhere faults, 74 - 15 - 8 - 8 - 2 - 3 = 38 are served from the
+//! mirror. Before something is taken away, and after something was mapped, the device is made to
+//! look, 23 times in 128 operations. If each of those faults, too, 38 of 97 accesses are served, 39
+//! %. [`FLOOR`] leaves room for what the kernel does on its own, which is reclaim, migration and
+//! merging.
 
 use crate::{
     device::How,

@@ -50,8 +50,8 @@ pub trait Device: Sync {
     fn ranges(&self) -> io::Result<u64>;
     /// The pages that it has, in order.
     fn pages(&self, addresses: Range<usize>) -> io::Result<Vec<Mirrored>>;
-    /// What a child of the process loads with it, which is what the process has there. Nothing if the
-    /// device cannot be used in a child; it may not allocate there.
+    /// What a child of the process loads with it, which is what the process has there. Nothing if
+    /// the device cannot be used in a child; it may not allocate there.
     fn seen_by_child(&self, _address: usize) -> Option<io::Result<u64>> {
         None
     }

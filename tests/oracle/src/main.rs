@@ -3,8 +3,9 @@
 //! The oracle: does a device that mirrors a process see what the process sees?
 //!
 //! `run` does at random what programs do with memory, knows what that memory must look like, and
-//! compares that with what the CPU and the device see. `check` looks at other programs, whose memory a
-//! device touches, from outside. Both run in a guest, see `tests/oracle/run` and `tests/foreign/run`.
+//! compares that with what the CPU and the device see. `check` looks at other programs, whose
+//! memory a device touches, from outside. Both run in a guest, see `tests/oracle/run` and
+//! `tests/foreign/run`.
 
 mod arena;
 mod check;

@@ -151,9 +151,10 @@ impl Model {
     /// How many ranges there may be when nothing is on its way out.
     ///
     /// A window is mirrored as one range. If unmapping retires, that is one since the window was
-    /// last touched by that. If it punches, what is unmapped cuts the range in pieces, what is mapped
-    /// again there gets others, and pieces are never put together, but each has a page that is mapped.
-    /// A range may also be as it was, if all of it is mapped again before the worker looks.
+    /// last touched by that. If it punches, what is unmapped cuts the range in pieces, what is
+    /// mapped again there gets others, and pieces are never put together, but each has a page that
+    /// is mapped. A range may also be as it was, if all of it is mapped again before the worker
+    /// looks.
     pub fn most_ranges(&self) -> u64 {
         let most = |(number, window): (usize, &Window)| match self.policy {
             _ if !window.touched || self.mapped_in(number) == 0 => 0,

@@ -34,8 +34,8 @@ impl Process {
         Ok(Self { pid, handle })
     }
 
-    /// Those that have a file of the device's open, and a thread that uses it. A child may have only
-    /// the file, which is its parent's.
+    /// Those that have a file of the device's open, and a thread that uses it. A child may have
+    /// only the file, which is its parent's.
     pub fn mirrored() -> io::Result<Vec<Self>> {
         let this = std::process::id() as i32;
         let pids = fs::read_dir("/proc")?
@@ -75,8 +75,8 @@ impl Process {
                 .rsplit(')')
                 .next()
                 .and_then(|rest| rest.trim().chars().next());
-            // What waits in the kernel, as for a child of vfork(), or for a thread that handles its page
-            // fault, goes no further than to its end.
+            // What waits in the kernel, as for a child of vfork(), or for a thread that handles its
+            // page fault, goes no further than to its end.
             if !matches!(state, Some('T' | 't' | 'D' | 'Z' | 'X')) {
                 return Ok(false);
             }

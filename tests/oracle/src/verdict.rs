@@ -17,10 +17,11 @@ use crate::{
 const LOOKS: usize = 3;
 
 /// The least share of pages, in percent, that survive the unmapping of what is beside them, if that
-/// punches. One is loaded right before and right after, so only what another thread or the kernel does
-/// in between may take it away, which is one in a hundred operations if it hits; and what cuts a
-/// huge page, for all of that is taken away at once. There is one of those for ten such calls at most, for
-/// it takes a mapping of everything to get one. So it is nine of ten, or none if all is given up.
+/// punches. One is loaded right before and right after, so only what another thread or the kernel
+/// does in between may take it away, which is one in a hundred operations if it hits; and what cuts
+/// a huge page, for all of that is taken away at once. There is one of those for ten such calls at
+/// most, for it takes a mapping of everything to get one. So it is nine of ten, or none if all is
+/// given up.
 const KEPT_FLOOR: u64 = 50;
 
 /// While the memory is still there.

@@ -45,7 +45,8 @@ impl WorkItem<BATCH> for Worker {
                 let mut queues = this.queues.lock();
                 // What is to be changed does not come to a lane.
                 queues.in_flight = queues.in_flight.saturating_sub(left);
-                // INVARIANT: `expire` has unpublished them all, and waited for a grace period after that.
+                // INVARIANT: `expire` has unpublished them all, and waited for a grace period after
+                // that.
                 queues.removing.append(leaving);
             }
             Self::widen(this.as_arc_borrow(), more, FEW_LANES);
@@ -55,8 +56,8 @@ impl WorkItem<BATCH> for Worker {
 }
 
 impl Worker {
-    /// Takes everything that is pending, and what has been replaced, as the worker's next batch, unless it
-    /// still has one.
+    /// Takes everything that is pending, and what has been replaced, as the worker's next batch,
+    /// unless it still has one.
     fn take_batch(&self) -> Option<(Fifo, Fifo)> {
         let mut queues = self.queues.lock();
         if queues.in_flight > 0 || queues.is_idle() {
@@ -73,13 +74,13 @@ impl Worker {
     pub(super) fn take(&self, mut batch: Fifo) -> (Fifo, Fifo) {
         let (mut retired, mut changing) = (Fifo::new(), Fifo::new());
         while let Some(request) = batch.pop() {
-            // SAFETY: It was on `pending`, so that by the invariants of `Queues` it is valid until it is
-            // released, which is long after this.
+            // SAFETY: It was on `pending`, so that by the invariants of `Queues` it is valid until
+            // it is released, which is long after this.
             let effect = unsafe { request.as_ref() }.apply(Step::Take);
             let list = if effect == Effect::Build {
                 let queues = self.queues.lock();
-                // SAFETY: It was taken from the list that its link belonged to, so that this task has the
-                // link now.
+                // SAFETY: It was taken from the list that its link belonged to, so that this task
+                // has the link now.
                 let tickets = &mut unsafe { Request::link(request) }.tickets;
                 tickets.removed = queues.removed.begin(tickets.removed);
                 tickets.released = queues.released.begin(tickets.released);
@@ -88,25 +89,26 @@ impl Worker {
                 kernel::warn_on!(effect != Effect::None);
                 &mut retired
             };
-            // SAFETY: It was taken from the list that its link belonged to, and is valid until it is released,
-            // which nothing is that is on a list.
+            // SAFETY: It was taken from the list that its link belonged to, and is valid until it
+            // is released, which nothing is that is on a list.
             unsafe { list.push(request) };
         }
         (retired, changing)
     }
 
-    /// Sees to it that nobody can reach objects that the caller has taken to go, or marked as replaced.
+    /// Sees to it that nobody can reach objects that the caller has taken to go, or marked as
+    /// replaced.
     fn expire(&self, leaving: &Fifo) {
         if let Some(mirror) = self.mirror {
             let _scope = WorkerScope::enter();
-            // SAFETY: By the type invariants the table may be called with them. The caller has just taken
-            // them, so that no function of `ops` has been called for them.
+            // SAFETY: By the type invariants the table may be called with them. The caller has just
+            // taken them, so that no function of `ops` has been called for them.
             unsafe { (mirror.unpublish)(leaving) };
         } else if let Some(unpublish) = self.ops.unpublish {
             for request in leaving.iter() {
                 let _scope = WorkerScope::enter();
-                // SAFETY: By the type invariants the table may be called with it. The caller has just taken
-                // it, so that no other function of it has been called.
+                // SAFETY: By the type invariants the table may be called with it. The caller has
+                // just taken it, so that no other function of it has been called.
                 unsafe { unpublish(request.as_ptr()) };
             }
         }
@@ -157,7 +159,8 @@ impl Worker {
         this.expire(&leaving);
         while let Some(request) = leaving.pop() {
             let mut completed = Completed::default();
-            // SAFETY: The caller has taken it, and `expire` has unpublished it and waited for a grace period.
+            // SAFETY: The caller has taken it, and `expire` has unpublished it and waited for a
+            // grace period.
             let removed = unsafe { this.remove(request, &mut completed) };
             drop(this.settle_completed(&completed));
             if removed.is_ours {

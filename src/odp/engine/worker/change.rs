@@ -75,20 +75,20 @@ impl Worker {
         };
         for request in changing.iter() {
             let _scope = WorkerScope::enter();
-            // SAFETY: By the type invariants the table may be called with it, and the caller has taken it to
-            // be changed: `Effect::Build` was answered.
+            // SAFETY: By the type invariants the table may be called with it, and the caller has
+            // taken it to be changed: `Effect::Build` was answered.
             unsafe { (ops.prepare)(request) };
         }
         while let Some(request) = changing.pop() {
             let done = {
                 let _scope = WorkerScope::enter();
-                // SAFETY: By the type invariants the table may be called with it, and `prepare` was called
-                // with it in the loop above.
+                // SAFETY: By the type invariants the table may be called with it, and `prepare` was
+                // called with it in the loop above.
                 unsafe { (ops.replace)(request) }
             };
             if done {
-                // SAFETY: It was taken from the list that its link belonged to, and is valid until it is
-                // released, which nothing is that is on a list.
+                // SAFETY: It was taken from the list that its link belonged to, and is valid until
+                // it is released, which nothing is that is on a list.
                 unsafe { replaced.push(request) };
             } else {
                 // SAFETY: The caller has taken it to be changed, and it has been left as it was.
@@ -98,20 +98,20 @@ impl Worker {
         replaced
     }
 
-    /// Ends the work on a change of `request`, which is left as it is: if anything has been asked for
-    /// meanwhile, it is queued.
+    /// Ends the work on a change of `request`, which is left as it is: if anything has been asked
+    /// for meanwhile, it is queued.
     ///
     /// # Safety
     ///
-    /// The caller has taken it to change it, or activated it, and not let go of it. It is valid until it is
-    /// released.
+    /// The caller has taken it to change it, or activated it, and not let go of it. It is valid
+    /// until it is released.
     pub(super) unsafe fn settle(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         let mut queues = this.queues.lock();
-        // SAFETY: By the safety requirements the caller has it: it is valid, and nobody else has the link
-        // before the step below.
+        // SAFETY: By the safety requirements the caller has it: it is valid, and nobody else has
+        // the link before the step below.
         let tickets = unsafe { Request::link(request) }.tickets;
-        // SAFETY: By the safety requirements it is valid. It stays so while it is looked at here: with
-        // `queues` locked nobody takes it, and nothing that has not been taken is released.
+        // SAFETY: By the safety requirements it is valid. It stays so while it is looked at here:
+        // with `queues` locked nobody takes it, and nothing that has not been taken is released.
         let request_ref = unsafe { request.as_ref() };
         if request_ref.apply(Step::Unclaim) != Effect::Queue {
             queues.removed.exit(tickets.removed);
@@ -135,10 +135,11 @@ impl Worker {
                 this.progress.notify_all();
             }
         }
-        // INVARIANT: `Effect::Queue` was answered, and with `queues` locked nobody has taken it since.
+        // INVARIANT: `Effect::Queue` was answered, and with `queues` locked nobody has taken it
+        // since.
         //
-        // SAFETY: That answer gives the link to this task, and it is valid until it is released, which
-        // nothing is that is on a list.
+        // SAFETY: That answer gives the link to this task, and it is valid until it is released,
+        // which nothing is that is on a list.
         unsafe { queues.pending.push(request) };
         Self::go_on(this, queues);
     }
@@ -156,19 +157,21 @@ impl Worker {
         piece: NonNull<Request>,
         old: NonNull<Request>,
     ) {
-        // SAFETY: By the safety requirements it has been activated, and it is valid until it is released.
+        // SAFETY: By the safety requirements it has been activated, and it is valid until it is
+        // released.
         let owned = this.owns(unsafe { piece.as_ref() });
         kernel::warn_on!(!owned);
         {
             let mut queues = this.queues.lock();
-            // SAFETY: By the safety requirements the caller has taken it, so that the link is the caller's.
+            // SAFETY: By the safety requirements the caller has taken it, so that the link is the
+            // caller's.
             let of = unsafe { Request::link(old) }.tickets;
             let tickets = Tickets {
                 removed: queues.removed.join(of.removed),
                 released: queues.released.join(of.released),
             };
-            // SAFETY: By the safety requirements the caller has activated it, and until it lets go of it
-            // nobody is answered with `Effect::Queue` for it: the link is the caller's.
+            // SAFETY: By the safety requirements the caller has activated it, and until it lets go
+            // of it nobody is answered with `Effect::Queue` for it: the link is the caller's.
             unsafe { Request::link(piece) }.tickets = tickets;
         }
         // SAFETY: By the safety requirements the caller has activated it, and it is let go of here.

@@ -6,14 +6,15 @@
 //!
 //! 1. *takes* what there is. What is not to go but to change is left to a work item of its own, so
 //!    that nothing waits for it: that one *replaces* it, see
-//!    [`ChangeOps`](crate::odp::engine::callbacks::ChangeOps), and what has been replaced goes on here, in a later batch;
+//!    [`ChangeOps`](crate::odp::engine::callbacks::ChangeOps), and what has been replaced goes on
+//!    here, in a later batch;
 //! 2. *unpublishes*: from then on no new lookup finds the objects;
 //! 3. waits for *one* grace period of its SRCU domain, for lookups that had found them;
 //! 4. *removes*: the blocking part. Several lanes do this at the same time, because a removal
 //!    sleeps until the invalidations of the address space have ended, and all that sleep in the
 //!    same phase wake up together; where removals sleep there are more lanes;
-//! 5. *releases* each object once its last hold is completed. Nothing ever waits for a hold: where one
-//!    is left, its end queues the release.
+//! 5. *releases* each object once its last hold is completed. Nothing ever waits for a hold: where
+//!    one is left, its end queues the release.
 //!
 //! While a batch is on its way, what comes in meanwhile waits and makes the next one. Nothing here
 //! waits for another work item, so that a single thread (the queue's rescuer) is enough.
@@ -98,16 +99,17 @@ unsafe extern "C" {
 ///
 /// # Invariants
 ///
-/// - It lives in an [`Arc`], and the provenance of the allocation is exposed before its alarm is set.
-/// - A request that is on one of the lists of `queues`, or that a task has taken off one and neither
-///   released nor put on another, is that of an object which `ops` is for, and `mirror` if there is one.
-///   It is valid, and nobody but that task calls a function for it.
-/// - For each request the functions are called in the order of the tables, each at most once in a life but
-///   for those of [`ChangeOps`](super::callbacks::ChangeOps).
+/// - It lives in an [`Arc`], and the provenance of the allocation is exposed before its alarm is
+///   set.
+/// - A request that is on one of the lists of `queues`, or that a task has taken off one and
+///   neither released nor put on another, is that of an object which `ops` is for, and `mirror` if
+///   there is one. It is valid, and nobody but that task calls a function for it.
+/// - For each request the functions are called in the order of the tables, each at most once in a
+///   life but for those of [`ChangeOps`](super::callbacks::ChangeOps).
 #[pin_data]
 pub(crate) struct Worker {
-    /// Set instead of queueing `batch`, where somebody is in the middle of something. The first field, so that
-    /// it is cancelled before anything else goes.
+    /// Set instead of queueing `batch`, where somebody is in the middle of something. The first
+    /// field, so that it is cancelled before anything else goes.
     #[pin]
     alarm: Alarm,
     /// The address space that requests come from, where there is one.
@@ -123,8 +125,8 @@ pub(crate) struct Worker {
     name: CString,
     #[pin]
     srcu: Srcu,
-    /// As much memory as `srcu` has for the machine's CPUs, which `init_srcu_struct()` charges to nobody: user
-    /// space decides how many of these there are.
+    /// As much memory as `srcu` has for the machine's CPUs, which `init_srcu_struct()` charges to
+    /// nobody: user space decides how many of these there are.
     _charge: KVVec<u8>,
     #[pin]
     batch: Work<Worker, BATCH>,
@@ -162,8 +164,8 @@ impl Worker {
         let shown = CString::try_from(name)?;
         Arc::pin_init(
             try_pin_init!(Self {
-                // SAFETY: `ALARM_OPS` want the alarm of a worker that has not been dropped. This one is, and
-                // as the first field it is dropped before the rest of the worker.
+                // SAFETY: `ALARM_OPS` want the alarm of a worker that has not been dropped. This
+                // one is, and as the first field it is dropped before the rest of the worker.
                 alarm <- unsafe { Alarm::new(wakeup.wakeup_delay, &Self::ALARM_OPS) },
                 mm: wakeup.mm,
                 queue,
@@ -192,8 +194,8 @@ impl Worker {
         })
     }
 
-    /// Where its work runs. May be dropped in a work item, but with another reference behind it: see
-    /// [`QueueUse`].
+    /// Where its work runs. May be dropped in a work item, but with another reference behind it:
+    /// see [`QueueUse`].
     pub(crate) fn queue(&self) -> &ProcessQueue {
         &self.queue
     }
@@ -221,9 +223,9 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// `request` is that of an object which the worker's tables of functions are for. It is valid during the
-    /// call, and if it is not retired yet, until `release` has been called for it. The worker is not shut
-    /// down during the call.
+    /// `request` is that of an object which the worker's tables of functions are for. It is valid
+    /// during the call, and if it is not retired yet, until `release` has been called for it. The
+    /// worker is not shut down during the call.
     pub(crate) unsafe fn retire(this: ArcBorrow<'_, Self>, request: NonNull<Request>) -> Retire {
         // SAFETY: By the safety requirements it is valid during the call.
         let request_ref = unsafe { request.as_ref() };
@@ -235,10 +237,11 @@ impl Worker {
             return Retire::Closed;
         }
         let kick = match request_ref.apply(Step::Retire) {
-            // INVARIANT: By the safety requirements it is that of an object which the tables are for.
+            // INVARIANT: By the safety requirements it is that of an object which the tables are
+            // for.
             //
-            // SAFETY: This is the answer that is wanted; it had not been retired, so that by the safety
-            // requirements it is valid until it is released.
+            // SAFETY: This is the answer that is wanted; it had not been retired, so that by the
+            // safety requirements it is valid until it is released.
             Effect::Queue => unsafe { queues.queue(request) },
             Effect::Joined => false,
             Effect::Deferred => return Retire::Queued,
@@ -256,8 +259,8 @@ impl Worker {
         Retire::Queued
     }
 
-    /// Asks for an object to be changed; `note` writes down how, with the request's lock held, if the
-    /// request is accepted.
+    /// Asks for an object to be changed; `note` writes down how, with the request's lock held, if
+    /// the request is accepted.
     ///
     /// Context: as for [`Worker::retire`].
     ///
@@ -282,10 +285,11 @@ impl Worker {
             effect
         });
         let (changed, kick) = match effect {
-            // INVARIANT: By the safety requirements it is that of an object which the tables are for.
+            // INVARIANT: By the safety requirements it is that of an object which the tables are
+            // for.
             //
-            // SAFETY: This is the answer that is wanted; it has not been retired, so that by the safety
-            // requirements it is valid until it is released.
+            // SAFETY: This is the answer that is wanted; it has not been retired, so that by the
+            // safety requirements it is valid until it is released.
             Effect::Queue => (Changed::Queued, unsafe { queues.queue(request) }),
             Effect::Deferred => (Changed::Queued, false),
             Effect::Already => (Changed::Joined, false),
@@ -316,8 +320,8 @@ impl Worker {
         let retired = !request_ref.state().is_live();
         // INVARIANT: By the safety requirements it is that of an object which the tables are for.
         //
-        // SAFETY: `Effect::Queue` has just been answered, and by the safety requirements it is valid until
-        // it is released.
+        // SAFETY: `Effect::Queue` has just been answered, and by the safety requirements it is
+        // valid until it is released.
         let kick = unsafe { queues.queue(request) };
         drop(queues);
 

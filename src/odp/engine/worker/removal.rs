@@ -2,8 +2,9 @@
 
 //! The blocking part, and what comes after it: lanes that remove, and releases.
 //!
-//! A lane is a task that helps to remove the objects of a batch. A batch needs none: the work item that has begun it removes, too. A lane is made when there is more
-//! to remove than one task should, and ends when nothing is left; how many there are is the worker's to say.
+//! A lane is a task that helps to remove the objects of a batch. A batch needs none: the work item
+//! that has begun it removes, too. A lane is made when there is more to remove than one task
+//! should, and ends when nothing is left; how many there are is the worker's to say.
 
 use super::{
     Worker,
@@ -73,8 +74,8 @@ impl_has_work! {
 impl Lane {
     /// Has one run for `worker`, which has counted it. Does not sleep.
     fn start(worker: ArcBorrow<'_, Worker>) -> Result<(), AllocError> {
-        // Not `Queue::try_spawn()`: the lock class of its work items is the kernel's, and its name would go with
-        // this module.
+        // Not `Queue::try_spawn()`: the lock class of its work items is the kernel's, and its name
+        // would go with this module.
         let lane = KBox::pin_init(
             pin_init!(Self {
                 work <- new_work!("odp::Lane::work"),
@@ -111,7 +112,8 @@ impl WorkItem<RELEASE> for Worker {
             };
             drop(queues);
             completed = Completed::default();
-            // SAFETY: It was on `ready`, so that by the invariants of `Queues` `Effect::Release` was answered.
+            // SAFETY: It was on `ready`, so that by the invariants of `Queues` `Effect::Release`
+            // was answered.
             unsafe { this.release(request, &mut completed) };
         }
     }
@@ -120,12 +122,13 @@ impl WorkItem<RELEASE> for Worker {
 impl Worker {
     /// Removes what there is to remove, until nothing is left.
     ///
-    /// Takes several objects at a time, and so takes the lock that all lanes want twice for all of them; but
-    /// no more than its part, because a removal may sleep for reasons of the driver's. Where one waits for
-    /// invalidations, those that it has not begun with are given back: each of them is likely to wait as well,
-    /// and in as many lanes they do that at the same time.
+    /// Takes several objects at a time, and so takes the lock that all lanes want twice for all of
+    /// them; but no more than its part, because a removal may sleep for reasons of the driver's.
+    /// Where one waits for invalidations, those that it has not begun with are given back: each of
+    /// them is likely to wait as well, and in as many lanes they do that at the same time.
     ///
-    /// None is released before all are removed, so that no removal waits for the driver's `release`.
+    /// None is released before all are removed, so that no removal waits for the driver's
+    /// `release`.
     pub(crate) fn lane(this: ArcBorrow<'_, Self>) {
         let (mut completed, mut share) = (Completed::default(), 1);
         loop {
@@ -146,8 +149,8 @@ impl Worker {
                 // unpublished, and its grace period is over.
                 let removed = unsafe { this.remove(request, &mut completed) };
                 if removed.is_ours {
-                    // SAFETY: That it is ours says that `Effect::Release` was answered, which gives us the
-                    // link. It is released below, after it has been taken out again.
+                    // SAFETY: That it is ours says that `Effect::Release` was answered, which gives
+                    // us the link. It is released below, after it has been taken out again.
                     unsafe { ours.push(request) };
                 } else {
                     // Whoever holds it may wait for the removal.
@@ -175,13 +178,13 @@ impl Worker {
         }
     }
 
-    /// Has `n` more lanes run, as long as there is something to remove, there are fewer than `most`, and the
-    /// process has not as many as it may have.
+    /// Has `n` more lanes run, as long as there is something to remove, there are fewer than
+    /// `most`, and the process has not as many as it may have.
     ///
-    /// Where removals wait for invalidations, each lane removes one in the time of an invalidation. So a lane
-    /// that has waited brings others along, and as many as there may be are there after a few invalidations.
-    /// Where nothing sleeps they would only be in each other's way, and so they would where a removal
-    /// sleeps for anything else, such as a lock of the driver's.
+    /// Where removals wait for invalidations, each lane removes one in the time of an invalidation.
+    /// So a lane that has waited brings others along, and as many as there may be are there after a
+    /// few invalidations. Where nothing sleeps they would only be in each other's way, and so they
+    /// would where a removal sleeps for anything else, such as a lock of the driver's.
     pub(super) fn widen(this: ArcBorrow<'_, Self>, n: usize, most: usize) {
         for _ in 0..n {
             {
@@ -220,20 +223,21 @@ impl Worker {
     ) -> Removed {
         if let Some(remove) = self.ops.remove {
             let _scope = WorkerScope::enter();
-            // SAFETY: By the type invariants the table may be called with it, and by the safety requirements
-            // it has been taken and unpublished, once.
+            // SAFETY: By the type invariants the table may be called with it, and by the safety
+            // requirements it has been taken and unpublished, once.
             unsafe { remove(request.as_ptr()) };
         }
-        // SAFETY: By the safety requirements the caller has taken the request, and so has its link. It must
-        // be looked at now, because once the state has changed somebody else may release the object.
+        // SAFETY: By the safety requirements the caller has taken the request, and so has its link.
+        // It must be looked at now, because once the state has changed somebody else may release
+        // the object.
         let link = unsafe { Request::link(request) };
         let removed = link.tickets.removed;
         let has_waited = core::mem::take(&mut link.has_waited);
         // Before anybody can see that it is removed, and look at the counters.
         self.stats.removed.inc();
         completed.removed.add(removed);
-        // SAFETY: By the safety requirements the caller has taken it, and nobody is told to release it before
-        // this step.
+        // SAFETY: By the safety requirements the caller has taken it, and nobody is told to release
+        // it before this step.
         let effect = unsafe { request.as_ref() }.apply(Step::Remove);
         let is_ours = effect == Effect::Release;
         if !is_ours {
@@ -250,16 +254,16 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// The caller got the answer [`Effect::Release`], or the request from somebody who did; and this is called
-    /// once for that.
+    /// The caller got the answer [`Effect::Release`], or the request from somebody who did; and
+    /// this is called once for that.
     pub(super) unsafe fn release(&self, request: NonNull<Request>, completed: &mut Completed) {
-        // SAFETY: By the safety requirements `Effect::Release` was answered, which by the invariants of
-        // `Request` makes the link ours.
+        // SAFETY: By the safety requirements `Effect::Release` was answered, which by the
+        // invariants of `Request` makes the link ours.
         let Tickets { released, .. } = unsafe { Request::link(request) }.tickets;
         if let Some(release) = self.ops.release {
             let _scope = ReleaseScope::enter();
-            // SAFETY: By the type invariants the table may be called with it. `Effect::Release` is answered
-            // once in a life, after `remove` has returned.
+            // SAFETY: By the type invariants the table may be called with it. `Effect::Release` is
+            // answered once in a life, after `remove` has returned.
             unsafe { release(request.as_ptr()) };
         }
         completed.released.add(released);
@@ -274,19 +278,20 @@ impl Worker {
         let mut queues = this.queues.lock();
         // INVARIANT: By the safety requirements this is what `Effect::Release` was answered for.
         //
-        // SAFETY: That answer makes the link the caller's, by the invariants of `Request`, and leaves it to
-        // the caller when the request ends to be valid.
+        // SAFETY: That answer makes the link the caller's, by the invariants of `Request`, and
+        // leaves it to the caller when the request ends to be valid.
         unsafe { queues.ready.push(request) };
         let kick = !core::mem::replace(&mut queues.releasing, true);
         drop(queues);
         if kick {
-            // The flag says that it is neither queued nor going to look again. Until it has run, the
-            // object is outstanding, which keeps the worker from being shut down.
+            // The flag says that it is neither queued nor going to look again. Until it has run,
+            // the object is outstanding, which keeps the worker from being shut down.
             let _ = this.queue().enqueue::<Arc<Self>, RELEASE>(this.into());
         }
     }
 
-    /// Counts what is completed, and has those who wait for it look again; returns with the queues locked.
+    /// Counts what is completed, and has those who wait for it look again; returns with the queues
+    /// locked.
     pub(super) fn settle_completed(&self, completed: &Completed) -> SpinLockGuard<'_, Queues> {
         if !completed.released.is_empty() {
             // Before the tickets: who flushes looks at the counters.

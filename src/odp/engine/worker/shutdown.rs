@@ -50,8 +50,8 @@ where
 ///
 /// May hold the module that the worker's callbacks are text of. Dropping it shuts the worker down.
 ///
-/// The order of the fields is that of their destruction: the worker's last work item may end after this one's
-/// reference, but before the use of the queue does.
+/// The order of the fields is that of their destruction: the worker's last work item may end after
+/// this one's reference, but before the use of the queue does.
 pub(crate) struct OwnedWorker {
     worker: Arc<Worker>,
     _queue: QueueUse,
@@ -66,8 +66,8 @@ impl OwnedWorker {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, also if the current task is killed meanwhile; `ENODEV` if the module is about to go; and those of
-    /// [`WakeupConfig::check`].
+    /// `ENOMEM`, also if the current task is killed meanwhile; `ENODEV` if the module is about to
+    /// go; and those of [`WakeupConfig::check`].
     pub(crate) fn new(
         name: &CStr,
         ops: &'static RequestOps,
@@ -89,8 +89,8 @@ impl OwnedWorker {
         })
     }
 
-    /// Refuses requests, waits until everything that was accepted is released and `until` holds, and
-    /// until the worker does nothing any more. May be called again.
+    /// Refuses requests, waits until everything that was accepted is released and `until` holds,
+    /// and until the worker does nothing any more. May be called again.
     pub(crate) fn shutdown(&self, p: &mut MayBlock<'_>, until: impl Fn() -> bool) -> Snapshot {
         may_wait_for_worker(p);
         p.for_readers(&self.worker.srcu);
@@ -100,8 +100,8 @@ impl OwnedWorker {
         Worker::wait_for_shutdown(worker, |queues| {
             queues.released.outstanding() == 0 && until()
         });
-        // What has been counted may still be on its way out of the work function. A batch may have handed
-        // something over, and so may a change.
+        // What has been counted may still be on its way out of the work function. A batch may have
+        // handed something over, and so may a change.
         flush_work::<BATCH>(&self.worker);
         flush_work::<CHANGE>(&self.worker);
         flush_work::<BATCH>(&self.worker);

@@ -44,9 +44,9 @@ impl Worker {
         mut left: c_long,
         mut until: impl FnMut(&mut Queues) -> bool,
     ) -> Result {
-        // From here on nobody sets the alarm, so after `hurry` it is not set until this has ended: who
-        // sets it has the lock and sees that nobody waits. The other way round, a request that comes
-        // between the two sets it, and who waits then waits for it to go off.
+        // From here on nobody sets the alarm, so after `hurry` it is not set until this has ended:
+        // who sets it has the lock and sees that nobody waits. The other way round, a request that
+        // comes between the two sets it, and who waits then waits for it to go off.
         //
         // OVERFLOW: There cannot be as many tasks.
         this.queues.lock().waiters += 1;
@@ -96,8 +96,8 @@ impl Worker {
         })
     }
 
-    /// Waits until no callback, lookup or access is left of one object that the caller holds, and that is on
-    /// its way out.
+    /// Waits until no callback, lookup or access is left of one object that the caller holds, and
+    /// that is on its way out.
     ///
     /// # Errors
     ///

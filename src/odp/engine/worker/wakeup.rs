@@ -41,13 +41,14 @@ pub(crate) const WAKEUP_DELAY: Delta = Delta::from_micros(50);
 
 /// How soon a worker does what it is asked for.
 pub struct WakeupConfig {
-    /// About how long after a request it is woken up, see [`Config::wakeup_delay`](crate::Config::wakeup_delay): zero for
-    /// at once, and at most [`WakeupConfig::MAX_WAKEUP_DELAY`].
+    /// About how long after a request it is woken up, see
+    /// [`Config::wakeup_delay`](crate::Config::wakeup_delay): zero for at once, and at most
+    /// [`WakeupConfig::MAX_WAKEUP_DELAY`].
     pub wakeup_delay: Delta,
     /// Whether its grace periods are expedited (`synchronize_srcu_expedited()`).
     pub expedited: bool,
-    /// The address space that requests come from, if it is one: the worker is woken up a little later while
-    /// its `mmap_lock` is taken. It pins the `mm_struct`.
+    /// The address space that requests come from, if it is one: the worker is woken up a little
+    /// later while its `mmap_lock` is taken. It pins the `mm_struct`.
     pub mm: Option<ARef<Mm>>,
 }
 
@@ -79,8 +80,8 @@ impl Default for WakeupConfig {
 }
 
 impl Worker {
-    /// Has the next batch taken, if there is anything for one, unless the alarm is set for that. While
-    /// somebody waits it is not, see [`Worker::wait`].
+    /// Has the next batch taken, if there is anything for one, unless the alarm is set for that.
+    /// While somebody waits it is not, see [`Worker::wait`].
     pub(super) fn go_on(this: ArcBorrow<'_, Self>, mut queues: SpinLockGuard<'_, Queues>) {
         let kick = queues.should_batch();
         drop(queues);
@@ -109,11 +110,11 @@ impl Worker {
     unsafe fn of_alarm<'a>(alarm: NonNull<Alarm>) -> ArcBorrow<'a, Self> {
         // SAFETY: By the safety requirements it is the field of a valid worker.
         let this = unsafe { kernel::container_of!(alarm.as_ptr(), Self, alarm) };
-        // An alarm says `self`, and what comes from a reference to it may not free the worker, as the
-        // end of a work item may; what `new` exposed may.
+        // An alarm says `self`, and what comes from a reference to it may not free the worker, as
+        // the end of a work item may; what `new` exposed may.
         let this = core::ptr::with_exposed_provenance::<Self>(this.addr());
-        // SAFETY: By the type invariants a worker lives in an Arc, the provenance of which was exposed before
-        // any alarm was set; by the safety requirements it is valid for `'a`.
+        // SAFETY: By the type invariants a worker lives in an Arc, the provenance of which was
+        // exposed before any alarm was set; by the safety requirements it is valid for `'a`.
         unsafe { ArcBorrow::from_raw(this) }
     }
 
@@ -154,7 +155,8 @@ impl Worker {
         Self::kick_batch(unsafe { Self::of_alarm(alarm) });
     }
 
-    /// Has the worker begin when the caller's system call is likely to be over; at once, if somebody waits.
+    /// Has the worker begin when the caller's system call is likely to be over; at once, if
+    /// somebody waits.
     pub(super) fn wake(this: ArcBorrow<'_, Self>, queues: &Queues) {
         if queues.waiters > 0 {
             Self::kick_batch(this);

@@ -50,8 +50,8 @@ pub(in crate::odp::mirror) struct Space<T: Mirrored> {
     pub(super) stalled: Stalled,
 }
 
-/// How many ranges a drain looks at, at most, for those that could not be changed, and how many of these it
-/// has changed: who inserts a range pays for no more.
+/// How many ranges a drain looks at, at most, for those that could not be changed, and how many of
+/// these it has changed: who inserts a range pays for no more.
 const LOOKS: usize = 64;
 const TRIES: usize = 8;
 
@@ -78,8 +78,8 @@ impl<T: Mirrored> Space<T> {
         })
     }
 
-    /// Has another try made for a few of the changes that could not be made, if ranges have been released since;
-    /// the next call goes on with others. May sleep.
+    /// Has another try made for a few of the changes that could not be made, if ranges have been
+    /// released since; the next call goes on with others. May sleep.
     pub(in crate::odp::mirror) fn retry_some(&self) {
         if !self.stalled.is_due(self.worker.stats().released.get()) {
             return;
@@ -119,8 +119,8 @@ impl<T: Mirrored> Space<T> {
         self.ranges.load(Relaxed)
     }
 
-    /// Counts one more. Where there is no room nothing is, not even for a moment: somebody else might find none
-    /// for that.
+    /// Counts one more. Where there is no room nothing is, not even for a moment: somebody else
+    /// might find none for that.
     pub(super) fn count(&self, room: Room) -> Result<(), InsertErrorKind> {
         let mut ranges = self.ranges.load(Relaxed);
         while room == Room::Taken || ranges < self.limit {

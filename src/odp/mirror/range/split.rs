@@ -7,18 +7,22 @@
 //! notifier covers:
 //!
 //! ```text
-//! prepare   plan: the trim, less what the process has mapped      mmap_lock, for reading. What is unmapped from
-//!                                                                 here on reaches the old range, which is in the tree
-//!           insert the pieces                                     deferred by core mm during an invalidation
-//! replace   read_begin(piece): until that invalidation has ended  what reaches the old range from here on
-//!                                                                 reaches the pieces, too
+//! prepare   plan: the trim, less what the process has mapped      mmap_lock, for reading. What is
+//!                                                                 unmapped from here on reaches
+//!                                                                 the old range, which is in the
+//!                                                                 tree
+//!           insert the pieces                                     deferred by core mm during an
+//!                                                                 invalidation
+//! replace   read_begin(piece): until that invalidation has ended  what reaches the old range from
+//!                                                                 here on reaches the pieces, too
 //!           with the index locked:
 //!             activate the pieces, index them over the old range  lookups find the pieces
-//!             mark the old range replaced                         commits through it fail from here on;
-//!             hand over what was asked of it meanwhile            what is asked of it later is theirs to be asked
+//!             mark the old range replaced                         commits through it fail from now
+//!             hand over what was asked of it meanwhile            on; what is asked of it later
+//!                                                                 is theirs to be asked
 //!           tell the driver, let go of the pieces
-//! and as for any range that leaves: take the rest of it out of the index, zap what is not covered any
-//! more, grace period, blocking removal, release.
+//! and as for any range that leaves: take the rest of it out of the index, zap what is not covered
+//! any more, grace period, blocking removal, release.
 //! ```
 //!
 //! The index is locked because who inserts a range looks there for what is in the way: it must not
@@ -29,8 +33,8 @@
 //! is tried again when somebody asks for a change of it, drains or flushes.
 //!
 //! Memory is asked for without waiting for it: the worker is what removals of all kinds depend on,
-//! and shares a rescuer with those of other mirrors. It is charged to the memory cgroup that the mirror was
-//! made in, so that a cgroup at its limit is one more reason for the old range to stay.
+//! and shares a rescuer with those of other mirrors. It is charged to the memory cgroup that the
+//! mirror was made in, so that a cgroup at its limit is one more reason for the old range to stay.
 
 use super::{
     space::{
@@ -150,9 +154,11 @@ impl<T: Mirrored> Range<T> {
 ///
 /// # Safety
 ///
-/// Called by a worker with [`Range::CHANGE_OPS`], for the request of a range that it has taken to change.
+/// Called by a worker with [`Range::CHANGE_OPS`], for the request of a range that it has taken to
+/// change.
 unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) {
-    // SAFETY: By the safety requirements it is that of a range, which is valid until it is released.
+    // SAFETY: By the safety requirements it is that of a range, which is valid until it is
+    // released.
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
     let range = interval.data();
     let trim = range.take_trim();
@@ -179,7 +185,8 @@ unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) {
 ///
 /// As for [`prepare`], after that.
 unsafe fn replace<T: Mirrored>(request: NonNull<Request>) -> bool {
-    // SAFETY: By the safety requirements it is that of a range, which is valid until it is released.
+    // SAFETY: By the safety requirements it is that of a range, which is valid until it is
+    // released.
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
     let (space, _) = interval.data().parts();
     // SAFETY: By the safety requirements the range is the caller's to change.
@@ -294,18 +301,18 @@ impl<T: Mirrored> Split<T> {
         let (space, _) = range.parts();
 
         // An insertion during an invalidation takes effect at its end, and until then the old range
-        // alone hears of it: what that is asked for meanwhile is handed over below, also by an event that
-        // unmaps what `plan` has seen mapped, or by the end of the address space. All insertions
-        // that come before another take effect no later than that.
+        // alone hears of it: what that is asked for meanwhile is handed over below, also by an
+        // event that unmaps what `plan` has seen mapped, or by the end of the address space. All
+        // insertions that come before another take effect no later than that.
         if let Some(last) = self.pieces.last() {
             // It cannot fail for what is inserted, and its answer is of no interest.
             let _ = MayBlock::assume(|p| last.interval().read_begin(p));
         }
 
         let mut handed = PendingTrim::NONE;
-        // SAFETY: If it succeeds the pieces are ranges like any other from here on, kept until a grace
-        // period has passed after their `unpublish`. If pieces may have been seen in vain, `roll_back` has them
-        // retired, which has the same effect.
+        // SAFETY: If it succeeds the pieces are ranges like any other from here on, kept until a
+        // grace period has passed after their `unpublish`. If pieces may have been seen in vain,
+        // `roll_back` has them retired, which has the same effect.
         let indexed = unsafe {
             space.index.replace(
                 NonNull::from(interval),
@@ -343,8 +350,8 @@ impl<T: Mirrored> Split<T> {
         true
     }
 
-    /// Marks the old range as replaced if the pieces are in its place, or else gives back to it what they
-    /// were asked for. Returns what was asked of it meanwhile. The index is locked.
+    /// Marks the old range as replaced if the pieces are in its place, or else gives back to it
+    /// what they were asked for. Returns what was asked of it meanwhile. The index is locked.
     fn settle_old(&self, interval: &Interval<Range<T>>, there: bool) -> PendingTrim {
         if !there {
             self.hand_back(interval.data());
@@ -360,8 +367,8 @@ impl<T: Mirrored> Split<T> {
         trim
     }
 
-    /// Marks the pieces as what the old range is in the place of, and asks that for what they were asked for:
-    /// by callbacks that looked at their size, or by who found them.
+    /// Marks the pieces as what the old range is in the place of, and asks that for what they were
+    /// asked for: by callbacks that looked at their size, or by who found them.
     fn hand_back(&self, old: &Range<T>) {
         for piece in self.pieces.iter() {
             let span = piece.interval().span();
@@ -376,14 +383,16 @@ impl<T: Mirrored> Split<T> {
         }
     }
 
-    /// Gives up pieces that lookups may have found: they leave as any range does, but nobody hears of it.
+    /// Gives up pieces that lookups may have found: they leave as any range does, but nobody hears
+    /// of it.
     fn roll_back(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
         interval.data().give_up(self.trim);
         interval.data().note_rolled_back();
         self.let_go(interval);
     }
 
-    /// Gives what was asked of the old range to the pieces, tells the driver of them, and lets go of them.
+    /// Gives what was asked of the old range to the pieces, tells the driver of them, and lets go
+    /// of them.
     fn take_over(mut self: KBox<Self>, interval: &Interval<Range<T>>, handed: PendingTrim) {
         let range = interval.data();
         let stats = range.worker().stats();
@@ -403,7 +412,8 @@ impl<T: Mirrored> Split<T> {
         }
         stats.replaced.inc();
         stats.pieces.add(self.pieces.len());
-        // SAFETY: `replace`, which is all that leads here, is called by a worker as `ChangeOps::replace`.
+        // SAFETY: `replace`, which is all that leads here, is called by a worker as
+        // `ChangeOps::replace`.
         unsafe {
             WorkerContext::enter(|ctx| {
                 range
@@ -420,8 +430,8 @@ impl<T: Mirrored> Split<T> {
         let old = interval.data();
         for piece in self.pieces.drain_all() {
             let piece = piece.into_raw();
-            // SAFETY: It is inserted; and having activated it we have it, so that nobody takes it out before
-            // it is settled.
+            // SAFETY: It is inserted; and having activated it we have it, so that nobody takes it
+            // out before it is settled.
             let request = NonNull::from(unsafe { piece.as_ref() }.data().request());
             old.worker().stats().inserted.inc();
             // SAFETY: We have activated it, and taken the old one; both are of this worker.

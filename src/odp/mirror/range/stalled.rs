@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where to look for ranges that could not be changed as they should be, for want of memory or of room.
+//! Where to look for ranges that could not be changed as they should be, for want of memory or of
+//! room.
 //!
-//! There may be as many as there are ranges, and whoever makes room has room for one. So they are not looked
-//! for all at once but in rounds: each drain goes a few steps of one.
+//! There may be as many as there are ranges, and whoever makes room has room for one. So they are
+//! not looked for all at once but in rounds: each drain goes a few steps of one.
 
 use kernel::sync::atomic::{
     Acquire,
@@ -16,8 +17,8 @@ use kernel::sync::atomic::{
 ///
 /// # Invariants
 ///
-/// - Of each there is that is not being changed: `some` is set, or a round has yet to come by it, or a task that
-///   is counted in `passing` has.
+/// - Of each there is that is not being changed: `some` is set, or a round has yet to come by it,
+///   or a task that is counted in `passing` has.
 /// - `cursor` is only written with the mirror's index locked.
 pub(super) struct Stalled {
     /// Whether there may be any that no round is going to come by.
@@ -57,14 +58,15 @@ impl Stalled {
         self.some.load(Acquire) || self.cursor.load(Relaxed) != 0 || self.passing.load(Relaxed) != 0
     }
 
-    /// Whether a step is to be made, now that `released` have been released: either a round is going on, or
-    /// there is reason to begin one.
+    /// Whether a step is to be made, now that `released` have been released: either a round is
+    /// going on, or there is reason to begin one.
     pub(super) fn is_due(&self, released: u64) -> bool {
         self.cursor.load(Relaxed) != 0
             || (self.some.load(Relaxed) && self.released.load(Relaxed) != released)
     }
 
-    /// Where the next step of the round begins; begins a round if none is going on. The index is locked.
+    /// Where the next step of the round begins; begins a round if none is going on. The index is
+    /// locked.
     pub(super) fn step(&self) -> usize {
         if self.cursor.load(Relaxed) == 0 {
             // Nothing begins between the first byte and this.
@@ -74,8 +76,8 @@ impl Stalled {
         self.cursor.load(Relaxed)
     }
 
-    /// The round goes on at `next` the next time, or is over. The index is locked, and has been since
-    /// [`Stalled::step`].
+    /// The round goes on at `next` the next time, or is over. The index is locked, and has been
+    /// since [`Stalled::step`].
     pub(super) fn stop(&self, next: Option<usize>) {
         self.cursor.store(next.unwrap_or(0), Relaxed);
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who changes the process's page tables: munmap(), madvise() or migration, and the end of the process.
+//! Who changes the process's page tables: munmap(), madvise() or migration, and the end of the
+//! process.
 //!
-//! A callback is one step, although the driver's lock and the request's are two: what it records and
-//! zaps nobody looks at without the user lock but `read_begin`, which sleeps from then on, and that
-//! does not look at what it marks. In which order the callbacks of an event come is left open.
+//! A callback is one step, although the driver's lock and the request's are two: what it records
+//! and zaps nobody looks at without the user lock but `read_begin`, which sleeps from then on, and
+//! that does not look at what it marks. In which order the callbacks of an event come is left open.
 
 use super::{
     log::{

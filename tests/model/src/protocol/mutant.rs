@@ -12,7 +12,8 @@ macro_rules! mutants {
             $(#[doc = $what] $mutant,)*
         }
 
-        /// All of them: what is wrong, the scenario in which that is looked for, and what comes of it.
+        /// All of them: what is wrong, the scenario in which that is looked for, and what comes of
+        /// it.
         pub(super) const MUTANTS: &[(Mutant, &str, &str, Violation)] = &[
             $((Mutant::$mutant, $what, $scenario, Violation::$violation),)*
         ];

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device's page fault: `lookup`, `hold`, a note of the page that it is about, `read_begin`, a look at the
-//! process's pages, `commit`. Or somebody who asks for something, in the section, of what he has found.
+//! A device's page fault: `lookup`, `hold`, a note of the page that it is about, `read_begin`, a
+//! look at the process's pages, `commit`. Or somebody who asks for something, in the section, of
+//! what he has found.
 //!
-//! The end of the SRCU section is part of the step that takes the hold: later, it could only hold off
-//! more.
+//! The end of the SRCU section is part of the step that takes the hold: later, it could only hold
+//! off more.
 
 use super::{
     log::{
@@ -106,8 +107,8 @@ impl Reader {
         self.disturbed |= pages(span).contains(&self.page);
     }
 
-    /// Whether what it has asked for `page` has not been done in the end, and `range`, which is there, does
-    /// not know.
+    /// Whether what it has asked for `page` has not been done in the end, and `range`, which is
+    /// there, does not know.
     pub(super) fn is_ignored(
         &self,
         protocol: &Protocol,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The core's rules: `struct mmu_notifier_subscriptions` of mm/mmu_notifier.c, function by function.
+//! The core's rules: `struct mmu_notifier_subscriptions` of mm/mmu_notifier.c, function by
+//! function.
 //!
 //! Each function is one step, because the core does it under its spinlock; where the core sleeps
 //! the function says until when. Numbers of sequences are as in the core, without their wrapping.
@@ -86,8 +87,8 @@ impl Subscriptions {
         }
     }
 
-    /// `mmu_interval_read_begin()` up to its sleep: the sequence, and whether to sleep until it is not
-    /// that of the subscriptions any more.
+    /// `mmu_interval_read_begin()` up to its sleep: the sequence, and whether to sleep until it is
+    /// not that of the subscriptions any more.
     pub(super) fn read_begin(&self, id: usize) -> (u8, bool) {
         let seq = self.notifiers[id].seq;
         (seq, seq == self.seq)

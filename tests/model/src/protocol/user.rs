@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A task of the driver's, which has a hold of the first range: what it does with that, and `insert`.
+//! A task of the driver's, which has a hold of the first range: what it does with that, and
+//! `insert`.
 //!
-//! An insertion has the index's mutex while it looks who is in the way, zaps what is, and stores: one
-//! step, because whoever could come between needs the mutex, or finds what is retired. It keeps the
-//! process from ending until its notifier is in the tree. `punch_unmapped` looks at all mappings in one
-//! step, because nobody changes them with `mmap_lock` taken, and so it asks all that are in the index.
+//! An insertion has the index's mutex while it looks who is in the way, zaps what is, and stores:
+//! one step, because whoever could come between needs the mutex, or finds what is retired. It keeps
+//! the process from ending until its notifier is in the tree. `punch_unmapped` looks at all
+//! mappings in one step, because nobody changes them with `mmap_lock` taken, and so it asks all
+//! that are in the index.
 
 use super::{
     log::{
@@ -369,7 +371,8 @@ impl Protocol {
         world.user.at = At::Inserts(id);
     }
 
-    /// `remove` was accepted and has returned: no event may reach the range, nor what has taken its place.
+    /// `remove` was accepted and has returned: no event may reach the range, nor what has taken its
+    /// place.
     fn check_removed(&self, world: &mut World) {
         for id in 0..world.ranges.len() {
             let Some(range) = world.ranges[id] else {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who does what was asked for: src/odp/engine/worker/ and src/odp/mirror/range/split.rs, step by step.
+//! Who does what was asked for: src/odp/engine/worker/ and src/odp/mirror/range/split.rs, step by
+//! step.
 //!
-//! There are up to three, as there: the work item that takes what was queued and sees to what is to go, the one
-//! that replaces what is to change, and a caller of drain, who does both.
+//! There are up to three, as there: the work item that takes what was queued and sees to what is to
+//! go, the one that replaces what is to change, and a caller of drain, who does both.
 //!
-//! What is on a list is worked off in the order of the ranges' age instead of that of their requests.
-//! Removals of a batch go on side by side. An object is released in the same step in which that
-//! becomes possible: earlier than it really is, for those who might still touch it.
+//! What is on a list is worked off in the order of the ranges' age instead of that of their
+//! requests. Removals of a batch go on side by side. An object is released in the same step in
+//! which that becomes possible: earlier than it really is, for those who might still touch it.
 
 use super::{
     log::{
@@ -154,7 +155,8 @@ impl Worker {
 }
 
 impl Protocol {
-    /// In how many ways it can go on: which removal, and otherwise one, and one more if memory can run out.
+    /// In how many ways it can go on: which removal, and otherwise one, and one more if memory can
+    /// run out.
     pub(super) fn worker_ways(&self, world: &World, n: usize) -> Set {
         let worker = &world.workers[n];
         let mut ways = Set::default();

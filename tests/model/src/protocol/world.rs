@@ -146,8 +146,8 @@ pub(super) enum Violation {
     OutOfService,
     /// A lookup does not find a page that is in service all the time.
     Missed,
-    /// What was retired is in service after the call has returned. Where a piece was retired that is then
-    /// rolled back the old range is, until it is given that back; that is not looked for.
+    /// What was retired is in service after the call has returned. Where a piece was retired that
+    /// is then rolled back the old range is, until it is given that back; that is not looked for.
     NotSticky,
     /// `remove` has returned, and events still reach what it was called for.
     RemovedEarly,
@@ -487,10 +487,11 @@ impl World {
         None
     }
 
-    /// Whether a range that is still there, when nothing can happen any more, covers what is not mapped, or
-    /// not wanted, in vain.
+    /// Whether a range that is still there, when nothing can happen any more, covers what is not
+    /// mapped, or not wanted, in vain.
     ///
-    /// A driver that retires wherever anything is unmapped says itself what is to become of the rest.
+    /// A driver that retires wherever anything is unmapped says itself what is to become of the
+    /// rest.
     fn is_untold(&self, protocol: &Protocol, id: usize) -> bool {
         let range = self.range(id);
         // All ranges go with the process.
