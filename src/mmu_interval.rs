@@ -187,11 +187,11 @@ pub trait Invalidate: Send + Sync + Sized + 'static {
     /// reclaiming memory. No allocation that could reclaim, no waiting for another invalidation. If
     /// `inv` is not blockable, no sleeping at all. It may be called concurrently, more than once
     /// for the same addresses, and until a removal has returned.
-    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb>;
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb>;
 }
 
 /// One call of [`Invalidate::invalidate`]: what changes, and what may be answered.
-pub struct Invalidation<'cb> {
+pub struct CallbackContext<'cb> {
     notifier: NonNull<bindings::mmu_interval_notifier>,
     range: &'cb bindings::mmu_notifier_range,
     sequence: c_ulong,
@@ -201,7 +201,7 @@ pub struct Invalidation<'cb> {
 /// Invariant in `'cb`, so that an answer cannot be given to another call; bound to the task.
 type CallbackScope<'cb> = PhantomData<*mut &'cb mut ()>;
 
-impl<'cb> Invalidation<'cb> {
+impl<'cb> CallbackContext<'cb> {
     /// What happens.
     pub fn event(&self) -> Event {
         Event::from_raw(self.range.event)
@@ -552,7 +552,7 @@ impl<T: Invalidate> Interval<T> {
         // SAFETY: The core passes a range that is valid during the call and does not change.
         let range = unsafe { &*range };
 
-        let inv = Invalidation {
+        let inv = CallbackContext {
             notifier: NonNull::from(&this.notifier).cast(),
             range,
             sequence,

@@ -41,11 +41,11 @@ use kernel::{
 use odp::{
     mmu_interval::{
         self,
+        CallbackContext,
         Handled,
         Interval,
         Invalidate,
         InvalidateOps,
-        Invalidation,
         Registration, //
     },
     Event,
@@ -131,7 +131,7 @@ pub(crate) struct Watched<D: Design> {
 impl<D: Design> Invalidate for Watched<D> {
     const OPS: &'static InvalidateOps<Self> = D::OPS;
 
-    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
         let _spent = spent::callback();
         let Self { child, lock } = this.data();
         let (start, end) = inv.bounds();

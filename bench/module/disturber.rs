@@ -28,11 +28,11 @@ use kernel::{
 };
 use odp::{
     mmu_interval::{
+        CallbackContext,
         Handled,
         Interval,
         Invalidate,
         InvalidateOps,
-        Invalidation,
         Registration, //
     },
     MayBlock,
@@ -65,7 +65,7 @@ impl Slow {
 impl Invalidate for Slow {
     const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Slow);
 
-    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
         let Slow { lock, phase, .. } = this.data();
         let sleeps = inv.blockable();
         let (guard, handled) = match lock.begin(inv) {

@@ -54,11 +54,11 @@ use kernel::{
 use odp::{
     mmu_interval::{
         self,
+        CallbackContext,
         Handled,
         Interval,
         Invalidate,
         InvalidateOps,
-        Invalidation,
         Registration, //
     },
     range_index::RangeIndex,
@@ -128,7 +128,7 @@ impl_has_work! {
 impl Invalidate for Watched {
     const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watched);
 
-    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
         let _spent = spent::callback();
         let object = &this.data().object;
         let goes = matches!(inv.event(), Event::Unmap | Event::Release);

@@ -26,11 +26,11 @@ use kernel::{
 use odp::{
     mmu_interval::{
         self,
+        CallbackContext,
         Handled,
         Interval,
         Invalidate,
         InvalidateOps,
-        Invalidation,
         Registration, //
     },
     MayBlock,
@@ -63,7 +63,7 @@ impl Watcher {
 impl Invalidate for Watcher {
     const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watcher);
 
-    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
         let _spent = spent::callback();
         let (guard, handled) = match this.data().lock.begin(inv) {
             Ok(begun) => begun,

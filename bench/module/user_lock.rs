@@ -15,8 +15,8 @@ use kernel::{
     }, //
 };
 use odp::mmu_interval::{
+    CallbackContext, //
     Handled,
-    Invalidation, //
 };
 
 /// The lock, one for all ranges of a region.
@@ -38,7 +38,7 @@ impl UserLock {
     /// Takes it and records the sequence; or the answer, if that may not sleep and would have to.
     pub(crate) fn begin<'l, 'cb>(
         &'l self,
-        inv: Invalidation<'cb>,
+        inv: CallbackContext<'cb>,
     ) -> Result<(Guard<'l, (), MutexBackend>, Handled<'cb>), Handled<'cb>> {
         let (inv, guard) = match self.lock.try_lock() {
             Some(guard) => (inv, guard),

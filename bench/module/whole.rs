@@ -29,11 +29,11 @@ use kernel::{
 use odp::{
     mmu_interval::{
         self,
+        CallbackContext,
         Handled,
         Interval,
         Invalidate,
         InvalidateOps,
-        Invalidation,
         Registration, //
     },
     Event,
@@ -78,7 +78,7 @@ impl Table {
 impl Invalidate for Watcher {
     const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watcher);
 
-    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
         let _spent = spent::callback();
         let lock = &this.data().table;
         let goes = inv.event() == Event::Unmap;

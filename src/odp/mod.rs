@@ -199,11 +199,11 @@
 //! };
 //! use odp::{
 //!     mmu_interval::{
+//!         CallbackContext,
 //!         Handled,
 //!         Interval,
 //!         Invalidate,
 //!         InvalidateOps,
-//!         Invalidation,
 //!         Registration, //
 //!     },
 //!     MayBlock,
@@ -243,7 +243,7 @@
 //! impl Invalidate for Watch {
 //!     const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watch);
 //!
-//!     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+//!     fn invalidate<'cb>(this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
 //!         let mut accessible = this.data().accessible.lock();
 //!         *accessible = false;
 //!         inv.record()

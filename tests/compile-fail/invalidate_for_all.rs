@@ -7,11 +7,11 @@
 
 use kernel::prelude::*;
 use odp::mmu_interval::{
+    CallbackContext, //
     Handled,
     Interval,
     Invalidate,
     InvalidateOps,
-    Invalidation, //
 };
 
 module! {
@@ -35,7 +35,7 @@ struct Wrap<D>(D);
 impl<D: Send + Sync + 'static> Invalidate for Wrap<D> {
     const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Wrap<D>);
 
-    fn invalidate<'cb>(_this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+    fn invalidate<'cb>(_this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
         inv.record()
     }
 }

@@ -28,11 +28,11 @@ mod tests {
             Pages, //
         },
         mmu_interval::{
+            CallbackContext, //
             Handled,
             Interval,
             Invalidate,
             InvalidateOps,
-            Invalidation, //
         },
         Config,
         FaultError,
@@ -177,7 +177,7 @@ mod tests {
     impl Invalidate for Watcher {
         const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Watcher);
 
-        fn invalidate<'cb>(_this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+        fn invalidate<'cb>(_this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
             // There is no table, so there is no lock.
             inv.record()
         }

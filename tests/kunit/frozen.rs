@@ -16,11 +16,11 @@ use kernel::{
 };
 use odp::{
     mmu_interval::{
+        CallbackContext,
         Handled,
         Interval,
         Invalidate,
         InvalidateOps,
-        Invalidation,
         Registration, //
     },
     MayBlock, //
@@ -35,7 +35,7 @@ struct Stall {
 impl Invalidate for Stall {
     const OPS: &'static InvalidateOps<Self> = odp::invalidate_ops!(Stall);
 
-    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: Invalidation<'cb>) -> Handled<'cb> {
+    fn invalidate<'cb>(this: &'cb Interval<Self>, inv: CallbackContext<'cb>) -> Handled<'cb> {
         let stall = this.data();
         stall.entered.inc();
         // If nobody says so the test has failed, and says it; the callback has to end anyway.

@@ -41,13 +41,13 @@ pub use crate::mmu_interval::Handled;
 /// A call of [`Mirrored::invalidate`].
 pub struct Invalidation<'cb, T: Mirrored> {
     interval: &'cb Interval<Range<T>>,
-    inner: mmu_interval::Invalidation<'cb>,
+    inner: mmu_interval::CallbackContext<'cb>,
 }
 
 impl<'cb, T: Mirrored> Invalidation<'cb, T> {
     pub(crate) fn new(
         interval: &'cb Interval<Range<T>>,
-        inner: mmu_interval::Invalidation<'cb>,
+        inner: mmu_interval::CallbackContext<'cb>,
     ) -> Self {
         Self { interval, inner }
     }

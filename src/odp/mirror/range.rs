@@ -468,7 +468,7 @@ impl<T: Mirrored> Invalidate for Range<T> {
 
     fn invalidate<'cb>(
         this: &'cb Interval<Self>,
-        inv: mmu_interval::Invalidation<'cb>,
+        inv: mmu_interval::CallbackContext<'cb>,
     ) -> Handled<'cb> {
         let event = inv.event();
         let range = this.data();
