@@ -15,7 +15,8 @@
 #   make stage      the library into the kernel source TREE, for drivers there to select
 #   make clean      removes what was built from this checkout, not the root and the kernels
 #
-# KDIR=TREE builds the modules for an existing, full kernel build tree on the host.
+# KDIR=TREE builds the modules on the host, for a kernel build tree or for the headers of the
+# running kernel: /lib/modules/$(uname -r)/build.
 
 SECONDS ?= 600
 
