@@ -5,7 +5,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "memory.h"
 #include "mirror_fixture.h"
@@ -235,29 +237,57 @@ static int differs(int fd, char *mem, const char *picture)
 	return -1;
 }
 
-/* Somebody who ends an invalidation when another thread waits for the lock of its mapping. */
+/*
+ * Somebody who ends an invalidation when a thread waits for the lock of its mapping. Another process:
+ * a fork that waits has the address space locked, and what a thread of it touches may have been
+ * write-protected by then, its own stack for one.
+ */
 struct thawer {
-	pthread_t thread;
-	pid_t tid;
-	int fd, result;
+	pid_t pid;
+	int *go;
 };
 
-static void *thawer_run(void *arg)
+/* To be called before the invalidation begins, which a fork waits for. */
+static int thawer_begin(struct thawer *thawer, int fd)
 {
-	struct thawer *thawer = arg;
+	pid_t tid = gettid();
 
-	thawer->result = wait_asleep_in(thawer->tid, "__vma_start");
-	mirror_unstall(thawer->fd);
-	return NULL;
+	thawer->go = map_shared(page_size());
+	if (!thawer->go)
+		return -ENOMEM;
+	thawer->pid = fork();
+	if (thawer->pid)
+		return thawer->pid < 0 ? -errno : 0;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (!__atomic_load_n(thawer->go, __ATOMIC_ACQUIRE))
+		sched_yield();
+	_exit(wait_asleep_in(tid, "__vma_start") || mirror_unstall(fd));
+}
+
+static void thawer_go(struct thawer *thawer)
+{
+	__atomic_store_n(thawer->go, 1, __ATOMIC_RELEASE);
+}
+
+/* What it came to: 0 if somebody did wait. */
+static int thawer_end(struct thawer *thawer)
+{
+	int status;
+
+	if (waitpid(thawer->pid, &status, 0) != thawer->pid)
+		return -errno;
+	return munmap(thawer->go, page_size()) || status;
 }
 
 TEST_F(meanwhile, the_device_sees_what_the_process_does)
 {
-	struct thawer thawer = { .tid = gettid(), .fd = self->fd };
 	struct half_done half;
+	struct thawer thawer = {};
 	uint64_t value;
 	char *page;
 
+	if (variant->waits)
+		ASSERT_EQ(0, thawer_begin(&thawer, self->fd));
 	ASSERT_EQ(0, half_done_begin(&half, self->fd));
 	page = victim(&half);
 	/* In service, all of it, though some of it is going to be replaced. */
@@ -265,12 +295,10 @@ TEST_F(meanwhile, the_device_sees_what_the_process_does)
 	ASSERT_EQ(0, mirror_load_cached(self->fd, half.mem, &value));
 
 	if (variant->waits)
-		ASSERT_EQ(0, pthread_create(&thawer.thread, NULL, thawer_run, &thawer));
+		thawer_go(&thawer);
 	ASSERT_EQ(0, variant->happen(page));
-	if (variant->waits) {
-		pthread_join(thawer.thread, NULL);
-		EXPECT_EQ(0, thawer.result);
-	}
+	if (variant->waits)
+		EXPECT_EQ(0, thawer_end(&thawer));
 	/* Nobody has waited for anything, and the device does not reach the old page. */
 	EXPECT_EQ(-ENODATA, mirror_load_cached(self->fd, page, &value));
 	/* The others are none of its business. */
