@@ -41,7 +41,8 @@ mutants! {
     LooksOnce: Missed in "a hole, and a fault beside it",
         "A lookup that meets a range that others have taken the place of does not look again.";
     ForgetsDisowned: Missed in "a hole, and memory runs out",
-        "A lookup that meets a piece that was given up for want of memory does not look again for the old range.";
+        "A lookup that meets a piece that was given up for want of memory does not look again for \
+         the old range.";
     CommitIgnoresState: Uncovered in "a hole, and the range is retired from outside",
         "A commit tests the sequence, and not whether the range is live (P2).";
     CommitIgnoresRetry: Stale in "a hole, and pages that are cleared",
@@ -67,7 +68,8 @@ mutants! {
     ReleaseIgnoresHolds: UseAfterFree in "a hole, and the range is retired from outside",
         "A range is freed when it is removed, although it is held.";
     RemoveForgetsPieces: RemovedEarly in "a hole, and the range is removed",
-        "`remove` of a range that is being replaced does not wait for the pieces, which are retired with it.";
+        "`remove` of a range that is being replaced does not wait for the pieces, which are \
+         retired with it.";
     RemoveForgetsDisowned: RemovedEarly in "a hole, memory runs out, and the range is removed",
         "`remove` of a range does not wait for pieces that were given up for want of memory.";
     CallbackRemoves: Stuck in "a hole, and the range is retired from outside",
@@ -75,7 +77,8 @@ mutants! {
     TrustsTheHull: OutOfService in "two holes, and a fault between them",
         "The hull of two holes is given up, whatever is mapped between them.";
     ErasesOthers: OutOfService in "the range is retired, and another takes the place",
-        "Whatever is in the index at an old range's addresses is erased, though it is a new one's (P16).";
+        "Whatever is in the index at an old range's addresses is erased, though it is a new one's \
+         (P16).";
     InsertDoesNotZap: Uncovered in "the range is retired, and another takes the place",
         "An insertion does not zap what it takes the place of.";
     NoRollback: OutOfService in "a hole, memory runs out, and a retire",
@@ -85,28 +88,39 @@ mutants! {
     DisownedReleased: ReleasedTwice in "a hole, memory runs out, and a retire",
         "The driver is told of the release of pieces that it never was told of.";
     DisownedDeaf: Stale in "a hole, pages that are cleared, and memory runs out",
-        "The driver does not hear of events at pieces that were given up, though something may be installed through them.";
+        "The driver does not hear of events at pieces that were given up, though something may be \
+         installed through them.";
     DisownsFirst: OutOfService in "a hole, and memory runs out",
         "Where memory runs out, pieces are given up before the old range is in the index again.";
     ForgetsGivenBack: Lost in "a hole, memory runs out, and what is found is punched",
-        "What was asked of pieces that were given up for want of memory is not asked of the old range.";
+        "What was asked of pieces that were given up for want of memory is not asked of the old \
+         range.";
     ForgetsRetireGivenBack: Lost in "a hole, memory runs out, and what is found is retired",
         "Nobody looks whether pieces that were given up for want of memory had been retired.";
-    GivesBackLate: InTheWay in "a hole, memory runs out, and another takes the place of what is found",
-        "The index is not locked until the old range knows what was asked of pieces that were given up.";
+    GivesBackLate: InTheWay in "a hole, memory runs out, and another takes the place of what is \
+        found",
+        "The index is not locked until the old range knows what was asked of pieces that were \
+         given up.";
     PublishesPieces: Refused in "a hole, and a fault beside it",
-        "Pieces are published like any range, instead of being kept from the worker until they are let go of.";
+        "Pieces are published like any range, instead of being kept from the worker until they \
+         are let go of.";
     AbandonedReleased: ReleasedTwice in "a hole, memory runs out, and a retire",
         "The driver is told of the release of pieces that never were in service.";
     UnlocksEarly: InTheWay in "a hole, and another range takes the place",
-        "The index is not locked until the old range is marked and its pieces know what was asked of it.";
-    PublishesDeferred: Untold in "an insertion while pages are cleared, and all that is inserted is unmapped",
-        "A range is published, and the mappings are looked at for it, while its insertion is deferred.";
-    LooksBeforeOnly: Untold in "an insertion while pages are cleared, and all that is inserted is unmapped",
-        "Whether a range that is inserted is mapped is looked at before the insertion, and not after it.";
+        "The index is not locked until the old range is marked and its pieces know what was asked \
+         of it.";
+    PublishesDeferred: Untold in "an insertion while pages are cleared, and all that is inserted \
+        is unmapped",
+        "A range is published, and the mappings are looked at for it, while its insertion is \
+         deferred.";
+    LooksBeforeOnly: Untold in "an insertion while pages are cleared, and all that is inserted is \
+        unmapped",
+        "Whether a range that is inserted is mapped is looked at before the insertion, and not \
+         after it.";
     PutsUserEarly: Untold in "an insertion while pages are cleared, and the end of the process",
         "The process may end while an insertion is deferred.";
-    PunchForgetsPieces: Untold in "an insertion where a page was never mapped, and a hole beside that",
+    PunchForgetsPieces: Untold in "an insertion where a page was never mapped, and a hole beside \
+        that",
         "Where others have taken the place of a range, nobody tells them what of it is not mapped.";
     AlwaysAgain: Endless in "a hole that is mapped again, and a fault in it",
         "A range that is right as it is is queued again.";
