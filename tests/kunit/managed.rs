@@ -21,7 +21,9 @@ mod tests {
         sync::atomic::Relaxed,
         time::{
             delay::fsleep,
-            Delta, //
+            Delta,
+            Instant,
+            Monotonic, //
         }, //
     };
     use odp::{
@@ -509,10 +511,10 @@ mod tests {
                 s.record.zapped.wait_for(1)?;
                 fsleep(Delta::from_millis(attempt as i64));
                 frozen.thaw(p)?;
-                for _ in 0..100 * attempt {
-                    if s.record.releasing.get() == THEN {
-                        break;
-                    }
+                // By the clock: where a tick is 10 ms, so is the shortest sleep.
+                let thawed = Instant::<Monotonic>::now();
+                let patience = Delta::from_millis(200 * attempt as i64);
+                while s.record.releasing.get() != THEN && thawed.elapsed() < patience {
                     fsleep(Delta::from_millis(1));
                 }
                 let at_once = s.record.releasing.get();
