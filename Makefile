@@ -4,6 +4,7 @@
 # the cache (ODP_CACHE), nothing to the checkout.
 #
 #   make            the modules, for the plain kernel
+#   make kunit      the KUnit suites, on User-Mode Linux
 #   make test       the fast tests
 #   make check      the long ones
 #   make soak       the oracle for SECONDS (600)
@@ -20,9 +21,12 @@
 
 SECONDS ?= 600
 
-.PHONY: all test check soak test-rdma bench bench-short bench-full bench-rdma doc stage clean
+.PHONY: all kunit test check soak test-rdma bench bench-short bench-full bench-rdma doc stage clean
 all:
 	@vm/modules plain
+
+kunit:
+	@vm/kunit
 
 test:
 	@tests/run
