@@ -633,6 +633,10 @@ struct odp_range;
  * may be used under the user lock without knowing the range, as a device does that walks the table.
  * Such a use ends with @zap_dead, not with odp_range_retire(); if it has to end with the latter,
  * see odp_access_begin().
+ *
+ * The user lock may have a shared side, as an rw_semaphore has. @lock, @trylock and @unlock are the
+ * other side, which excludes it. Then an entry may be used under the shared side as well, by
+ * several at a time, for that holds off @zap and @zap_dead. Nothing may be installed under it.
  */
 struct odp_mirror_ops {
 	/**
@@ -643,10 +647,11 @@ struct odp_mirror_ops {
 	struct module *owner;
 
 	/**
-	 * @lock: take the user lock of @shared, a mutex or a spinlock. It is taken in invalidate(),
-	 * in reclaim, too: nothing may be allocated under it that could reclaim. The library takes
-	 * its own spinlocks inside, and nothing else. In kernels with lockdep an insertion takes it
-	 * once for nothing, to tell lockdep that.
+	 * @lock: take the user lock of @shared: a mutex, a spinlock, or an rw_semaphore for writing.
+	 * It is taken in invalidate(), in reclaim, too. So nothing may be allocated under it that
+	 * could reclaim, nor under its shared side if it has one. The library takes its own
+	 * spinlocks inside, and nothing else. In kernels with lockdep an insertion takes it once
+	 * for nothing, to tell lockdep that.
 	 */
 	void (*lock)(void *shared);
 
