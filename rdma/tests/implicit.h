@@ -28,7 +28,7 @@ static inline void set_limit(unsigned int limit)
 	must(!fclose(file));
 }
 
-/* ... in which no more than LIMIT ranges have room. */
+/* ... in which no more than LIMIT ranges have room; the first one of the process, which decides. */
 static inline struct ibv_mr *implicit_with_room(unsigned int limit)
 {
 	struct ibv_mr *mr;
@@ -173,7 +173,7 @@ static inline uint64_t counter(const char *name)
 	for (i = 0; i < files.gl_pathc; i++) {
 		FILE *file = fopen(files.gl_pathv[i], "r");
 
-		/* Its MR has gone meanwhile. */
+		/* The last MR has gone meanwhile. */
 		if (!file)
 			continue;
 		while (fgets(line, sizeof(line), file))
