@@ -8,7 +8,7 @@
  *
  * usage: measure [--rounds N] [--seed N] MEASUREMENT...
  *
- * The measurements: operation, registration, munmap, memory, churn.
+ * The measurements: operation, parallel, registration, first, munmap, many, memory, churn.
  */
 
 #include <linux/membarrier.h>
@@ -28,6 +28,7 @@ enum arm { NONE, PINNED, EXPLICIT, IMPLICIT, ARMS };
 
 static const char * const names[] = { "none", "pinned", "explicit", "implicit" };
 
+/* There is one all the time, so that no measurement but "first" is of the first one. */
 static struct ibv_mr *implicit_mr;
 
 static void sample(const char *what, const char *unit, unsigned long parameter, const char *arm,
@@ -118,6 +119,64 @@ static void operation(void)
 	}
 }
 
+/*
+ * Some queue pairs at a time, each of which writes to memory of its own: by an MR of its own, or by
+ * one implicit MR for all. PARAMETER is how many there are.
+ */
+static void parallel(void)
+{
+	enum { MOST = 4, WRITES = 8 };
+	static const int numbers[] = { 1, MOST };
+	struct ibv_mr *mrs[ARMS][MOST];
+	uint8_t *memory[ARMS][MOST];
+	struct peer peers[MOST];
+	enum arm arm, order[ARMS];
+	unsigned long round;
+	size_t i;
+	int p;
+
+	for (p = 0; p < MOST; p++) {
+		peers[p] = make_peer(0, IBV_MTU_4096);
+		for (arm = PINNED; arm < ARMS; arm++) {
+			memory[arm][p] = map(PEER_SIZE);
+			memset(memory[arm][p], arm, PEER_SIZE);
+			mrs[arm][p] = arm == IMPLICIT ? implicit_mr :
+				      register_as(arm, memory[arm][p], PEER_SIZE);
+		}
+	}
+	for (i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+		/* Those that are not counted warm up. */
+		for (round = 0; round < 6 * rounds; round++) {
+			int n, w;
+
+			shuffle(order, PINNED);
+			for (n = 0; n < ARMS - PINNED; n++) {
+				uint64_t start = now_ns(), took;
+
+				arm = order[n];
+				for (w = 0; w < WRITES; w++)
+					for (p = 0; p < numbers[i]; p++)
+						post(&peers[p].pair, &(struct operation) {
+							.opcode = IBV_WR_RDMA_WRITE,
+							.local = peers[p].local,
+							.address = peers[p].local->addr,
+							.length = PEER_SIZE,
+							.remote = (uint64_t)memory[arm][p],
+							.rkey = mrs[arm][p]->rkey,
+						});
+				for (w = 0; w < WRITES; w++)
+					for (p = 0; p < numbers[i]; p++)
+						must(!completion(&peers[p].pair.a));
+				took = now_ns() - start;
+				if (round >= rounds)
+					sample("parallel", "KiB/s", numbers[i], names[arm],
+					       WRITES * numbers[i] * PEER_SIZE * 1000000 / took *
+					       1000 / KIB);
+			}
+		}
+	}
+}
+
 /* Registration and deregistration of memory that the process has written to. */
 static void registration(void)
 {
@@ -147,6 +206,30 @@ static void registration(void)
 		}
 		must(!munmap(memory, lengths[i]));
 	}
+}
+
+/* The same, when there is no implicit MR yet. */
+static void first(void)
+{
+	enum arm order[ARMS];
+	unsigned long round;
+	uint8_t *memory = map(PAGE);
+	int n;
+
+	must(!ibv_dereg_mr(implicit_mr));
+	memset(memory, 1, PAGE);
+	for (round = 0; round < 3 * rounds; round++) {
+		shuffle(order, PINNED);
+		for (n = 0; n < ARMS - PINNED; n++) {
+			uint64_t start = now_ns(), took;
+			struct ibv_mr *mr = register_as(order[n], memory, PAGE);
+
+			took = now_ns() - start;
+			must(!ibv_dereg_mr(mr));
+			sample("first", "ns", PAGE, names[order[n]], took);
+		}
+	}
+	implicit_mr = implicit(REMOTE);
 }
 
 /* Reads of other memory by the same kind of MR, all the time. */
@@ -232,6 +315,38 @@ static void unmapping(void)
 	}
 }
 
+/* munmap() of memory that a peer has read all of, in a process with one implicit MR or many. */
+static void many(void)
+{
+	enum { MANY = 64 };
+	static const char * const arms[] = { "one", "many" };
+	const size_t length = 64 * KIB;
+	struct peer peer = make_peer(implicit_mr->rkey, IBV_MTU_4096);
+	struct ibv_mr *others[MANY - 1];
+	unsigned long round;
+	int n, i;
+
+	for (round = 0; round < 20 * rounds; round++) {
+		bool with = random_below(2);
+
+		for (n = 0; n < 2; n++, with = !with) {
+			uint8_t *memory = map(length);
+			uint64_t start, took;
+
+			for (i = 0; with && i < MANY - 1; i++)
+				others[i] = implicit(REMOTE);
+			memset(memory, 1, length);
+			busy_run(&peer, IBV_WR_RDMA_READ, length, memory);
+			start = now_ns();
+			must(!munmap(memory, length));
+			took = now_ns() - start;
+			sample("many", "ns", length, arms[with], took);
+			for (i = 0; with && i < MANY - 1; i++)
+				must(!ibv_dereg_mr(others[i]));
+		}
+	}
+}
+
 /* What the kernel has allocated for itself, in slabs and with vmalloc(). */
 static int64_t kernel_memory(void)
 {
@@ -280,6 +395,8 @@ static void memory(void)
 	unsigned long round;
 	int n;
 
+	/* What it has found would stay. */
+	must(!ibv_dereg_mr(implicit_mr));
 	memset(touched, 1, length);
 	for (round = 0; round < rounds; round++) {
 		shuffle(order, PINNED);
@@ -299,6 +416,7 @@ static void memory(void)
 			sample("memory", "bytes", length, names[order[n]], after - before);
 		}
 	}
+	implicit_mr = implicit(REMOTE);
 }
 
 /*
@@ -339,8 +457,10 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} measurements[] = {
-		{ "operation", operation }, { "registration", registration },
-		{ "munmap", unmapping }, { "memory", memory }, { "churn", churn },
+		{ "operation", operation }, { "parallel", parallel },
+		{ "registration", registration }, { "first", first },
+		{ "munmap", unmapping }, { "many", many }, { "memory", memory },
+		{ "churn", churn },
 	};
 	size_t i;
 
