@@ -10,6 +10,8 @@
 
 #include <odp.h>
 
+MODULE_VERSION("0.2");
+
 #define ODP_EXPORT EXPORT_SYMBOL_GPL
 
 ODP_EXPORT(odp_retirer_create);
