@@ -6,7 +6,7 @@
 #   make            the modules, for the plain kernel
 #   make kunit      the KUnit suites, on User-Mode Linux
 #   make test       the fast tests
-#   make check      the long ones
+#   make check      the long ones; RESUME=1, also for make test, goes on where an earlier run ended
 #   make soak       the oracle for SECONDS (600)
 #   make test-rdma  those of rxe: each patch, with both series, and that those of the repairs fail without
 #   make bench      the tables that say most, in six minutes; BUDGET=SECONDS for fewer or more
@@ -29,10 +29,10 @@ kunit:
 	@vm/kunit
 
 test:
-	@tests/run
+	@tests/run $(if $(RESUME),--resume)
 
 check:
-	@tests/run --long
+	@tests/run --long $(if $(RESUME),--resume)
 
 soak:
 	@tests/oracle/soak $(SECONDS)
