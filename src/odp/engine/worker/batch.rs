@@ -33,13 +33,18 @@ impl WorkItem<BATCH> for Worker {
 
     fn run(this: Arc<Self>) {
         while let Some((pending, mut leaving)) = this.take_batch() {
-            let (retired, changing) = this.take(pending);
+            // SAFETY: `take_batch` has just taken them off `pending`.
+            let (retired, changing) = unsafe { this.take(pending) };
             let left = changing.len();
             if !changing.is_empty() {
-                Self::change_later(this.as_arc_borrow(), changing);
+                // SAFETY: `take` was answered with `Effect::Build` for them just now.
+                unsafe { Self::change_later(this.as_arc_borrow(), changing) };
             }
             leaving.append(retired);
-            this.expire(&leaving);
+            // SAFETY: `take` has taken those that are retired, and those before them were on
+            // `replaced`, where by the invariants of `Queues` they have been marked and not been
+            // unpublished.
+            unsafe { this.expire(&leaving) };
             let more = leaving.len().saturating_sub(1);
             {
                 let mut queues = this.queues.lock();
@@ -71,11 +76,20 @@ impl Worker {
     }
 
     /// Takes requests: returns those that are retired, and those that are to be changed.
-    pub(super) fn take(&self, mut batch: Fifo) -> (Fifo, Fifo) {
+    ///
+    /// # Guarantees
+    ///
+    /// For those that are to be changed [`Effect::Build`] was answered. For neither has any
+    /// function been called since.
+    ///
+    /// # Safety
+    ///
+    /// They come from `pending`, and nothing has been done with them.
+    unsafe fn take(&self, mut pending: Fifo) -> (Fifo, Fifo) {
         let (mut retired, mut changing) = (Fifo::new(), Fifo::new());
-        while let Some(request) = batch.pop() {
-            // SAFETY: It was on `pending`, so that by the invariants of `Queues` it is valid until
-            // it is released, which is long after this.
+        while let Some(request) = pending.pop() {
+            // SAFETY: By the safety requirements it was on `pending`, so that by the invariants of
+            // `Queues` it is valid until it is released, which is long after this.
             let effect = unsafe { request.as_ref() }.apply(Step::Take);
             let list = if effect == Effect::Build {
                 let queues = self.queues.lock();
@@ -96,19 +110,27 @@ impl Worker {
         (retired, changing)
     }
 
-    /// Sees to it that nobody can reach objects that the caller has taken to go, or marked as
-    /// replaced.
-    fn expire(&self, leaving: &Fifo) {
+    /// Sees to it that nobody can reach objects that are to go.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken all of `leaving` to go, or marked them as replaced, and not unpublished
+    /// them.
+    ///
+    /// # Guarantees
+    ///
+    /// They have been unpublished, and a grace period has begun and ended after that.
+    unsafe fn expire(&self, leaving: &Fifo) {
         if let Some(mirror) = self.mirror {
             let _scope = WorkerScope::enter();
-            // SAFETY: By the type invariants the table may be called with them. The caller has just
-            // taken them, so that no function of `ops` has been called for them.
+            // SAFETY: By the type invariants the table may be called with them, and by the safety
+            // requirements they have been taken and not been unpublished.
             unsafe { (mirror.unpublish)(leaving) };
         } else if let Some(unpublish) = self.ops.unpublish {
             for request in leaving.iter() {
                 let _scope = WorkerScope::enter();
-                // SAFETY: By the type invariants the table may be called with it. The caller has
-                // just taken it, so that no other function of it has been called.
+                // SAFETY: By the type invariants the table may be called with it, and by the safety
+                // requirements it has been taken and not been unpublished.
                 unsafe { unpublish(request.as_ptr()) };
             }
         }
@@ -141,26 +163,38 @@ impl Worker {
             return 0;
         }
         this.stats.drained.add(drained);
-        let (retired, more) = this.take(pending);
+        // SAFETY: They have been taken off `pending` just now.
+        let (retired, more) = unsafe { this.take(pending) };
         batch.append(retired);
         changing.append(more);
         // First what is to go: a change may have to wait for `mmap_lock`.
-        Self::remove_all(this, batch);
-        let replaced = Self::replace(this, changing);
-        Self::remove_all(this, replaced);
+        // SAFETY: `take` has taken those that are retired. The others were on `replaced`, where by
+        // the invariants of `Queues` they have been marked and not been unpublished.
+        unsafe { Self::remove_all(this, batch) };
+        // SAFETY: `take` was answered with `Effect::Build` for some of them. The others were on
+        // `changing`, where by the invariants of `Queues` the same has been answered, and no
+        // function has been called.
+        let replaced = unsafe { Self::replace(this, changing) };
+        // SAFETY: As `replace` guarantees, they have been marked and not been unpublished.
+        unsafe { Self::remove_all(this, replaced) };
         drained
     }
 
     /// Takes objects away for good here, and leaves releases to the worker.
-    fn remove_all(this: ArcBorrow<'_, Self>, mut leaving: Fifo) {
+    ///
+    /// # Safety
+    ///
+    /// As for [`Worker::expire`].
+    unsafe fn remove_all(this: ArcBorrow<'_, Self>, mut leaving: Fifo) {
         if leaving.is_empty() {
             return;
         }
-        this.expire(&leaving);
+        // SAFETY: By the safety requirements they have been taken, or marked, and not unpublished.
+        unsafe { this.expire(&leaving) };
         while let Some(request) = leaving.pop() {
             let mut completed = Completed::default();
-            // SAFETY: The caller has taken it, and `expire` has unpublished it and waited for a
-            // grace period.
+            // SAFETY: By the safety requirements it has been taken, or marked; and as `expire`
+            // guarantees, it has been unpublished, and a grace period is over.
             let removed = unsafe { this.remove(request, &mut completed) };
             drop(this.settle_completed(&completed));
             if removed.is_ours {

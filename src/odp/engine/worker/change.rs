@@ -42,9 +42,11 @@ impl WorkItem<CHANGE> for Worker {
             if changing.is_empty() {
                 return;
             }
-            let replaced = Self::replace(this.as_arc_borrow(), changing);
+            // SAFETY: They were on `changing`: by the invariants of `Queues` they have been taken
+            // with the answer `Effect::Build`, and no function has been called for that.
+            let replaced = unsafe { Self::replace(this.as_arc_borrow(), changing) };
             let mut queues = this.queues.lock();
-            // INVARIANT: They have been marked, and nobody has unpublished them since.
+            // INVARIANT: `replace` has marked them, and nobody has unpublished them since.
             queues.replaced.append(replaced);
             Self::go_on(this.as_arc_borrow(), queues);
         }
@@ -53,10 +55,15 @@ impl WorkItem<CHANGE> for Worker {
 
 impl Worker {
     /// Leaves what has been taken to be changed to the work item that is for that.
-    pub(super) fn change_later(this: ArcBorrow<'_, Self>, changing: Fifo) {
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken all of `changing` with the answer [`Effect::Build`], and called no
+    /// function for that.
+    pub(super) unsafe fn change_later(this: ArcBorrow<'_, Self>, changing: Fifo) {
         let kick = {
             let mut queues = this.queues.lock();
-            // INVARIANT: The caller has taken them to be changed.
+            // INVARIANT: By the safety requirements they have been taken to be changed.
             queues.changing.append(changing);
             !core::mem::replace(&mut queues.replacing, true)
         };
@@ -67,7 +74,16 @@ impl Worker {
     }
 
     /// Changes objects, and returns those that others are in the place of.
-    pub(super) fn replace(this: ArcBorrow<'_, Self>, mut changing: Fifo) -> Fifo {
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken all of `changing` with the answer [`Effect::Build`], and called no
+    /// function for that.
+    ///
+    /// # Guarantees
+    ///
+    /// What is returned has been marked by [`Step::Replace`], and not been unpublished.
+    pub(super) unsafe fn replace(this: ArcBorrow<'_, Self>, mut changing: Fifo) -> Fifo {
         let mut replaced = Fifo::new();
         let Some(MirrorOps { change: ops, .. }) = this.mirror else {
             kernel::warn_on!(!changing.is_empty());
@@ -75,8 +91,8 @@ impl Worker {
         };
         for request in changing.iter() {
             let _scope = WorkerScope::enter();
-            // SAFETY: By the type invariants the table may be called with it, and the caller has
-            // taken it to be changed: `Effect::Build` was answered.
+            // SAFETY: By the type invariants the table may be called with it, and by the safety
+            // requirements `Effect::Build` was answered, for which no function has been called.
             unsafe { (ops.prepare)(request) };
         }
         while let Some(request) = changing.pop() {
@@ -91,7 +107,8 @@ impl Worker {
                 // it is released, which nothing is that is on a list.
                 unsafe { replaced.push(request) };
             } else {
-                // SAFETY: The caller has taken it to be changed, and it has been left as it was.
+                // SAFETY: By the safety requirements it has been taken to be changed, and it has
+                // been left as it was.
                 unsafe { Self::settle(this, request) };
             }
         }
