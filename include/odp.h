@@ -855,6 +855,51 @@ struct odp_range *odp_range_insert(struct odp_mirror *mirror, unsigned long star
 struct odp_range *odp_range_lookup(struct odp_mirror *mirror, unsigned long addr);
 
 /**
+ * odp_range_first() - find the first range in service in a span of addresses
+ * @mirror: the mirror
+ * @start: the first byte
+ * @end: the first byte behind the span
+ *
+ * Context: as for odp_range_lookup().
+ *
+ * Return: the range in service at the lowest address of which any part lies in the span, held by the
+ * caller, who ends that by odp_range_put() or odp_range_remove(); or NULL. A range that is held as
+ * often as it can be is passed over.
+ */
+struct odp_range *odp_range_first(struct odp_mirror *mirror, unsigned long start,
+				  unsigned long end);
+
+/**
+ * odp_range_next() - find the range in service behind another one
+ * @mirror: the mirror
+ * @range: a range of that mirror that the caller holds, which this ends
+ * @end: the first byte behind the span that is gone through
+ *
+ * Context: as for odp_range_lookup().
+ *
+ * Return: as for odp_range_first(), with the end of @range for the start.
+ */
+struct odp_range *odp_range_next(struct odp_mirror *mirror, struct odp_range *range,
+				 unsigned long end);
+
+/**
+ * odp_for_each_range() - go through the ranges in service of a span of addresses
+ * @range: a variable for the range, which is held in the body of the loop
+ * @mirror: the mirror
+ * @start: the first byte
+ * @end: the first byte behind the span
+ *
+ * In order of address; of a range that reaches beyond the span, too. It is no snapshot: between two
+ * steps ranges come and go. One that is in service all the time is found, once; and no address is
+ * passed over that is mirrored all the time, whatever range it is part of.
+ *
+ * The body may sleep. A break out of the loop leaves @range held.
+ */
+#define odp_for_each_range(range, mirror, start, end)				\
+	for (range = odp_range_first(mirror, start, end); range;		\
+	     range = odp_range_next(mirror, range, end))
+
+/**
  * odp_range_put() - end a hold
  * @range: a range that the caller holds, and does not touch after this
  *

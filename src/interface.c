@@ -35,6 +35,8 @@ ODP_EXPORT(odp_mirror_create);
 ODP_EXPORT(odp_mirror_shutdown);
 ODP_EXPORT(odp_range_insert);
 ODP_EXPORT(odp_range_lookup);
+ODP_EXPORT(odp_range_first);
+ODP_EXPORT(odp_range_next);
 ODP_EXPORT(odp_range_put);
 ODP_EXPORT(odp_range_start);
 ODP_EXPORT(odp_range_end);

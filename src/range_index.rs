@@ -277,6 +277,14 @@ impl<T> RangeIndex<T> {
         as_object(unsafe { bindings::mtree_load(self.tree.get(), addr) })
     }
 
+    /// The first object that has anything of `span`, and where that is; it may begin before `span`
+    /// and end behind it. Takes no lock; any context.
+    ///
+    /// The answer is as good as that of [`RangeIndex::load`].
+    pub fn first_within(&self, span: Span) -> Option<(NonNull<T>, Span)> {
+        self.pieces(span.start(), span.last()).next()
+    }
+
     /// Puts `object` at `span`. May sleep; not under a lock that reclaim needs.
     ///
     /// Objects in the way are overwritten if none of them minds: `in_the_way` is asked about each

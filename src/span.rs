@@ -32,6 +32,13 @@ pub struct Span {
 }
 
 impl Span {
+    /// Every page that a span can have: all but the last one of the addresses.
+    // INVARIANT: Not empty, and the end is rounded down.
+    pub const ALL: Self = Self {
+        start: 0,
+        end: usize::MAX - usize::MAX % PAGE_SIZE,
+    };
+
     /// Makes the span of `len` bytes at `start`.
     ///
     /// # Errors

@@ -328,6 +328,18 @@ static int context_change(struct context *ctx, unsigned int cmd,
 	}
 }
 
+static void context_count(struct context *ctx, struct odp_managed_count *count)
+{
+	struct odp_range *range;
+
+	count->ranges = 0;
+	count->mirrored = 0;
+	odp_for_each_range(range, ctx->mirror, count->start, count->end) {
+		count->ranges++;
+		count->mirrored += odp_range_end(range) - odp_range_start(range);
+	}
+}
+
 static int context_flush(struct context *ctx)
 {
 	int ret;
@@ -368,6 +380,7 @@ static long context_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 	void __user *user = (void __user *)arg;
 	struct odp_managed_stats stats = {};
 	struct odp_managed_span span = {};
+	struct odp_managed_count count;
 	struct odp_managed_read read;
 	u64 places;
 	int ret;
@@ -410,6 +423,11 @@ static long context_ioctl(struct file *file, unsigned int cmd, unsigned long arg
 		WRITE_ONCE(ctx->stall, places);
 		wake_up_all(&ctx->go);
 		return 0;
+	case ODP_MANAGED_COUNT:
+		if (copy_from_user(&count, user, sizeof(count)))
+			return -EFAULT;
+		context_count(ctx, &count);
+		return copy_to_user(user, &count, sizeof(count)) ? -EFAULT : 0;
 	default:
 		return -ENOTTY;
 	}

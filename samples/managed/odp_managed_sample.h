@@ -21,6 +21,14 @@ struct odp_managed_read {
 	__u64 value;
 };
 
+struct odp_managed_count {
+	__u64 start;
+	__u64 end;
+	/* How many ranges are in service of which any part lies there, and how many bytes they have. */
+	__u64 ranges;
+	__u64 mirrored;
+};
+
 struct odp_managed_stats {
 	/* How many bytes the ranges have that are not released yet. */
 	__u64 mirrored;
@@ -62,6 +70,8 @@ struct odp_managed_stats {
 #define ODP_MANAGED_STATS	_IOR('o', 0x88, struct odp_managed_stats)
 /* For tests: has tasks wait at these places until they are not named any more, or for 20 s. */
 #define ODP_MANAGED_STALL	_IOW('o', 0x89, __u64)
+/* Goes through the ranges of a span, which need not be of whole pages. */
+#define ODP_MANAGED_COUNT	_IOWR('o', 0x8a, struct odp_managed_count)
 
 /* A fault that has found a page, before it is installed. */
 #define ODP_MANAGED_IN_FAULT	1

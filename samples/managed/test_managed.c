@@ -131,6 +131,18 @@ static struct odp_managed_stats device_stats(int fd)
 	return stats;
 }
 
+/* Goes through the ranges of which any part lies in a span, in bytes. */
+static struct odp_managed_count ranges(int fd, const char *at, size_t first, size_t behind)
+{
+	struct odp_managed_count count = {
+		.start = (uintptr_t)at + first,
+		.end = (uintptr_t)at + behind,
+	};
+
+	EXPECT(ioctl(fd, ODP_MANAGED_COUNT, &count) == 0);
+	return count;
+}
+
 static void flush(int fd)
 {
 	EXPECT_EQ(without(fd, ODP_MANAGED_FLUSH), 0);
@@ -317,12 +329,23 @@ static void test_hole(void)
 	expect_values(fd, at, 0, 2);
 	expect_values(fd, at, 3, 2);
 
+	/* Whole ranges, of which any byte is in the span. */
+	EXPECT_EQ(ranges(fd, at, 0, 5 * page).ranges, 2);
+	EXPECT_EQ(ranges(fd, at, 0, 5 * page).mirrored, 4 * page);
+	EXPECT_EQ(ranges(fd, at, 2 * page - 1, 3 * page + 1).ranges, 2);
+	EXPECT_EQ(ranges(fd, at, 2 * page - 1, 3 * page + 1).mirrored, 4 * page);
+	EXPECT_EQ(ranges(fd, at, 2 * page - 1, 3 * page).mirrored, 2 * page);
+	EXPECT_EQ(ranges(fd, at, 2 * page, 3 * page).ranges, 0);
+	EXPECT_EQ(ranges(fd, at, 5 * page, 0).ranges, 0);
+	EXPECT_EQ(ranges(fd, NULL, 0, -1ul).ranges, 2);
+
 	/* The hole can be mirrored by a range of its own. */
 	fresh = map(1);
 	*word(fresh, 0) = VALUE(2);
 	move_page(fresh, at, 2);
 	EXPECT_EQ(insert(fd, at + 2 * page, 1), 0);
 	expect_values(fd, at, 0, 5);
+	EXPECT_EQ(ranges(fd, at, 0, 5 * page).ranges, 3);
 	/* Three ranges hear of what happens to all of them. */
 	EXPECT(madvise(at, 5 * page, MADV_DONTNEED) == 0);
 	EXPECT_EQ(device_stats(fd).installed, 0);

@@ -288,16 +288,19 @@ impl Context {
     /// What is around `addr` in `window` and not mirrored, as far as can be seen: at least its
     /// page.
     fn gap(&self, addr: usize, window: Span, p: &mut MayBlock<'_>) -> Result<Span> {
-        let mut free = |page: usize| self.mirror.lookup(page, p).is_none();
         let page = page_of(addr);
-        // OVERFLOW: Not beyond the window, which begins and ends at addresses.
-        let behind = page + PAGE_SIZE;
-        let before = (window.start()..page).step_by(PAGE_SIZE).rev();
-        let first = before.take_while(|&page| free(page)).last().unwrap_or(page);
-        let after = (behind..window.end()).step_by(PAGE_SIZE);
-        let last = after.take_while(|&page| free(page)).last().unwrap_or(page);
-        // OVERFLOW: As above.
-        Ok(Span::from_bounds(first, last + PAGE_SIZE)?)
+        let (mut first, mut behind) = (window.start(), window.end());
+        let mut ranges = self.mirror.walk(window);
+        while let Some(range) = ranges.next(p) {
+            let range = range.span();
+            if range.start() > page {
+                behind = range.start();
+                break;
+            }
+            // If the page has got one meanwhile, the insertion says so.
+            first = range.end().min(page);
+        }
+        Ok(Span::from_bounds(first, behind)?)
     }
 
     /// What the device can do at `addr` without a fault.

@@ -362,6 +362,7 @@ pub use self::{
             Shared,
             UserLock, //
         },
+        walk::Walk,
         Config,
         InsertError,
         InsertErrorKind,

@@ -25,6 +25,7 @@ mod retire;
 mod swap;
 mod tally;
 mod thread;
+mod walk;
 
 use kernel::prelude::*;
 

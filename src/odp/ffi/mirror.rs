@@ -12,7 +12,10 @@ use super::{
         Lock,
         Object, //
     },
-    range::into_raw,
+    range::{
+        from_raw,
+        into_raw, //
+    },
     to_errno,
     until_from_raw, //
     wakeup_delay_from_raw,
@@ -34,7 +37,10 @@ use core::{
     arch::global_asm,
     ffi::c_void,
     mem::offset_of,
-    ptr, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     bindings,
@@ -183,6 +189,43 @@ unsafe extern "C" fn odp_range_lookup(mirror: *const CMirror, addr: c_ulong) -> 
     // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
     let mirror = unsafe { &*mirror };
     MayBlock::assume(|p| mirror.mirror.get(addr, p)).map_or(ptr::null_mut(), into_raw)
+}
+
+/// # Safety
+///
+/// `mirror` has not been shut down, and is not during the call.
+#[no_mangle]
+unsafe extern "C" fn odp_range_first(
+    mirror: *const CMirror,
+    start: c_ulong,
+    end: c_ulong,
+) -> *mut odp_range {
+    // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
+    first_within(unsafe { &*mirror }, start, end)
+}
+
+/// # Safety
+///
+/// As for `odp_range_first`, and the caller holds `range`, which ends here.
+#[no_mangle]
+unsafe extern "C" fn odp_range_next(
+    mirror: *const CMirror,
+    range: NonNull<odp_range>,
+    end: c_ulong,
+) -> *mut odp_range {
+    // SAFETY: By the safety requirements the hold is the caller's, who gives it away.
+    let start = unsafe { from_raw(range) }.span().end();
+    // SAFETY: By the safety requirements `mirror` is valid: it is not shut down during the call.
+    first_within(unsafe { &*mirror }, start, end)
+}
+
+/// Holds the first range in service that has anything of the bytes `start..end`.
+fn first_within(mirror: &CMirror, start: usize, end: usize) -> *mut odp_range {
+    // Bytes that are not in any span have no range, for no range ends behind the last one that is.
+    let Some(span) = Span::ALL.clip(start, end) else {
+        return ptr::null_mut();
+    };
+    MayBlock::assume(|p| mirror.mirror.walk(span).get_next(p)).map_or(ptr::null_mut(), into_raw)
 }
 
 /// # Safety

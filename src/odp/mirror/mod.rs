@@ -9,6 +9,7 @@ pub(crate) mod invalidation;
 pub(crate) mod range;
 pub(crate) mod shared;
 mod trim;
+pub(crate) mod walk;
 
 use self::{
     access::{
@@ -23,7 +24,8 @@ use self::{
         },
         Range, //
     },
-    shared::Shared, //
+    shared::Shared,
+    walk::Walk, //
 };
 use super::engine::{
     queues::Until,
@@ -475,6 +477,21 @@ impl<T: Mirrored> Mirror<T> {
                 return None;
             }
         }
+    }
+
+    /// Goes through the ranges in service of which any part lies in `span`, in order of address: the
+    /// pieces of a range that has been replaced, say.
+    ///
+    /// # Examples
+    ///
+    /// ```ignore
+    /// let mut ranges = mirror.walk(old.span());
+    /// while let Some(piece) = ranges.get_next(p) {
+    ///     pr_info!("{:#x} to {:#x}\n", piece.span().start(), piece.span().end());
+    /// }
+    /// ```
+    pub fn walk(&self, span: Span) -> Walk<'_, T> {
+        Walk::new(self, span)
     }
 
     /// Removes and changes here what the worker has not begun to; returns how many ranges that was.

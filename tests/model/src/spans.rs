@@ -41,6 +41,14 @@ fn spans() -> impl Iterator<Item = Span> {
 }
 
 #[test]
+fn all() {
+    assert_eq!((Span::ALL.start(), Span::ALL.end()), (0, TOP));
+    for span in spans() {
+        assert!(Span::ALL.covers(&span));
+    }
+}
+
+#[test]
 fn making() {
     for start in addresses() {
         for len in addresses() {
