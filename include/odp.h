@@ -265,8 +265,8 @@ struct odp_retirer_ops {
  * @puts: holds ended
  * @held_back: releases that had to wait for a hold
  * @kicks: times that the worker was woken up
- * @would_block: non-blockable invalidations declined because the user lock was taken (managed
- *	level)
+ * @would_block: non-blockable invalidations declined, because the user lock was taken or
+ *	&odp_mirror_ops.zap sleeps (managed level)
  * @changes: requests to change a range that were accepted (managed level, as are the next four)
  * @unchanged: times that a change came to nothing, because the range was right as it was
  * @replaced: ranges replaced by smaller ones
@@ -676,8 +676,8 @@ struct odp_mirror_ops {
 	 * change when this has returned. @event is an &enum mmu_notifier_event. Returns an
 	 * &enum odp_verdict.
 	 *
-	 * Context: invalidate(), with the user lock held and the sequence recorded. Must not sleep:
-	 * a driver that waits for its device here uses the retire level. Of this header it may
+	 * Context: invalidate(), with the user lock held and the sequence recorded. Must not sleep,
+	 * unless @zap_sleeps says so. Of this header it may
 	 * call odp_range_retire(), odp_range_punch(), odp_range_resize(), odp_range_shared(),
 	 * odp_range_start(), odp_range_end() and odp_range_live(), for @range.
 	 *
@@ -742,6 +742,13 @@ struct odp_mirror_ops {
 	 * the mirror, because odp_mirror_shutdown() waits for it.
 	 */
 	void (*put)(void *shared);
+
+	/**
+	 * @zap_sleeps: whether @zap may sleep, to wait for the device. Invalidations that may not
+	 * block are refused then, so that reclaim, say, looks for other pages; and the user lock
+	 * has to be one that sleeps. Whoever unmaps or migrates the pages waits for @zap.
+	 */
+	bool zap_sleeps;
 };
 
 /**
@@ -763,6 +770,9 @@ struct odp_section {
  * @grain: in bytes. When a range is split, the ends of the smaller ranges are rounded outward to a
  *	multiple of this, but not beyond the old range. A power of two, and no less than PAGE_SIZE;
  *	0 stands for PAGE_SIZE. A device with huge pages wants the size of those.
+ * @owner: what the driver passes to migrate_vma_setup() or make_device_exclusive() as the owner;
+ *	NULL if it calls neither. Events of those that have this owner are the driver's own doing:
+ *	@zap is not called for them, and no fault begins again because of them
  * @wakeup_delay_us: as &odp_retirer_config.wakeup_delay_us
  * @expedited: as &odp_retirer_config.expedited
  *
@@ -771,6 +781,7 @@ struct odp_section {
 struct odp_mirror_config {
 	size_t max_ranges;
 	size_t grain;
+	void *owner;
 	unsigned int wakeup_delay_us;
 	bool expedited;
 };

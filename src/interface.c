@@ -110,10 +110,12 @@ static void __used odp_layout(void)
 	ODP_MEMBER(odp_mirror_ops, released);
 	ODP_MEMBER(odp_mirror_ops, get);
 	ODP_MEMBER(odp_mirror_ops, put);
+	ODP_MEMBER(odp_mirror_ops, zap_sleeps);
 
 	ODP_SIZE(odp_mirror_config);
 	ODP_MEMBER(odp_mirror_config, max_ranges);
 	ODP_MEMBER(odp_mirror_config, grain);
+	ODP_MEMBER(odp_mirror_config, owner);
 	ODP_MEMBER(odp_mirror_config, wakeup_delay_us);
 	ODP_MEMBER(odp_mirror_config, expedited);
 

@@ -41,6 +41,7 @@ use super::{
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
+    num::NonZeroUsize,
     ptr::NonNull, //
 };
 use kernel::{
@@ -113,6 +114,21 @@ impl Event {
             // Clear says least, so it is right for events of a later kernel too.
             _ => Event::Clear,
         }
+    }
+}
+
+/// Whose doing an event is, as whoever caused it has told core mm (`mmu_notifier_range.owner`):
+/// compared, never followed.
+///
+/// A driver that migrates a process's pages to its device, or makes them exclusive to it, passes
+/// the same pointer to `migrate_vma_setup()` or `make_device_exclusive()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventOwner(NonZeroUsize);
+
+impl EventOwner {
+    /// The owner that `pointer` stands for.
+    pub fn new<O>(pointer: NonNull<O>) -> Self {
+        Self(pointer.addr())
     }
 }
 
@@ -215,6 +231,24 @@ impl<'cb> CallbackContext<'cb> {
     /// The bytes that change; the end is exclusive. May reach beyond the interval.
     pub fn bounds(&self) -> (usize, usize) {
         (self.range.start, self.range.end)
+    }
+
+    /// Answers, because there is nothing to do: the pages migrate, or become exclusive to a device
+    /// ([`Event::Migrate`], [`Event::Exclusive`]), and `owner` does that itself. No read section is
+    /// told, and none begins again for it.
+    ///
+    /// # Errors
+    ///
+    /// The token comes back if it is another event, or somebody else's.
+    pub fn ignore_own(self, owner: EventOwner) -> Result<Handled<'cb>, Self> {
+        let is_own = self.range.owner.addr() == owner.0.get();
+        if !is_own || !matches!(self.event(), Event::Migrate | Event::Exclusive) {
+            return Err(self);
+        }
+        Ok(Handled {
+            answer: true,
+            _scope: PhantomData,
+        })
     }
 
     /// Records the sequence (`mmu_interval_set_seq()`): the event is being handled.

@@ -49,8 +49,14 @@ static bool expedited;
 module_param(expedited, bool, 0644);
 MODULE_PARM_DESC(expedited, "Whether grace periods of a file opened from now on are expedited");
 
+static bool zap_sleeps;
+module_param(zap_sleeps, bool, 0644);
+MODULE_PARM_DESC(zap_sleeps, "Whether the device of a file opened from now on has to be waited for");
+
 struct context {
 	struct odp_mirror *mirror;
+	/* As &odp_mirror_ops.zap_sleeps of the mirror. */
+	bool zap_sleeps;
 	/*
 	 * The device's page table: from an address divided by PAGE_SIZE to the page, without a
 	 * reference. It is written, and what is in it used, with @lock held, which is the user lock.
@@ -120,7 +126,12 @@ static void context_zap_dead(void *shared, unsigned long start, unsigned long en
 static int context_zap(void *shared, struct odp_range *range, unsigned long start,
 		       unsigned long end, unsigned int event)
 {
+	struct context *ctx = shared;
+
 	context_zap_dead(shared, start, end);
+	/* A driver with hardware waits here until that has seen it. */
+	if (ctx->zap_sleeps)
+		stall(ctx, ODP_MANAGED_IN_ZAP);
 	/* This is where mmu_interval_notifier_remove() would wait for itself. */
 	return event == MMU_NOTIFY_UNMAP ? ODP_PUNCH : ODP_KEEP;
 }
@@ -441,18 +452,21 @@ static int context_open(struct inode *inode, struct file *file)
 		.wakeup_delay_us = READ_ONCE(wakeup_delay_us),
 		.expedited = READ_ONCE(expedited),
 	};
+	struct odp_mirror_ops ops = context_ops;
 	struct context *ctx;
 	int ret;
 
 	ctx = kzalloc_obj(*ctx);
 	if (!ctx)
 		return -ENOMEM;
+	ctx->zap_sleeps = READ_ONCE(zap_sleeps);
+	ops.zap_sleeps = ctx->zap_sleeps;
 	xa_init(&ctx->pages);
 	mutex_init(&ctx->lock);
 	mutex_init(&ctx->hold);
 	init_waitqueue_head(&ctx->go);
 
-	ctx->mirror = odp_mirror_create(current->mm, &context_ops, &config);
+	ctx->mirror = odp_mirror_create(current->mm, &ops, &config);
 	if (IS_ERR(ctx->mirror)) {
 		ret = PTR_ERR(ctx->mirror);
 		kfree(ctx);

@@ -77,5 +77,7 @@ struct odp_managed_stats {
 #define ODP_MANAGED_IN_FAULT	1
 /* The worker, which has taken a range out of service. */
 #define ODP_MANAGED_IN_WORKER	2
+/* An invalidation, where the device may be waited for: of files opened with zap_sleeps. */
+#define ODP_MANAGED_IN_ZAP	4
 
 #endif /* ODP_MANAGED_SAMPLE_H */

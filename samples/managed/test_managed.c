@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -678,6 +679,80 @@ static void test_exit_with_pending_punch(void)
 	close(answers[0]);
 }
 
+/* What a process that is about to be killed and its parent both see. */
+struct victim {
+	int stalls;
+	int other;
+	atomic_bool ready;
+};
+
+/* Sleeps in an invalidation of one device, and has another one mirror its memory. */
+static void be_a_victim(struct victim *victim, bool other_sleeps)
+{
+	char *at, *mem;
+
+	set_parameter("zap_sleeps", 1);
+	at = map(2);
+	victim->stalls = device_with(at, 2);
+	set_parameter("zap_sleeps", other_sleeps);
+	mem = map(2);
+	/* A mapping of its own, for each is taken or left as a whole. */
+	EXPECT(madvise(mem, 2 * page, MADV_DONTFORK) == 0);
+	victim->other = device_with(mem, 2);
+	set_parameter("zap_sleeps", 0);
+	stall(victim->stalls, ODP_MANAGED_IN_ZAP);
+	atomic_store(&victim->ready, !failures);
+	unmap(at, 0, 1);
+	_exit(1);
+}
+
+/*
+ * process_mrelease() takes a dying process's pages, and does not sleep for that: its invalidations
+ * may not block, and a device that has to be waited for refuses them.
+ */
+static void expect_release_of_memory(bool other_sleeps)
+{
+	struct victim *victim;
+	int pidfd, stalls, other, status;
+	pid_t child;
+
+	victim = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	REQUIRE(victim != MAP_FAILED);
+	fflush(stdout);
+	child = fork();
+	REQUIRE(child >= 0);
+	if (child == 0)
+		be_a_victim(victim, other_sleeps);
+	pidfd = syscall(SYS_pidfd_open, child, 0);
+	REQUIRE(pidfd >= 0);
+	while (!atomic_load(&victim->ready) && waitpid(child, &status, WNOHANG) == 0)
+		usleep(1000);
+	REQUIRE(atomic_load(&victim->ready));
+	stalls = syscall(SYS_pidfd_getfd, pidfd, victim->stalls, 0);
+	other = syscall(SYS_pidfd_getfd, pidfd, victim->other, 0);
+	REQUIRE(stalls >= 0 && other >= 0);
+	EXPECT(wait_until_stalled(stalls));
+	EXPECT(kill(child, SIGKILL) == 0);
+
+	/* Memory of the first one stays in any case: the lock of that is taken. */
+	EXPECT(syscall(SYS_process_mrelease, pidfd, 0) == -1 && errno == EAGAIN);
+	EXPECT_EQ(device_stats(other).installed, other_sleeps ? 2 : 0);
+
+	stall(stalls, 0);
+	EXPECT(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+	EXPECT_EQ(device_stats(other).installed, 0);
+	close(stalls);
+	close(other);
+	close(pidfd);
+	munmap(victim, page);
+}
+
+static void test_refusal(void)
+{
+	expect_release_of_memory(false);
+	expect_release_of_memory(true);
+}
+
 static void test_close_with_pending_punch(void)
 {
 	char *other = map(1), *at = map(3);
@@ -933,6 +1008,7 @@ static const struct {
 	{ "config", test_config },
 	{ "exit_with_pending_punch", test_exit_with_pending_punch },
 	{ "close_with_pending_punch", test_close_with_pending_punch },
+	{ "refusal", test_refusal },
 	{ "storm", test_storm },
 	{ "insertions_race_unmaps", test_insertions_race_unmaps },
 	{ "unload", test_unload },

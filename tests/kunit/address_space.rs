@@ -2,6 +2,16 @@
 
 //! The address space of a test.
 
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+use core::{
+    ffi::c_void,
+    ptr::NonNull, //
+};
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+use kernel::ffi::{
+    c_int,
+    c_ulong, //
+};
 use kernel::{
     bindings,
     current,
@@ -30,6 +40,20 @@ use crate::{
         Thread, //
     }, //
 };
+
+// SAFETY: The prototype is that of exclusive.c.
+#[cfg(CONFIG_DEVICE_PRIVATE)]
+#[allow(
+    improper_ctypes,
+    reason = "some structs of the bindings have no fields in some kernels"
+)]
+unsafe extern "C" {
+    fn odp_kunit_make_exclusive(
+        mm: *mut bindings::mm_struct,
+        addr: c_ulong,
+        owner: *mut c_void,
+    ) -> c_int;
+}
 
 // Of the interface to user space, asm-generic/mman-common.h, which has no bindings.
 const PROT_READ: usize = 0x1;
@@ -108,6 +132,16 @@ impl AddressSpace {
     pub(crate) fn unmap(span: Span) -> Result {
         // SAFETY: The thread has an address space.
         kernel::error::to_result(unsafe { bindings::vm_munmap(span.start(), span.size()) })
+    }
+
+    /// Makes a page exclusive to a device of `owner`'s, until a CPU accesses it
+    /// (`make_device_exclusive()`).
+    #[cfg(CONFIG_DEVICE_PRIVATE)]
+    pub(crate) fn make_exclusive<O>(&self, addr: usize, owner: NonNull<O>) -> Result {
+        // SAFETY: By the type invariants `mm` has users. The owner is compared, never followed.
+        kernel::error::to_result(unsafe {
+            odp_kunit_make_exclusive(self.mm.as_raw(), addr, owner.as_ptr().cast())
+        })
     }
 
     /// Reads a byte; faults the page in, the zero page if it was never written.

@@ -17,6 +17,7 @@ mod frozen;
 mod insert;
 mod limits;
 mod managed;
+mod own_events;
 mod probe;
 mod race;
 mod range_index;

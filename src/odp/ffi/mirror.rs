@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     may_block::MayBlock,
+    mmu_interval::EventOwner,
     module_ref::ModuleRef,
     odp::{
         engine::stats::Snapshot,
@@ -59,6 +60,7 @@ use kernel::{
 struct MirrorConfig {
     max_ranges: usize,
     grain: usize,
+    owner: *mut c_void,
     wakeup_delay_us: c_uint,
     expedited: bool,
 }
@@ -68,6 +70,7 @@ impl From<&MirrorConfig> for Config {
         let mut config = Config {
             wakeup_delay: wakeup_delay_from_raw(raw.wakeup_delay_us),
             expedited: raw.expedited,
+            owner: NonNull::new(raw.owner).map(EventOwner::new),
             ..Config::default()
         };
         if raw.max_ranges != 0 {
@@ -84,6 +87,7 @@ layout! {
     "odp_mirror_config" = size_of::<MirrorConfig>(),
     "odp_mirror_config.max_ranges" = offset_of!(MirrorConfig, max_ranges),
     "odp_mirror_config.grain" = offset_of!(MirrorConfig, grain),
+    "odp_mirror_config.owner" = offset_of!(MirrorConfig, owner),
     "odp_mirror_config.wakeup_delay_us" = offset_of!(MirrorConfig, wakeup_delay_us),
     "odp_mirror_config.expedited" = offset_of!(MirrorConfig, expedited),
 }

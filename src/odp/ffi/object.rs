@@ -90,6 +90,7 @@ pub(super) struct CMirrorOps {
     released: Option<SpanFn>,
     get: Option<SharedFn>,
     put: Option<SharedFn>,
+    zap_sleeps: bool,
 }
 
 layout! {
@@ -105,6 +106,7 @@ layout! {
     "odp_mirror_ops.released" = offset_of!(CMirrorOps, released),
     "odp_mirror_ops.get" = offset_of!(CMirrorOps, get),
     "odp_mirror_ops.put" = offset_of!(CMirrorOps, put),
+    "odp_mirror_ops.zap_sleeps" = offset_of!(CMirrorOps, zap_sleeps),
     "odp_span" = size_of::<odp_span>(),
     "odp_span.start" = offset_of!(odp_span, start),
     "odp_span.end" = offset_of!(odp_span, end),
@@ -127,6 +129,7 @@ pub(super) struct Calls {
     released: Option<SpanFn>,
     get: Option<SharedFn>,
     put: Option<SharedFn>,
+    zap_sleeps: bool,
 }
 
 impl Calls {
@@ -142,6 +145,7 @@ impl Calls {
             released: ops.released,
             get: ops.get,
             put: ops.put,
+            zap_sleeps: ops.zap_sleeps,
         })
     }
 }
@@ -288,6 +292,14 @@ impl Mirrored for Object {
     type Lock = Lock;
 
     fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
+        let inv = if self.0.calls.zap_sleeps {
+            match inv.refuse() {
+                Ok(handled) => return handled,
+                Err(inv) => inv,
+            }
+        } else {
+            inv
+        };
         let mut zap = match inv.begin() {
             Ok(zap) => zap,
             Err(handled) => return handled,

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! There is no other way to a [`Handled`], so that a driver can neither answer before the sequence
-//! was recorded under the user lock nor answer "try again" where the core does not take that.
+//! was recorded under the user lock nor answer "try again" where the core does not take that. What
+//! the driver does to pages itself does not come here, see [`Config::owner`](super::Config::owner).
 
 use super::{
     driver::Mirrored,

@@ -43,6 +43,7 @@ use crate::{
     memcg::MemCgroup,
     mmu_interval::{
         self,
+        EventOwner,
         Interval, //
     },
     range_index::InsertError as IndexError,
@@ -67,6 +68,7 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
+        srcu,
         Arc, //
     },
     time::Delta, //
@@ -87,6 +89,10 @@ pub struct Config {
     /// than a page. A device with huge pages wants the size of those. Pieces reach as far as this
     /// says, but never beyond the range that they are pieces of.
     pub grain: usize,
+    /// Who the driver is when it migrates pages to its device, or makes them exclusive to it:
+    /// events that it causes by that are not for [`Mirrored::invalidate`], and do not make a fault
+    /// begin again. `None` for a driver that does neither.
+    pub owner: Option<EventOwner>,
     /// Whether grace periods are expedited (`synchronize_srcu_expedited()`). Ranges are gone sooner
     /// where removals follow each other closely; every one of them costs the machine more.
     pub expedited: bool,
@@ -112,6 +118,7 @@ impl Default for Config {
         Self {
             max_ranges: Self::MAX_RANGES,
             grain: PAGE_SIZE,
+            owner: None,
             wakeup_delay: WAKEUP_DELAY,
             expedited: false,
         }
@@ -240,13 +247,7 @@ impl<T: Mirrored> Mirror<T> {
         let worker = memcg
             .charged(|| OwnedWorker::new(&name, &T::OPS.request, Some(&T::OPS.mirror), wakeup))?;
         let space = Arc::pin_init(
-            Space::new(
-                (*worker).clone(),
-                ARef::from(mm),
-                memcg,
-                config.max_ranges,
-                config.grain,
-            ),
+            Space::new((*worker).clone(), ARef::from(mm), memcg, config),
             GFP_KERNEL_ACCOUNT,
         )?;
         Ok(Self {
@@ -440,24 +441,47 @@ impl<T: Mirrored> Mirror<T> {
     /// Context: process context; may sleep while it has the answer, but not for long.
     pub fn lookup<'g>(&'g self, addr: usize, _p: &'g mut MayBlock<'_>) -> Option<Lookup<'g, T>> {
         let section = self.worker.read_lock();
+        let look = || Some((self.space.index.load(addr)?, addr, ()));
+        // SAFETY: The section is of this mirror's worker, and `look` looks in the index.
+        let range = unsafe { self.in_service(&section, look) }.ok()?;
+        // SAFETY: `in_service` has found it in that section, which is of this mirror.
+        Some(unsafe { Lookup::new(range, section) })
+    }
+
+    /// Asks `look` for a range until what it has found is in service.
+    ///
+    /// It finds in the index, and says at which address and what else there is to be said of it.
+    ///
+    /// # Errors
+    ///
+    /// What it said of a range that is not in service, nor is anything in its place; or `None` if
+    /// it has found none.
+    ///
+    /// # Safety
+    ///
+    /// The section is of this mirror, and what `look` returns it has just found in the index.
+    unsafe fn in_service<P>(
+        &self,
+        _section: &srcu::Guard<'_>,
+        look: impl Fn() -> Option<(NonNull<Interval<Range<T>>>, usize, P)>,
+    ) -> Result<NonNull<Interval<Range<T>>>, Option<P>> {
         let mut stale = None;
         loop {
-            let raw = self.space.index.load(addr)?;
-            // SAFETY: It was found in the index after the section had been entered, and its release
-            // waits for a grace period after it has left the index.
+            let (raw, addr, found) = look().ok_or(None)?;
+            // SAFETY: By the safety requirements it was found in the index after the section had
+            // been entered, and its release waits for a grace period after it has left the index.
             let interval = unsafe { raw.as_ref() };
             if !interval.span().contains(addr) {
                 // The index was being changed just there; what it says now is something else.
                 continue;
             }
             if interval.data().is_live() {
-                // SAFETY: It was found after `section` had been entered, which is of this mirror.
-                return Some(unsafe { Lookup::new(raw, section) });
+                return Ok(raw);
             }
             // Something else may be in its place: pieces, which were before it was marked, or the
             // range that it was a piece of, if memory for the others was short.
             if stale == Some(raw) {
-                return None;
+                return Err(Some(found));
             }
             stale = Some(raw);
         }

@@ -470,8 +470,15 @@ impl<T: Mirrored> Invalidate for Range<T> {
         this: &'cb Interval<Self>,
         inv: mmu_interval::CallbackContext<'cb>,
     ) -> Handled<'cb> {
-        let event = inv.event();
         let range = this.data();
+        let inv = match range.space.owner {
+            None => inv,
+            Some(owner) => match inv.ignore_own(owner) {
+                Ok(handled) => return handled,
+                Err(inv) => inv,
+            },
+        };
+        let event = inv.event();
         let handled = range.shared.data().invalidate(Invalidation::new(this, inv));
         if event == Event::Release {
             // The address space goes, and nobody is going to ask for its ranges one by one.

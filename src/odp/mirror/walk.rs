@@ -47,29 +47,21 @@ impl<'m, T: Mirrored> Walk<'m, T> {
     {
         let mirror = self.mirror;
         let section = mirror.worker.read_lock();
-        let mut stale = None;
         loop {
             let left = self.left?;
-            let (raw, piece) = mirror.space.index.first_within(left)?;
-            // SAFETY: It was found in the index after the section had been entered, and its release
-            // waits for a grace period after it has left the index.
-            let interval = unsafe { raw.as_ref() };
-            let span = interval.span();
-            if !span.contains(piece.start().max(left.start())) {
-                // The index was being changed just there; what it says now is something else.
-                continue;
-            }
-            if interval.data().is_live() {
-                self.pass(span);
-                // SAFETY: It was found after `section` had been entered, which is of this mirror.
-                return Some(unsafe { Lookup::new(raw, section) });
-            }
-            // As in `Mirror::lookup`: something else may be in its place.
-            if stale == Some(raw) {
-                self.pass(piece);
-                stale = None;
-            } else {
-                stale = Some(raw);
+            let look = || {
+                let (raw, piece) = mirror.space.index.first_within(left)?;
+                Some((raw, piece.start().max(left.start()), piece))
+            };
+            // SAFETY: The section is of the mirror's worker, and `look` looks in the index.
+            match unsafe { mirror.in_service(&section, look) } {
+                Ok(raw) => {
+                    // SAFETY: `in_service` has found it in that section, which is of this mirror.
+                    let found = unsafe { Lookup::new(raw, section) };
+                    self.pass(found.span());
+                    return Some(found);
+                }
+                Err(stale) => self.pass(stale?),
             }
         }
     }

@@ -8,11 +8,15 @@ use super::{
 };
 use crate::{
     memcg::MemCgroup,
-    mmu_interval::Interval,
+    mmu_interval::{
+        EventOwner,
+        Interval, //
+    },
     odp::{
         engine::worker::Worker,
         mirror::{
             driver::Mirrored,
+            Config,
             InsertErrorKind, //
         }, //
     },
@@ -46,6 +50,8 @@ pub(in crate::odp::mirror) struct Space<T: Mirrored> {
     limit: usize,
     /// What the ends of pieces are rounded to, in bytes: a power of two, a page or more.
     pub(in crate::odp::mirror) grain: usize,
+    /// Whose events are not for the driver.
+    pub(super) owner: Option<EventOwner>,
     /// The ranges that could not be changed as they should.
     pub(super) stalled: Stalled,
 }
@@ -63,8 +69,7 @@ impl<T: Mirrored> Space<T> {
         worker: Arc<Worker>,
         mm: ARef<Mm>,
         memcg: MemCgroup,
-        limit: usize,
-        grain: usize,
+        config: Config,
     ) -> impl PinInit<Self> {
         pin_init!(Self {
             worker,
@@ -72,8 +77,9 @@ impl<T: Mirrored> Space<T> {
             mm,
             memcg,
             ranges: Atomic::new(0),
-            limit,
-            grain,
+            limit: config.max_ranges,
+            grain: config.grain,
+            owner: config.owner,
             stalled: Stalled::new(),
         })
     }
