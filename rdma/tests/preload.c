@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * For LD_PRELOAD, under programs that know nothing of what is tested. They get ibv_advise_mr() for
- * rxe, which rdma-core's provider lacks before version 61; and where IMPLICIT is in the environment,
- * each MR that they register for on-demand paging is of the whole address space.
+ * rxe, which rdma-core's provider lacks before version 61. In the environment,
+ *
+ *   ODP=explicit   has each MR that they register be one for on-demand paging
+ *   ODP=implicit   the same, and of the whole address space
+ *   IMPLICIT=1     has those be of the whole address space that ask for on-demand paging
+ *
+ * An MR of the whole address space allows more than the one in whose place it is: a program that reads
+ * behind the end of its buffer is not found out.
  */
 
 #include <dlfcn.h>
@@ -10,6 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "advise.h"
 
@@ -50,12 +57,20 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, ui
 {
 	struct ibv_mr *(*reg)(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 			      unsigned int access) = next("ibv_reg_mr_iova2");
-	/* With another iova there is no way around an MR of its own. */
-	bool implicit = getenv("IMPLICIT") && access & IBV_ACCESS_ON_DEMAND &&
-			iova == (uint64_t)addr;
+	const char *odp = getenv("ODP");
 	struct ibv_mr *mr;
+	bool implicit;
 
-	if (!implicit)
+	if (odp && strcmp(odp, "explicit") && strcmp(odp, "implicit")) {
+		fprintf(stderr, "preload: ODP is explicit or implicit, not %s\n", odp);
+		abort();
+	}
+	implicit = odp ? !strcmp(odp, "implicit")
+		       : getenv("IMPLICIT") && access & IBV_ACCESS_ON_DEMAND;
+	if (odp)
+		access |= IBV_ACCESS_ON_DEMAND;
+	/* With another iova there is no way around an MR of its own. */
+	if (!implicit || iova != (uint64_t)addr)
 		return reg(pd, addr, length, iova, access);
 	mr = reg(pd, NULL, SIZE_MAX, 0, access);
 	if (mr) {
