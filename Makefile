@@ -4,6 +4,7 @@
 # the cache (ODP_CACHE), nothing to the checkout.
 #
 #   make            the modules, for the plain kernel
+#   make try        what the library does, shown on the distribution's own kernel
 #   make kunit      the KUnit suites, on User-Mode Linux
 #   make test       the fast tests
 #   make check      the long ones; RESUME=1, also for make test, goes on where an earlier run ended
@@ -12,6 +13,7 @@
 #   make bench      the tables that say most, in six minutes; BUDGET=SECONDS for fewer or more
 #   make bench-full all of them, for an hour or more, and a report with plots
 #   make bench-rdma rxe: pinned memory, explicit and implicit on-demand paging
+#   make shell      a guest to try things in, with rxe0 up; ARGS="--register implicit", say
 #   make doc        rustdoc of the library
 #   make stage      the library into the kernel source TREE, for drivers there to select
 #   make clean      removes what was built from this checkout, not the root and the kernels
@@ -21,9 +23,12 @@
 
 SECONDS ?= 600
 
-.PHONY: all kunit test check soak test-rdma bench bench-short bench-full bench-rdma doc stage clean
+.PHONY: all try kunit test check soak test-rdma bench bench-short bench-full bench-rdma shell doc stage clean
 all:
 	@vm/modules plain
+
+try:
+	@vm/shell --kernel stock -- /odp/samples/try/run
 
 kunit:
 	@vm/kunit
@@ -51,6 +56,9 @@ bench-full:
 
 bench-rdma:
 	@rdma/bench/bench
+
+shell:
+	@vm/shell $(ARGS)
 
 doc:
 	@vm/doc
