@@ -1044,6 +1044,34 @@ int odp_range_punch_unmapped(struct odp_range *range);
 int odp_range_resize(struct odp_range *range, unsigned long start, unsigned long end);
 
 /**
+ * odp_range_grow() - have a range become larger, or move
+ * @range: a range that the caller holds
+ * @start: the first byte that it is to have
+ * @end: the first byte behind it
+ *
+ * What it is to have is part of the range and what lies beyond it, at one end or both. At an end
+ * that moves outward, what has been asked for before does not count any more.
+ *
+ * Returns at once. The range stays in service until one that covers all of it is in its place, so
+ * that no address that both have is without a notifier, or not found, for a moment. That one is
+ * held by nobody: call odp_mirror_flush() and odp_range_lookup(). Nothing tells of what was not
+ * mapped of it before, so call odp_range_punch_unmapped() for it, as after an insertion.
+ *
+ * If another range is inserted in what is to be added before the worker is done, the range stays as
+ * it is, and &odp_stats.replace_failed counts.
+ *
+ * Context: may sleep; not under the user lock, nor mmap_lock.
+ *
+ * Return:
+ * * 0 - accepted
+ * * -EINVAL - the span is empty or inverted, not of whole pages, or has no part of the range
+ * * -EEXIST - another range has part of what is to be added. One that is retired does not count
+ * * -ESTALE - the range is retired or has been replaced; it is as it was
+ * * -ESHUTDOWN - the mirror is being shut down; the range is as it was
+ */
+int odp_range_grow(struct odp_range *range, unsigned long start, unsigned long end);
+
+/**
  * odp_range_remove() - remove a range
  * @range: a range that the caller holds; the hold ends here, whatever this returns
  *

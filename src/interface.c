@@ -46,6 +46,7 @@ ODP_EXPORT(odp_range_retire);
 ODP_EXPORT(odp_range_punch);
 ODP_EXPORT(odp_range_punch_unmapped);
 ODP_EXPORT(odp_range_resize);
+ODP_EXPORT(odp_range_grow);
 ODP_EXPORT(odp_range_remove);
 ODP_EXPORT(odp_range_fault);
 ODP_EXPORT(odp_read_begin);

@@ -363,7 +363,11 @@ impl<T> RangeIndex<T> {
     /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are
     /// there. May sleep, but not for memory.
     ///
-    /// `wanted` is asked first, and if it says no, nothing is done. Both are called
+    /// `object` is at `at`. Pieces may reach beyond that: what other objects have of the index there
+    /// is overwritten if none of them minds, which `gives_way` is asked, with the span that one has
+    /// and that of the piece.
+    ///
+    /// `wanted` is asked first, and if it says no, nothing is done. All are called
     /// with the index locked, so that other changes of the index come before all of this or after
     /// all of it. Lookups find one or the other at any time. Where there are no pieces `object`
     /// stays.
@@ -377,9 +381,10 @@ impl<T> RangeIndex<T> {
     /// As for [`RangeIndex::insert`], for each piece.
     pub unsafe fn replace(
         &self,
-        object: NonNull<T>,
+        (at, object): (Span, NonNull<T>),
         pieces: impl Iterator<Item = (Span, NonNull<T>)> + Clone,
         wanted: impl FnOnce() -> bool,
+        mut gives_way: impl FnMut(&T, Span, Span) -> bool,
         done: impl FnOnce(bool),
     ) -> Result<(), ReplaceError> {
         let writers = self.writers.lock();
@@ -389,7 +394,12 @@ impl<T> RangeIndex<T> {
         }
         for (span, _) in pieces.clone() {
             let mut there = self.pieces(span.start(), span.last());
-            if !there.all(|(other, _)| other == object) {
+            let mut gives_way = |other: NonNull<T>, its: Span| {
+                // SAFETY: By the type invariants no `erase` has returned for what is in the index,
+                // which is locked.
+                other == object || gives_way(unsafe { other.as_ref() }, its, span)
+            };
+            if !there.all(|(other, its)| gives_way(other, its)) {
                 return Err(ReplaceError::Occupied);
             }
         }
@@ -400,7 +410,11 @@ impl<T> RangeIndex<T> {
             let piece = piece.as_ptr().cast();
             // Where this has failed before, the object is there in many entries.
             let replaced = self
-                .make_room(span, object, memory, &writers)
+                .clear_beyond(span, at, memory, &writers)
+                .and_then(|()| match span.intersect(&at) {
+                    Some(own) => self.make_room(own, object, memory, &writers),
+                    None => Ok(()),
+                })
                 .and_then(|()| self.store(first, last, piece, memory));
             let Err(error) = replaced else {
                 continue;
@@ -414,6 +428,24 @@ impl<T> RangeIndex<T> {
             return Err(ReplaceError::AllocError(error));
         }
         done(true);
+        Ok(())
+    }
+
+    /// Has nothing at `span` but what is within `at`.
+    fn clear_beyond(
+        &self,
+        span: Span,
+        at: Span,
+        gfp: bindings::gfp_t,
+        writers: &MutexGuard<'_, ()>,
+    ) -> Result<(), AllocError> {
+        let beyond = [span.clip(0, at.start()), span.clip(at.end(), usize::MAX)];
+        for part in beyond.into_iter().flatten() {
+            if self.find_entry(part.start(), part.last()).is_some() {
+                self.make_room(part, ptr::null_mut(), gfp, writers)?;
+                self.store(part.start(), part.last(), ptr::null_mut(), gfp)?;
+            }
+        }
         Ok(())
     }
 

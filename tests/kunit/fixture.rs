@@ -4,21 +4,28 @@
 
 use crate::{
     address_space::AddressSpace,
+    check::check_eq,
     probe::{
         Probe,
         Record, //
-    }, //
+    },
+    reader::Reader, //
 };
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
     sync::Arc, //
 };
 use odp::{
     Config,
     Event,
+    Hold,
     MayBlock,
     Mirror,
-    Shared, //
+    Retire,
+    Shared,
+    Span,
+    Until, //
 };
 
 /// An address space, a mirror of it, and a driver's object.
@@ -57,4 +64,76 @@ fn with(
         record,
         space,
     })
+}
+
+/// One page of `of`.
+pub(crate) fn page(of: Span, n: usize) -> Result<Span> {
+    pages(of, n, 1)
+}
+
+/// `count` pages of `of`, or of what lies around it, from page `first` on.
+pub(crate) fn pages(of: Span, first: usize, count: usize) -> Result<Span> {
+    Ok(Span::new(
+        of.start() + first * PAGE_SIZE,
+        count * PAGE_SIZE,
+    )?)
+}
+
+/// Maps and mirrors some pages, and has the device reach each of them.
+pub(crate) fn mirrored(
+    s: &Setup,
+    count: usize,
+    p: &mut MayBlock<'_>,
+) -> Result<(Span, Hold<Probe>)> {
+    let span = s.space.map(count)?;
+    let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+    let section = hold.begin(hold.span(), p).map_err(Error::from)?;
+    for n in 0..count {
+        let addr = page(span, n)?.start();
+        hold.commit(section, |pages| pages.install(addr))??;
+    }
+    Ok((span, hold))
+}
+
+/// The range in service at a page, if any.
+pub(crate) fn range_at(mirror: &Mirror<Probe>, page: Span, p: &mut MayBlock<'_>) -> Option<Span> {
+    mirror.lookup(page.start(), p).map(|range| range.span())
+}
+
+/// Whether the device reaches a page through the range that it is in.
+pub(crate) fn reaches(mirror: &Mirror<Probe>, page: Span, p: &mut MayBlock<'_>) -> bool {
+    let Some(range) = mirror.lookup(page.start(), p) else {
+        return false;
+    };
+    range.access(|pages| pages.has(page.start())) == Ok(true)
+}
+
+/// Has the worker wait for a reader, with a range that is made for it.
+pub(crate) fn hold_worker(s: &Setup, p: &mut MayBlock<'_>) -> Result<Reader> {
+    let other = s.space.map(1)?;
+    let (bystander, record) = Probe::new(None)?;
+    let hold = s.mirror.insert(other, bystander, p)?;
+    let reader = Reader::begin(&s.space, &s.mirror, other.start())?;
+    check_eq!(hold.retire(), Retire::Queued);
+    drop(hold);
+    // It has been taken, and waits for the reader.
+    record.zapped.wait_for(1)?;
+    Ok(reader)
+}
+
+/// Calls `f` while the worker is busy with something else, and returns when the worker has done
+/// what `f` has asked for.
+pub(crate) fn held(
+    s: &Setup,
+    p: &mut MayBlock<'_>,
+    f: impl FnOnce(&mut MayBlock<'_>) -> Result,
+) -> Result<Arc<Mirror<Probe>>> {
+    let mirror = s.mirror.clone();
+    let reader = hold_worker(s, p)?;
+    let result = f(p);
+    reader.end()?;
+    // What the caller holds is not waited for.
+    mirror.flush(Until::Removed, p)?;
+    result?;
+    Ok(mirror)
 }

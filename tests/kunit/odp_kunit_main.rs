@@ -14,6 +14,7 @@ mod eventually;
 mod fault;
 mod fixture;
 mod frozen;
+mod grow;
 mod insert;
 mod limits;
 mod managed;

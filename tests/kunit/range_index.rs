@@ -250,9 +250,10 @@ mod tests {
         // SAFETY: The numbers outlive the index.
         unsafe {
             numbers.index.replace(
-                numbers.number(OLD)?,
+                (all, numbers.number(OLD)?),
                 pieces.iter().copied(),
                 || true,
+                |_, _, _| false,
                 |replaced| done = Some(replaced),
             )
         }?;
@@ -261,6 +262,54 @@ mod tests {
         check_eq!(numbers.at(20), Some(1));
         check_eq!(numbers.at(40), Some(2));
         check_eq!(numbers.count(), 2);
+        Ok(())
+    }
+
+    /// A piece that is larger than what it takes the place of, where others are or have been.
+    #[test]
+    fn a_piece_may_reach_over_what_gives_way() -> Result {
+        const COUNT: usize = 300;
+        const OLD: usize = COUNT;
+        let numbers = Numbers::none(COUNT + 2)?;
+        let at = pages(COUNT, 4)?;
+        for n in 0..COUNT {
+            // On both sides.
+            let page = if n % 2 == 0 { n } else { COUNT + 4 + n };
+            numbers.insert(n, pages(page, 1)?)?;
+        }
+        numbers.insert(OLD, at)?;
+        let piece = [(pages(1, 2 * COUNT)?, numbers.number(OLD + 1)?)];
+        let replace = |stays: u64| {
+            let (mut asked, mut done) = (0, None);
+            // SAFETY: The numbers outlive the index.
+            let replaced = unsafe {
+                numbers.index.replace(
+                    (at, numbers.number(OLD)?),
+                    piece.iter().copied(),
+                    || true,
+                    |other, its, span| {
+                        asked += 1;
+                        *other != stays && span.covers(&its)
+                    },
+                    |replaced| done = Some(replaced),
+                )
+            };
+            Ok::<_, Error>((replaced.map_err(Error::from), asked, done))
+        };
+        let (replaced, _, done) = replace(151)?;
+        check_eq!(replaced, Err(EEXIST));
+        check_eq!(done, None);
+        check_eq!(numbers.count(), COUNT + 1);
+        let (replaced, asked, done) = replace(u64::MAX)?;
+        check_eq!(replaced, Ok(()));
+        check_eq!(done, Some(true));
+        // All but the first page's, and those behind the piece.
+        check_eq!(asked, COUNT - 1 - 2);
+        check_eq!(numbers.at(0), Some(0));
+        for page in [1, 2, COUNT - 1, COUNT, COUNT + 3, COUNT + 4, 2 * COUNT] {
+            check_eq!(numbers.at(page), Some(OLD as u64 + 1));
+        }
+        check_eq!(numbers.at(2 * COUNT + 3), Some(COUNT as u64 - 1));
         Ok(())
     }
 
@@ -310,9 +359,10 @@ mod tests {
             // SAFETY: The numbers outlive the index.
             unsafe {
                 numbers.index.replace(
-                    numbers.number(0)?,
+                    (pages(0, ALL)?, numbers.number(0)?),
                     piece.iter().copied(),
                     || true,
+                    |_, _, _| false,
                     |replaced| done = Some(replaced),
                 )
             }?;

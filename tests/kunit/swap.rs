@@ -11,18 +11,22 @@ mod tests {
         check::check_eq,
         eventually::eventually,
         fixture::{
+            held,
+            hold_worker,
+            mirrored,
+            page,
+            pages,
             punching,
-            Setup, //
+            range_at,
+            reaches, //
         },
         frozen::Frozen,
         probe::Probe,
-        reader::Reader,
         tally::Tally, //
     };
     use kernel::{
         page::PAGE_SIZE,
         prelude::*,
-        sync::Arc,
         time::Delta, //
     };
     use odp::{
@@ -30,7 +34,6 @@ mod tests {
         Config,
         FaultError,
         Gone,
-        Hold,
         MayBlock,
         Mirror,
         Retire,
@@ -38,41 +41,6 @@ mod tests {
         Span,
         Until, //
     };
-
-    fn page(of: Span, n: usize) -> Result<Span> {
-        pages(of, n, 1)
-    }
-
-    fn pages(of: Span, first: usize, count: usize) -> Result<Span> {
-        Ok(Span::new(
-            of.start() + first * PAGE_SIZE,
-            count * PAGE_SIZE,
-        )?)
-    }
-
-    /// Maps and mirrors some pages, and has the device reach each of them.
-    fn mirrored(s: &Setup, count: usize, p: &mut MayBlock<'_>) -> Result<(Span, Hold<Probe>)> {
-        let span = s.space.map(count)?;
-        let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-        let section = hold.begin(hold.span(), p).map_err(Error::from)?;
-        for n in 0..count {
-            let addr = page(span, n)?.start();
-            hold.commit(section, |pages| pages.install(addr))??;
-        }
-        Ok((span, hold))
-    }
-
-    /// The range in service at a page, if any.
-    fn range_at(mirror: &Mirror<Probe>, page: Span, p: &mut MayBlock<'_>) -> Option<Span> {
-        mirror.lookup(page.start(), p).map(|range| range.span())
-    }
-
-    fn reaches(mirror: &Mirror<Probe>, page: Span, p: &mut MayBlock<'_>) -> bool {
-        let Some(range) = mirror.lookup(page.start(), p) else {
-            return false;
-        };
-        range.access(|pages| pages.has(page.start())) == Ok(true)
-    }
 
     #[test]
     fn a_hole_leaves_two_ranges() -> Result {
@@ -162,36 +130,6 @@ mod tests {
             check_eq!(mirror.stats().pieces, 1);
             Ok(())
         })
-    }
-
-    /// Has the worker wait for a reader, with a range that is made for it.
-    fn hold_worker(s: &Setup, p: &mut MayBlock<'_>) -> Result<Reader> {
-        let other = s.space.map(1)?;
-        let (bystander, record) = Probe::new(None)?;
-        let hold = s.mirror.insert(other, bystander, p)?;
-        let reader = Reader::begin(&s.space, &s.mirror, other.start())?;
-        check_eq!(hold.retire(), Retire::Queued);
-        drop(hold);
-        // It has been taken, and waits for the reader.
-        record.zapped.wait_for(1)?;
-        Ok(reader)
-    }
-
-    /// Calls `f` while the worker is busy with something else, and returns when the worker has done
-    /// what `f` has asked for.
-    fn held(
-        s: &Setup,
-        p: &mut MayBlock<'_>,
-        f: impl FnOnce(&mut MayBlock<'_>) -> Result,
-    ) -> Result<Arc<Mirror<Probe>>> {
-        let mirror = s.mirror.clone();
-        let reader = hold_worker(s, p)?;
-        let result = f(p);
-        reader.end()?;
-        // What the caller holds is not waited for.
-        mirror.flush(Until::Removed, p)?;
-        result?;
-        Ok(mirror)
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod tests {
         address_space::AddressSpace,
         check::check_eq,
         fixture::{
+            pages,
             punching,
             setup,
             Setup, //
@@ -28,11 +29,6 @@ mod tests {
         Span,
         Until, //
     };
-
-    /// `n` pages of `span` from page `first` on.
-    fn pages(span: Span, first: usize, n: usize) -> Result<Span> {
-        Ok(Span::new(span.start() + first * PAGE_SIZE, n * PAGE_SIZE)?)
-    }
 
     fn insert(s: &Setup, span: Span, p: &mut MayBlock<'_>) -> Result {
         drop(s.mirror.insert(span, s.shared.clone(), p)?);

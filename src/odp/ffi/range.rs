@@ -174,6 +174,17 @@ unsafe extern "C" fn odp_range_resize(
     to_errno(change(start, end, resize))
 }
 
+/// # Safety
+///
+/// The caller holds `range`, and may sleep.
+#[no_mangle]
+unsafe extern "C" fn odp_range_grow(range: *mut odp_range, start: c_ulong, end: c_ulong) -> c_int {
+    // SAFETY: By the safety requirements the caller holds `range`.
+    let interval = unsafe { interval(range) };
+    let grow = |span| MayBlock::assume(|p| interval.data().grow(interval.span(), span, p));
+    to_errno(change(start, end, grow))
+}
+
 fn change(start: usize, end: usize, f: impl FnOnce(Span) -> Result<Changed>) -> Result {
     f(Span::from_bounds(start, end)?)?.accepted()
 }

@@ -22,6 +22,7 @@ use self::{
             Room,
             Space, //
         },
+        InTheWay,
         Range, //
     },
     shared::Shared,
@@ -29,7 +30,6 @@ use self::{
 };
 use super::engine::{
     queues::Until,
-    state::Stage,
     stats::Snapshot,
     worker::{
         OwnedWorker,
@@ -192,14 +192,6 @@ impl<T: Mirrored> From<InsertError<T>> for Error {
     fn from(error: InsertError<T>) -> Self {
         error.cause.into()
     }
-}
-
-/// What is in the way of a new range, and stays.
-enum InTheWay {
-    /// It is in service.
-    Live,
-    /// It is about to be.
-    Building,
 }
 
 /// A process's addresses, as one device context mirrors them.
@@ -394,7 +386,7 @@ impl<T: Mirrored> Mirror<T> {
             let reserved = unsafe {
                 self.space
                     .index
-                    .insert(span, raw, |other, piece| self.make_way(other, piece, span))
+                    .insert(span, raw, |other, piece| other.data().make_way(piece, span))
             };
             match reserved {
                 Ok(()) => return Ok(()),
@@ -408,31 +400,6 @@ impl<T: Mirrored> Mirror<T> {
             }
             // Before the next look, after which it may be over.
             seen = Some(self.worker.insertions());
-        }
-    }
-
-    /// Whether `other`, which `piece` of the index is of, may be overwritten by a range at `span`.
-    ///
-    /// # Errors
-    ///
-    /// See [`InTheWay`].
-    fn make_way(
-        &self,
-        other: &Interval<Range<T>>,
-        piece: Span,
-        span: Span,
-    ) -> Result<(), InTheWay> {
-        match other.data().request().state().stage {
-            Stage::Live => Err(InTheWay::Live),
-            Stage::Building => Err(InTheWay::Building),
-            _ => {
-                // The worker zaps what it still finds in the index; where the new range is going to
-                // be, this must happen before anything is installed through that one.
-                if let Some(dead) = piece.intersect(&span) {
-                    other.data().zap_dead(dead);
-                }
-                Ok(())
-            }
         }
     }
 

@@ -107,6 +107,14 @@ use kernel::{
     types::ScopeGuard, //
 };
 
+/// What is in the way of a range in the index, and stays.
+pub(super) enum InTheWay {
+    /// It is in service.
+    Live,
+    /// It is about to be.
+    Building,
+}
+
 /// A range of addresses that a driver mirrors.
 ///
 /// # Invariants
@@ -220,6 +228,26 @@ impl<T: Mirrored> Range<T> {
         self.shared.data().zap(&mut table, dead);
     }
 
+    /// Whether `piece` of the index, which is this one's, may be overwritten by a range at `span`.
+    ///
+    /// # Errors
+    ///
+    /// See [`InTheWay`].
+    pub(super) fn make_way(&self, piece: Span, span: Span) -> Result<(), InTheWay> {
+        match self.request.state().stage {
+            Stage::Live => Err(InTheWay::Live),
+            Stage::Building => Err(InTheWay::Building),
+            _ => {
+                // The worker zaps what it still finds in the index; where the new range is going to
+                // be, this must happen before anything is installed through that one.
+                if let Some(dead) = piece.intersect(&span) {
+                    self.zap_dead(dead);
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Retires it. Context: any process context. `self` must be a range that was inserted.
     pub(crate) fn retire(&self) -> Retire {
         // SAFETY: It is that of a range of the worker's mirror, which the tables of `T::OPS` are
@@ -256,6 +284,22 @@ impl<T: Mirrored> Range<T> {
             return Err(EINVAL);
         }
         Ok(self.change(PendingTrim::keep(keep)))
+    }
+
+    /// Asks for just `wanted` to be mirrored, which has part of `of` and may reach beyond that.
+    pub(crate) fn grow(&self, of: Span, wanted: Span, p: &mut MayBlock<'_>) -> Result<Changed> {
+        // Who inserts has the index locked, and waits for invalidations.
+        p.for_invalidate();
+        of.intersect(&wanted).ok_or(EINVAL)?;
+        let mut taken = false;
+        self.space.index.for_each_within(wanted, |other| {
+            taken |= !core::ptr::eq(other.data(), self) && other.data().is_wanted();
+        });
+        // If pieces have taken its place meanwhile, they are not in its way.
+        if taken && self.is_live() {
+            return Err(EEXIST);
+        }
+        Ok(self.change(PendingTrim::resize(of, wanted)))
     }
 
     /// Says that `unmapped`, which is part of `of`, is not mapped any more.
@@ -316,7 +360,12 @@ impl<T: Mirrored> Range<T> {
 
     /// Adds to what has been asked for. The request is locked.
     fn add_trim(&self, trim: PendingTrim) {
-        self.with_trim(|pending| *pending = pending.and(trim));
+        self.with_trim(|pending| *pending = pending.then(trim));
+    }
+
+    /// Has something been asked for before everything else that has been. The request is locked.
+    fn add_earlier_trim(&self, trim: PendingTrim) {
+        self.with_trim(|pending| *pending = trim.then(*pending));
     }
 
     /// Takes over what has been asked for.
@@ -325,9 +374,9 @@ impl<T: Mirrored> Range<T> {
             .locked(|| self.with_trim(|trim| core::mem::replace(trim, PendingTrim::NONE)))
     }
 
-    /// Adds to what has been asked for, but does not have it done.
+    /// Has something been asked for before everything else that has been, but does not have it done.
     fn remember(&self, trim: PendingTrim) {
-        self.request.locked(|| self.add_trim(trim));
+        self.request.locked(|| self.add_earlier_trim(trim));
     }
 
     /// Keeps a trim that could not be granted for another try.
@@ -359,7 +408,7 @@ impl<T: Mirrored> Range<T> {
     fn inherit(&self, trim: PendingTrim) {
         let effect = self.request.apply_with(Step::Change, |effect| {
             if effect != Effect::NotLive {
-                self.add_trim(trim);
+                self.add_earlier_trim(trim);
             }
             effect
         });

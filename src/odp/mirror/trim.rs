@@ -9,19 +9,29 @@
 //! again by the time that somebody looks. So [`PendingTrim::plan`] takes out of it what the process
 //! has mapped.
 //!
+//! From outside of callbacks a range may be asked to grow, too. For that the order matters: what
+//! has been asked for before, of the end that is to move outward, does not count any more. So each
+//! end of a range is a function of where it is, and what is asked for later is applied later.
+//!
 //! Free of kernel types; host-side tests compile this very file.
 
 use super::Span;
 
 /// What has been asked for; both ends are exclusive.
 ///
+/// An end is moved inward to its bound if it is not there yet; or, if it is *put*, there from
+/// wherever it is. Either is a function of where it is, and so is one after the other.
+///
 /// # Invariants
 ///
 /// Each bound is [`PendingTrim::NONE`]'s or that of a [`Span`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PendingTrim {
-    keep: (usize, usize),
+    start: usize,
+    end: usize,
     unmapped: (usize, usize),
+    puts_start: bool,
+    puts_end: bool,
 }
 
 /// What follows from a trim.
@@ -38,15 +48,29 @@ pub(super) enum TrimPlan {
 impl PendingTrim {
     /// Asks for nothing.
     pub(super) const NONE: Self = Self {
-        keep: (0, usize::MAX),
+        start: 0,
+        end: usize::MAX,
         unmapped: (usize::MAX, 0),
+        puts_start: false,
+        puts_end: false,
     };
 
     /// Wants no more than `span`.
     pub(super) fn keep(span: Span) -> Self {
         Self {
-            keep: (span.start(), span.end()),
+            start: span.start(),
+            end: span.end(),
             ..Self::NONE
+        }
+    }
+
+    /// Wants just `wanted` of a range at `span`: no more than that at either end, and all of it,
+    /// whatever has been asked for before, where it lies beyond that end.
+    pub(super) fn resize(span: Span, wanted: Span) -> Self {
+        Self {
+            puts_start: wanted.start() < span.start(),
+            puts_end: wanted.end() > span.end(),
+            ..Self::keep(wanted)
         }
     }
 
@@ -58,34 +82,76 @@ impl PendingTrim {
         }
     }
 
-    /// Both trims.
-    pub(super) fn and(self, other: Self) -> Self {
+    /// This trim, and `later` after it. Which one is later matters where that puts an end
+    /// somewhere.
+    pub(super) fn then(self, later: Self) -> Self {
+        let (start, puts_start) = match later.puts_start {
+            true => (later.start, true),
+            false => (self.start.max(later.start), self.puts_start),
+        };
+        let (end, puts_end) = match later.puts_end {
+            true => (later.end, true),
+            false => (self.end.min(later.end), self.puts_end),
+        };
         Self {
-            keep: (self.keep.0.max(other.keep.0), self.keep.1.min(other.keep.1)),
+            start,
+            end,
             unmapped: (
-                self.unmapped.0.min(other.unmapped.0),
-                self.unmapped.1.max(other.unmapped.1),
+                self.unmapped.0.min(later.unmapped.0),
+                self.unmapped.1.max(later.unmapped.1),
             ),
+            puts_start,
+            puts_end,
         }
     }
 
-    /// Whether it has anything to do with `span`.
+    /// Whether it has anything to do with a range at `span`.
     pub(super) fn concerns(&self, span: Span) -> bool {
-        let (start, end) = self.keep;
-        start > span.start()
-            || end < span.end()
-            || span.clip(self.unmapped.0, self.unmapped.1).is_some()
+        self.wanted(span) != Some(span) || span.clip(self.unmapped.0, self.unmapped.1).is_some()
     }
 
-    /// The part of a range at `span` that it wants to keep.
+    /// What is wanted of a range at `span`, and what beyond.
     pub(super) fn wanted(&self, span: Span) -> Option<Span> {
-        span.clip(self.keep.0, self.keep.1)
+        let start = match self.puts_start {
+            true => self.start,
+            false => self.start.max(span.start()),
+        };
+        let end = match self.puts_end {
+            true => self.end,
+            false => self.end.min(span.end()),
+        };
+        Span::from_bounds(start, end).ok()
     }
 
-    /// What it wants to keep, alone.
+    /// What is wanted of a range at `span`, and of nothing else.
+    pub(super) fn wanted_within(&self, span: Span) -> Option<Span> {
+        self.wanted(span)?.intersect(&span)
+    }
+
+    /// Where a range at `span` is to grow to, of which [`PendingTrim::plan`] says that it is right
+    /// as it is.
+    pub(super) fn grown(&self, span: Span) -> Option<Span> {
+        let grown = self.wanted(span)?.hull(&span);
+        (grown != span).then_some(grown)
+    }
+
+    /// What it asks for beyond a range at `span`, of a piece of that which has its ends.
+    pub(super) fn beyond(&self, span: Span, piece: Span) -> Self {
+        let mut beyond = Self::NONE;
+        if piece.start() == span.start() && self.puts_start && self.start < span.start() {
+            (beyond.start, beyond.puts_start) = (self.start, true);
+        }
+        if piece.end() == span.end() && self.puts_end && self.end > span.end() {
+            (beyond.end, beyond.puts_end) = (self.end, true);
+        }
+        beyond
+    }
+
+    /// How far inward it moves the ends, alone.
     pub(super) fn only_keep(self) -> Self {
         Self {
-            keep: self.keep,
+            start: self.start,
+            end: self.end,
             ..Self::NONE
         }
     }
@@ -104,13 +170,13 @@ impl PendingTrim {
     /// That is all of each grain of which any page has been unmapped, for the others may have been
     /// before.
     pub(super) fn doubtful(&self, span: Span, grain: usize) -> Option<Span> {
-        let wanted = self.wanted(span)?;
+        let wanted = self.wanted_within(span)?;
         let unmapped = wanted.clip(self.unmapped.0, self.unmapped.1)?;
         Some(unmapped.round_out(grain, &wanted))
     }
 
     /// Works out what is to take the place of a range at `span`, and says it to `piece`, in order
-    /// of address.
+    /// of address; what is wanted beyond that is for later, see [`PendingTrim::grown`].
     ///
     /// `mapped` are the parts of [`PendingTrim::doubtful`] that are mapped, in order of address;
     /// they may reach beyond it. Pieces are as large as they must be: rounded outward to multiples
@@ -127,7 +193,7 @@ impl PendingTrim {
         mapped: impl IntoIterator<Item = Span>,
         mut piece: impl FnMut(Span) -> Result<(), E>,
     ) -> Result<TrimPlan, E> {
-        let Some(wanted) = self.wanted(span) else {
+        let Some(wanted) = self.wanted_within(span) else {
             return Ok(TrimPlan::Nothing);
         };
         let doubtful = self.doubtful(span, grain);

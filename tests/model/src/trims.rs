@@ -52,7 +52,18 @@ fn mappings(bits: u32) -> Vec<Span> {
 fn trims() -> impl Iterator<Item = PendingTrim> {
     let keeps = || std::iter::once(PendingTrim::NONE).chain(spans().map(PendingTrim::keep));
     let unmapped = || std::iter::once(PendingTrim::NONE).chain(spans().map(PendingTrim::unmapped));
-    keeps().flat_map(move |keep| unmapped().map(move |unmapped| keep.and(unmapped)))
+    keeps().flat_map(move |keep| unmapped().map(move |unmapped| keep.then(unmapped)))
+}
+
+/// What can be asked of a range of pages 2 to 3, which has pages on both sides.
+fn asks() -> impl Iterator<Item = PendingTrim> {
+    std::iter::once(PendingTrim::NONE)
+        .chain(spans().map(PendingTrim::keep))
+        .chain(spans().map(|wanted| PendingTrim::resize(span(2, 4), wanted)))
+        .chain([
+            PendingTrim::unmapped(span(1, 3)),
+            PendingTrim::unmapped(span(3, 4)),
+        ])
 }
 
 #[test]
@@ -63,22 +74,94 @@ fn algebra() {
         .collect();
     let all: HashSet<PendingTrim> = single
         .iter()
-        .flat_map(|a| single.iter().map(|b| a.and(*b)))
+        .flat_map(|a| single.iter().map(|b| a.then(*b)))
         .collect();
     for &a in &all {
-        assert_eq!(a.and(a), a);
-        assert_eq!(a.and(PendingTrim::NONE), a);
-        assert_eq!(a.only_keep().and(a), a);
-        assert_eq!(a.only_keep().and(a.only_unmapped()), a);
+        assert_eq!(a.then(a), a);
+        assert_eq!(a.then(PendingTrim::NONE), a);
+        assert_eq!(a.only_keep().then(a), a);
+        assert_eq!(a.only_keep().then(a.only_unmapped()), a);
         for &b in &single {
-            assert_eq!(a.and(b), b.and(a));
-            assert_eq!(a.and(b).and(b), a.and(b));
+            assert_eq!(a.then(b), b.then(a));
+            assert_eq!(a.then(b).then(b), a.then(b));
             for &c in &single {
-                assert_eq!(a.and(b).and(c), a.and(b.and(c)));
+                assert_eq!(a.then(b).then(c), a.then(b.then(c)));
             }
         }
     }
     println!("{} trims", all.len());
+}
+
+/// What is asked for one after the other, and what is made of it.
+#[test]
+fn growth() {
+    // The same as the range, its ends moved one request after the other.
+    let whole = span(2, 4);
+    let apply = |(start, end): (usize, usize), keep: Span, resizes: bool| {
+        let outward = |put: bool, at: usize, moved: usize| if resizes && put { at } else { moved };
+        (
+            outward(
+                keep.start() < whole.start(),
+                keep.start(),
+                start.max(keep.start()),
+            ),
+            outward(keep.end() > whole.end(), keep.end(), end.min(keep.end())),
+        )
+    };
+    let requests: Vec<(Span, bool)> = spans().flat_map(|s| [(s, false), (s, true)]).collect();
+    let trim = |&(keep, resizes): &(Span, bool)| match resizes {
+        true => PendingTrim::resize(whole, keep),
+        false => PendingTrim::keep(keep),
+    };
+    for a in &requests {
+        for b in &requests {
+            for c in &requests {
+                let ends = [a, b, c]
+                    .into_iter()
+                    .fold((whole.start(), whole.end()), |ends, &(keep, resizes)| {
+                        apply(ends, keep, resizes)
+                    });
+                let asked = trim(a).then(trim(b)).then(trim(c));
+                let expected = Span::from_bounds(ends.0, ends.1).ok();
+                assert_eq!(asked.wanted(whole), expected, "{a:?} {b:?} {c:?}");
+                assert_eq!(asked, trim(a).then(trim(b).then(trim(c))));
+            }
+        }
+    }
+}
+
+/// A range that grows has all that it had and is wanted, and of what is wanted beyond the rest is
+/// left to the pieces that have its ends.
+#[test]
+fn growth_comes_last() {
+    let whole = span(2, 4);
+    for a in asks() {
+        for b in asks() {
+            let trim = a.then(b);
+            for mapped in 0..1 << PAGES {
+                let (verdict, mut pieces) = plan(&trim, whole, PAGE_SIZE, mappings(mapped));
+                if verdict == TrimPlan::Unchanged {
+                    pieces.push(whole);
+                }
+                let wanted = trim.wanted(whole);
+                for piece in &pieces {
+                    assert!(whole.covers(piece));
+                    let beyond = match verdict {
+                        TrimPlan::Unchanged => trim,
+                        _ => trim.beyond(whole, *piece),
+                    };
+                    let Some(grown) = beyond.grown(*piece) else {
+                        continue;
+                    };
+                    assert!(grown.covers(piece) && grown != *piece);
+                    assert!(wanted.is_some_and(|wanted| wanted.hull(&whole).covers(&grown)));
+                    // An end that has been given up does not come back by that.
+                    assert!(grown.start() == piece.start() || piece.start() == whole.start());
+                    assert!(grown.end() == piece.end() || piece.end() == whole.end());
+                }
+            }
+        }
+    }
 }
 
 type Plan = fn(&PendingTrim, Span, usize, Vec<Span>) -> (TrimPlan, Vec<Span>);
@@ -112,7 +195,7 @@ fn judge(asked: Asked, whole: Span, grain: usize, mapped: u32, plan: Plan) -> Re
     let unmapped = asked
         .unmapped
         .map_or(PendingTrim::NONE, PendingTrim::unmapped);
-    let trim = keep.and(unmapped);
+    let trim = keep.then(unmapped);
     let (verdict, pieces) = plan(&trim, whole, grain * PAGE_SIZE, mappings(mapped));
     let case = format!("{asked:?} of {whole:?}, {mapped:#b}, {grain}: {verdict:?}, {pieces:?}");
     let fail = |what: &str| Err(format!("{what}: {case}"));
@@ -214,7 +297,7 @@ fn holes() {
     for holes in 0..=PAGES / 2 {
         let mapped = (0..holes).fold((1 << PAGES) - 1, |mapped, hole| mapped & !(2 << (2 * hole)));
         let trim = (0..holes).fold(PendingTrim::NONE, |trim, hole| {
-            trim.and(PendingTrim::unmapped(span(2 * hole + 1, 2 * hole + 2)))
+            trim.then(PendingTrim::unmapped(span(2 * hole + 1, 2 * hole + 2)))
         });
         let (_, pieces) = plan(&trim, whole, PAGE_SIZE, mappings(mapped));
         // The last page is a hole of its own, with nothing behind it.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Level 2: putting smaller ranges in the place of a range.
+//! Level 2: putting other ranges in the place of a range: smaller ones, or a larger one.
 //!
 //! There is no moment in which a live address is without a notifier, because the new ones are
 //! inserted before the old one is removed, and no moment in which something is installed that no
@@ -28,6 +28,9 @@
 //! The index is locked because who inserts a range looks there for what is in the way: it must not
 //! find a piece that is retired in the place of a range that is not, through which something could
 //! still be installed.
+//!
+//! A range that is to grow is replaced by one that covers it, in the same way. What is added is in
+//! nobody's way before the index is locked: if something else is there by then, nothing is added.
 //!
 //! Whatever fails on the way, the old range stays as it is: too large, which costs callbacks, and
 //! is tried again when somebody asks for a change of it, drains or flushes.
@@ -212,7 +215,11 @@ impl<T: Mirrored> Split<T> {
         let (space, shared) = range.parts();
         match plan(interval.span(), space, trim, |piece| split.note(piece)) {
             Ok(TrimPlan::Pieces) => {}
-            Ok(TrimPlan::Unchanged) => return Err(Outcome::Unchanged),
+            Ok(TrimPlan::Unchanged) => match trim.grown(interval.span()) {
+                // Alone: what fails half-way is undone within the old range.
+                Some(grown) => split.spans.push(grown, memory())?,
+                None => return Err(Outcome::Unchanged),
+            },
             Ok(TrimPlan::Nothing) => return Err(Outcome::Retire),
             Err(Unplanned::Enough) => split.leave_the_rest(interval.span(), space.grain),
             Err(Unplanned::AllocError) => return Err(Outcome::Failed),
@@ -240,7 +247,7 @@ impl<T: Mirrored> Split<T> {
 
     /// Has the last piece reach to the end of what is wanted of the range at `span`, for now.
     fn leave_the_rest(&mut self, span: Span, grain: usize) {
-        let wanted = self.trim.wanted(span);
+        let wanted = self.trim.wanted_within(span);
         if let (Some(last), Some(wanted)) = (self.spans.last_mut(), wanted) {
             let end = wanted.round_out(grain, &span).end();
             *last = Span::from_bounds(last.start(), end).unwrap_or(*last);
@@ -315,11 +322,12 @@ impl<T: Mirrored> Split<T> {
         // `roll_back` has them retired, which has the same effect.
         let indexed = unsafe {
             space.index.replace(
-                NonNull::from(interval),
+                (interval.span(), NonNull::from(interval)),
                 self.pieces
                     .iter()
                     .map(|piece| (piece.interval().span(), NonNull::from(piece.interval()))),
                 || range.is_live() && self.activate(),
+                |other, its, piece| other.data().make_way(its, piece).is_ok(),
                 |there| handed = self.settle_old(interval, there),
             )
         };
@@ -334,7 +342,11 @@ impl<T: Mirrored> Split<T> {
             }
             Err(ReplaceError::Unwanted | ReplaceError::Occupied) => {
                 // Retired meanwhile, and others may be in its place. What is asked for by then is
-                // done by retiring it.
+                // done by retiring it. Or it was to grow, and others are there now: it does not.
+                if range.is_live() {
+                    range.worker().stats().replace_failed.inc();
+                    range.remember(self.trim.only_keep());
+                }
                 self.abandon(interval);
                 false
             }
@@ -399,8 +411,10 @@ impl<T: Mirrored> Split<T> {
         let kept = self.trim.only_keep();
         for piece in self.pieces.iter() {
             let (span, piece) = (piece.interval().span(), piece.interval().data());
-            if handed.concerns(span) {
-                piece.inherit(handed);
+            // What is to grow, grows when it has been split.
+            let asked = self.trim.beyond(interval.span(), span).then(handed);
+            if asked.concerns(span) {
+                piece.inherit(asked);
             }
             // Its ends are rounded, so it may reach beyond what is wanted.
             if kept.concerns(span) {

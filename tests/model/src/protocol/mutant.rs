@@ -122,6 +122,10 @@ mutants! {
     PunchForgetsPieces: Untold in "an insertion where a page was never mapped, and a hole beside \
         that",
         "Where others have taken the place of a range, nobody tells them what of it is not mapped.";
+    GrowsOverOthers: Lost in "growth, and another where it is to grow",
+        "A range that grows takes the place of whatever is there by then.";
+    GrowthIsNotLookedAt: Untold in "growth while pages are cleared, and what is added is unmapped",
+        "Whether what has been added to a range is mapped is not looked at after that.";
     AlwaysAgain: Endless in "a hole that is mapped again, and a fault in it",
         "A range that is right as it is is queued again.";
 }

@@ -327,6 +327,42 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .punch(1, 2)
         .user(&[Op::InsertMapped(1, 3), Op::Retry, Op::Put])
         .failures(1),
+    Scenario::new("growth, and a fault in what is added")
+        .end(2)
+        .clear(1, 3)
+        .reader(2)
+        .user(&[Op::GrowMapped(0, 3), Op::Put]),
+    Scenario::new("growth while pages are cleared, and what is added is unmapped")
+        .end(2)
+        .clear(0, 1)
+        .punch(2, 3)
+        .user(&[Op::GrowMapped(0, 3), Op::Put]),
+    Scenario::new("growth, and a hole")
+        .end(2)
+        .punch(0, 1)
+        .reader(1)
+        .user(&[Op::GrowMapped(0, 3), Op::Put]),
+    Scenario::new("growth, and another where it is to grow")
+        .end(1)
+        .clear(0, 1)
+        .reader(1)
+        .user(&[Op::Grow(0, 2), Op::TryInsert(1, 3), Op::Put]),
+    Scenario::new("growth, and the range is retired in a callback")
+        .end(2)
+        .retire(0, 1)
+        .reader(1)
+        .user(&[Op::GrowMapped(0, 3), Op::Put]),
+    Scenario::new("growth, and memory runs out")
+        .end(2)
+        .clear(0, 1)
+        .reader(2)
+        .user(&[Op::GrowMapped(0, 3), Op::Retry, Op::Put])
+        .failures(1),
+    Scenario::new("growth, and the end of the process")
+        .end(2)
+        .exit()
+        .reader(0)
+        .user(&[Op::GrowMapped(0, 3), Op::Put]),
     Scenario::new("an insertion while pages are cleared, and the end of the process")
         .end(1)
         .clear(0, 1)

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     spans::small::span::Span,
     state::{
+        Change,
         Effect,
         Stage, //
         Step,
@@ -49,12 +50,18 @@ pub(super) enum Op {
     RetireAll,
     /// Wants no more than these pages of the first range, or of what is in its place.
     Keep(usize, usize),
+    /// Has the first range grow to these pages, if nobody is there.
+    Grow(usize, usize),
+    /// The same; and when that has been done, `Hold::punch_unmapped` of what is there then.
+    GrowMapped(usize, usize),
     /// Ends its hold.
     Put,
     /// `Mirror::remove`, with its hold.
     Remove,
     /// `Mirror::insert` of these pages, until it does not fail.
     Insert(usize, usize),
+    /// `Mirror::insert` of these pages, if nobody is there.
+    TryInsert(usize, usize),
     /// The same, and `Hold::punch_unmapped` of the range.
     InsertMapped(usize, usize),
     /// Has changes that failed tried again, as a flush does.
@@ -68,6 +75,8 @@ pub(super) enum At {
     Calls,
     /// `remove` waits.
     Removes(Effect),
+    /// Waits until the first range has grown, or has not.
+    Grows,
     /// The range is in the index and nowhere else.
     Inserts(usize),
     /// Its notifier is inserted, or on the list of those that are to be.
@@ -127,9 +136,14 @@ impl Protocol {
                 world.is_unlocked()
                     && world.user.failed_at != Some(self.in_the_way(world, *first, *end))
             }
-            (At::Calls, Op::Retry | Op::RetireAll) | (At::PunchesPieces(_), _) => {
-                world.index_lock.is_none()
+            (At::Calls, Op::TryInsert(..)) => world.is_unlocked(),
+            (At::Grows, _) => {
+                let change = world.range(FIRST).state.change;
+                let settled = matches!(change, Change::None | Change::Replaced);
+                settled && world.index_lock.is_none()
             }
+            (At::Calls, Op::Retry | Op::RetireAll | Op::Grow(..) | Op::GrowMapped(..))
+            | (At::PunchesPieces(_), _) => world.index_lock.is_none(),
             (At::ReadAsleep(_, seq), _) => world.subscriptions.is_over(*seq),
             (At::Calls, Op::Retire | Op::Keep(..)) => {
                 world.index_lock.is_none() || !world.range(FIRST).is_replaced()
@@ -195,6 +209,43 @@ impl Protocol {
                     }
                 }
                 self.user_next(world);
+            }
+            (At::Calls, Op::Grow(first, end) | Op::GrowMapped(first, end)) => {
+                let way = self.in_the_way(world, first, end);
+                if way.into_iter().flatten().any(|id| id != FIRST) && world.is_live(FIRST) {
+                    say!(log, "growth to {}: EEXIST", text(span(first, end)));
+                    return self.user_next(world);
+                }
+                let trim = PendingTrim::resize(world.touch(FIRST).span, span(first, end));
+                let effect = world.change(self, FIRST, trim, log);
+                if effect == Effect::NotLive || matches!(op, Op::Grow(..)) {
+                    return self.user_next(world);
+                }
+                world.user.at = At::Grows;
+            }
+            (At::Grows, _) => {
+                // The first page stays what it is.
+                let found = world.index[0].filter(|id| world.range(*id).state.is_live());
+                match found {
+                    Some(id) if !self.is(Mutant::GrowthIsNotLookedAt) => {
+                        say!(log, "finds {}", name(id));
+                        world.apply(self, id, Step::Hold);
+                        world.user.at = At::Looks(id);
+                    }
+                    _ => self.user_next(world),
+                }
+            }
+            (At::Calls, Op::TryInsert(first, end)) => {
+                if self
+                    .in_the_way(world, first, end)
+                    .iter()
+                    .any(Option::is_some)
+                {
+                    say!(log, "insertion at {}: EEXIST", text(span(first, end)));
+                    self.user_next(world);
+                } else {
+                    self.insert(world, first, end, log);
+                }
             }
             (At::Calls, Op::Put) => {
                 say!(log, "puts {}", name(FIRST));

@@ -36,6 +36,7 @@ use crate::{
     },
     state::{
         Effect,
+        Stage,
         Step, //
     },
     trim::{
@@ -178,6 +179,8 @@ impl Protocol {
                 world.subscriptions.is_over(seq)
             }
             At::Index(_) => world.index_lock.is_none(),
+            // It may have something to zap.
+            At::Activate(..) => world.user_lock.is_none(),
             At::GracePeriod => !worker.waits,
             At::Remove => {
                 for id in worker.removing.iter() {
@@ -296,7 +299,7 @@ impl Protocol {
             }
             At::Inherit(id, i, trim) => {
                 let swap = self.swap(world, id);
-                self.inherit(world, swap.pieces[i], trim, log);
+                self.inherit(world, id, swap.pieces[i], trim, log);
                 if i + 1 < swap.len {
                     At::Inherit(id, i + 1, trim)
                 } else {
@@ -430,14 +433,30 @@ impl Protocol {
         if i + 1 < swap.len {
             return At::Activate(id, i + 1);
         }
-        let others = swap.pieces().any(|piece| {
-            pages(world.range(piece).span)
-                .any(|page| world.index[page].is_some_and(|other| other != id))
-        });
-        if others {
+        // What is retired gives way, and is zapped for that.
+        let others: Vec<(usize, usize)> = swap
+            .pieces()
+            .flat_map(|piece| pages(world.range(piece).span))
+            .filter_map(|page| Some((page, world.index[page].filter(|other| *other != id)?)))
+            .collect();
+        let stays = |other: usize| {
+            matches!(
+                world.range(other).state.stage,
+                Stage::Live | Stage::Building
+            )
+        };
+        if others.iter().any(|(_, other)| stays(*other)) && !self.is(Mutant::GrowsOverOthers) {
             say!(log, "finds others in the place of {}", name(id));
             self.unlock_index(world, log);
+            if world.is_live(id) {
+                let range = world.touch(id);
+                range.trim = swap.trim.only_keep().then(range.trim);
+            }
             return At::Abandon(id, 0, After::Unclaim);
+        }
+        for (page, other) in others {
+            say!(log, "zaps page {page}, of {}", name(other));
+            world.zap(span(page, page + 1));
         }
         // From here on lookups may find them.
         for piece in swap.pieces() {
@@ -464,8 +483,15 @@ impl Protocol {
         trim: PendingTrim,
         log: &mut Log,
     ) -> At {
+        let whole = pages(world.range(id).span);
         for piece in self.swap(world, id).pieces() {
             world.touch(piece).known = true;
+            let live = world.is_live(piece) && effect == Effect::HandOver;
+            for page in pages(world.range(piece).span) {
+                if !whole.contains(&page) && live && world.pages[page].mapped {
+                    world.pages[page].wanted = true;
+                }
+            }
         }
         if effect == Effect::HandOverRetire && !self.is(Mutant::NoHandOver) {
             return At::Retire(id, 0, trim);
@@ -579,9 +605,9 @@ impl Protocol {
             verdict.expect("nothing fails")
         );
         match verdict {
-            Ok(TrimPlan::Unchanged) => {
+            Ok(TrimPlan::Unchanged) if trim.grown(whole).is_none() => {
                 let range = world.touch(id);
-                range.trim = range.trim.and(trim.only_keep());
+                range.trim = trim.only_keep().then(range.trim);
                 At::Next
             }
             Ok(TrimPlan::Nothing) => {
@@ -589,6 +615,10 @@ impl Protocol {
                 At::Next
             }
             _ => {
+                if let (Ok(TrimPlan::Unchanged), Some(grown)) = (verdict, trim.grown(whole)) {
+                    say!(log, "has it grow");
+                    spans.push(grown);
+                }
                 let mut swap = Swap {
                     trim,
                     pieces: [0; 2],
@@ -733,10 +763,23 @@ impl Protocol {
     }
 
     /// What was asked of a range before it was marked is its pieces' to be asked.
-    fn inherit(&self, world: &mut World, piece: usize, trim: PendingTrim, log: &mut Log) {
+    fn inherit(
+        &self,
+        world: &mut World,
+        id: usize,
+        piece: usize,
+        trim: PendingTrim,
+        log: &mut Log,
+    ) {
         let at = world.touch(piece).span;
+        let beyond = self.swap(world, id).trim.beyond(world.range(id).span, at);
+        let trim = beyond.then(trim);
         if trim.concerns(at) && !self.is(Mutant::NoHandOver) {
+            // Before what the piece has been asked for.
+            let later = std::mem::replace(&mut world.touch(piece).trim, PendingTrim::NONE);
             world.change(self, piece, trim, log);
+            let range = world.touch(piece);
+            range.trim = range.trim.then(later);
         } else {
             say!(log, "nothing for {}", name(piece));
         }
@@ -781,7 +824,7 @@ impl Protocol {
     fn keep_trim(&self, world: &mut World, id: usize, trim: PendingTrim, log: &mut Log) {
         say!(log, "keeps what was asked of {} for another try", name(id));
         let range = world.touch(id);
-        range.trim = range.trim.and(trim);
+        range.trim = trim.then(range.trim);
         world.stalled = true;
     }
 

@@ -362,7 +362,7 @@ impl World {
         let effect = self.apply(protocol, id, Step::Change);
         if effect != Effect::NotLive {
             let range = self.touch(id);
-            range.trim = range.trim.and(trim);
+            range.trim = range.trim.then(trim);
         }
         say!(log, "asks for a change of {}: {effect:?}", name(id));
         if effect == Effect::Queue {
