@@ -20,6 +20,11 @@ checkout_key=$(hash <<<"$checkout")
 # Where tests and benchmarks put their logs and tables, unless they are told.
 results=$cache/results-$checkout_key
 
+# How to become the root of the Debian root: an ordinary user is it in a user namespace, over the range of
+# user IDs that is his own.
+become_root=()
+((EUID == 0)) || become_root=(unshare --user --map-root-user --map-auto --)
+
 # lock NAME: only one run at a time makes NAME. What a killed run left behind
 # keeps the lock until it ends, for it would write to the same place.
 lock() {
