@@ -16,6 +16,13 @@
 //!
 //! C header: [`include/linux/maple_tree.h`](srctree/include/linux/maple_tree.h)
 
+mod run;
+
+use self::run::{
+    Entry,
+    Extent,
+    Run, //
+};
 use super::span::Span;
 use core::{
     ffi::c_void,
@@ -43,13 +50,6 @@ use kernel::{
 /// A value entry (lowest bit set), which no aligned pointer equals.
 const NOTHING_HERE: *mut c_void = ptr::without_provenance_mut(1);
 
-/// How many entries one change of the tree takes out at most.
-///
-/// Fewer than make an inner node go that has 16 children, which are 16 leaves of seven: in a tree
-/// in RCU mode, `mt_destroy_walk()` of 7.3 takes the last of such a node's children for metadata,
-/// and clears part of its address before `mt_free_walk()` frees it.
-const RUN: usize = 32;
-
 /// How many entries a walk looks at before others may change the index.
 const STEPS: usize = 1024;
 
@@ -60,21 +60,6 @@ const STEPS: usize = 1024;
 #[inline(never)]
 fn new_writers() -> impl PinInit<Mutex<()>> {
     new_mutex!((), "RangeIndex::writers")
-}
-
-/// An entry of the tree, and the bytes that it is at, inclusive.
-#[derive(Clone, Copy)]
-struct Entry {
-    entry: *mut c_void,
-    first: usize,
-    last: usize,
-}
-
-impl Entry {
-    /// The first byte behind it. There is one: what was stored were spans.
-    fn behind(&self) -> usize {
-        self.last.saturating_add(1)
-    }
 }
 
 /// A walk through the tree in order of address, in a read-side section of RCU.
@@ -99,85 +84,6 @@ impl Walk<'_> {
             first: self.state.index,
             last: self.state.last,
         })
-    }
-}
-
-/// How many entries there are between two addresses, those included that are nothing.
-#[derive(Clone, Copy)]
-struct Extent {
-    entries: usize,
-    behind: usize,
-}
-
-impl Extent {
-    const NONE: Self = Self {
-        entries: 0,
-        behind: 0,
-    };
-
-    /// With an entry that begins at or behind its end, unless these would be too many.
-    fn with(self, entry: Entry) -> Option<Self> {
-        let gap = self.entries > 0 && self.behind != entry.first;
-        // OVERFLOW: Small numbers.
-        let entries = self.entries + usize::from(gap) + 1;
-        (entries <= RUN).then_some(Self {
-            entries,
-            behind: entry.behind(),
-        })
-    }
-}
-
-/// Entries that are about to be erased, in order of address, with no other object between them.
-struct Run<T> {
-    pieces: [Option<(NonNull<T>, Span)>; RUN],
-    len: usize,
-    extent: Extent,
-}
-
-impl<T> Run<T> {
-    fn new() -> Self {
-        Self {
-            pieces: [None; RUN],
-            len: 0,
-            extent: Extent::NONE,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (NonNull<T>, Span)> + '_ {
-        self.pieces.iter().map_while(|piece| *piece)
-    }
-
-    fn last(&self) -> Option<(NonNull<T>, Span)> {
-        self.pieces.get(self.len.checked_sub(1)?).copied()?
-    }
-
-    /// Adds an entry behind the last one, the piece of an object; says whether there was room.
-    fn push(&mut self, object: NonNull<T>, piece: Span, entry: Entry) -> bool {
-        let (Some(slot), Some(extent)) = (self.pieces.get_mut(self.len), self.extent.with(entry))
-        else {
-            return false;
-        };
-        *slot = Some((object, piece));
-        // OVERFLOW: It is the index of a slot.
-        self.len += 1;
-        self.extent = extent;
-        true
-    }
-
-    /// Passes over a marker; says whether there was room.
-    fn pass(&mut self, entry: Entry) -> bool {
-        if self.is_empty() {
-            return true;
-        }
-        let Some(extent) = self.extent.with(entry) else {
-            return false;
-        };
-        self.extent = extent;
-        true
     }
 }
 
