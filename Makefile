@@ -14,6 +14,7 @@
 #   make bench-full all of them, for an hour or more, and a report with plots
 #   make bench-rdma rxe: pinned memory, explicit and implicit on-demand paging
 #   make shell      a guest to try things in, with rxe0 up; ARGS="--register implicit", say
+#   make packages   the Debian packages odp-dkms and rdma-rxe-odp-dkms
 #   make doc        rustdoc of the library
 #   make stage      the library into the kernel source TREE, for drivers there to select
 #   make clean      removes what was built from this checkout, not the root and the kernels
@@ -23,7 +24,8 @@
 
 SECONDS ?= 600
 
-.PHONY: all try kunit test check soak test-rdma bench bench-short bench-full bench-rdma shell doc stage clean
+.PHONY: all try kunit test check soak test-rdma bench bench-short bench-full bench-rdma shell packages doc stage \
+	clean
 all:
 	@vm/modules plain
 
@@ -59,6 +61,9 @@ bench-rdma:
 
 shell:
 	@vm/shell $(ARGS)
+
+packages:
+	@packages/build
 
 doc:
 	@vm/doc
