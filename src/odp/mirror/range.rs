@@ -150,8 +150,9 @@ impl<T: Mirrored> Range<T> {
         room: Room,
         memory: Flags,
     ) -> Result<Arc<Interval<Self>>, InsertErrorKind> {
-        // The notifier, the request, what the two belong to, and the reference count.
-        #[cfg(not(CONFIG_DEBUG_SPINLOCK))]
+        // The notifier, the request, what the two belong to, and the reference count. Locks are larger
+        // where they are looked at, and on PREEMPT_RT, where they sleep.
+        #[cfg(not(any(CONFIG_DEBUG_SPINLOCK, CONFIG_PREEMPT_RT)))]
         const {
             assert!(size_of::<Interval<Self>>() + size_of::<usize>() <= 256)
         };
