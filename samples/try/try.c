@@ -52,7 +52,7 @@ static void say(const char *at, const char *format, ...)
 	va_start(arguments, format);
 	vprintf(format, arguments);
 	va_end(arguments);
-	printf(": %llu ranges in service, %llu pages in them; the device reaches %llu\n",
+	printf(": in service %llu ranges, %llu pages; the device reaches %llu\n",
 	       (unsigned long long)count.ranges, (unsigned long long)(count.mirrored / page),
 	       (unsigned long long)stats.installed);
 }
@@ -63,7 +63,7 @@ static void unmap(char *at, size_t first, size_t count)
 
 	if (munmap(at + first * page, count * page))
 		fail("munmap");
-	say(at, "munmap() of page %zu to %zu, %.0f us", first, first + count - 1, now_us() - before);
+	say(at, "munmap() of pages %zu..%zu, %.0f us", first, first + count, now_us() - before);
 }
 
 /* Waits for what the callback has asked for. */
@@ -107,7 +107,7 @@ int main(void)
 			return 1;
 		}
 	}
-	say(at, "a device mirrors %d pages and has read each", PAGES);
+	say(at, "a device mirrors pages 0..%d and has read each", PAGES);
 
 	unmap(at, 3, 1);
 	flush(at);
