@@ -7,9 +7,10 @@
 
 #include <linux/falloc.h>
 #include <linux/memfd.h>
+#include <sys/stat.h>
 
+#include "child.h"
 #include "harness.h"
-#include "implicit.h"
 #include "memory.h"
 #include "stalled.h"
 
@@ -353,6 +354,39 @@ static void rereg_with_window(void)
 	must(!ibv_dereg_mr(mr));
 }
 
+/* A window lies in its MR, also if its address and its length have a sum that wraps, or from zero. */
+static void window_outside(void)
+{
+	static const struct {
+		const char *what;
+		int64_t offset;
+		uint64_t length;
+		unsigned int access;
+	} windows[] = {
+		{ "around the end of all addresses", 0, 2 * PAGE, 0 },
+		{ "zero-based, before the MR", -(int64_t)PAGE, PAGE, IBV_ACCESS_ZERO_BASED },
+		{ "zero-based, behind it", PAGE, 8, IBV_ACCESS_ZERO_BASED },
+		{ "zero-based, over its end", PAGE - 4, 8, IBV_ACCESS_ZERO_BASED },
+	};
+	uint8_t *memory = map(PAGE);
+	struct ibv_mr *mr = reg(memory, PAGE, REMOTE | IBV_ACCESS_MW_BIND);
+	size_t i;
+
+	for (i = 0; i < sizeof(windows) / sizeof(*windows); i++) {
+		struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+		struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+		uint64_t address = i ? (uint64_t)memory + windows[i].offset : -PAGE;
+
+		must(mw);
+		at("a window %s", windows[i].what);
+		if (bind_window(&pair.b, mw, mr, address, windows[i].length,
+				WINDOW | windows[i].access))
+			fail("%s can be bound", where);
+		must(!ibv_dealloc_mw(mw));
+	}
+	must(!ibv_dereg_mr(mr));
+}
+
 /* An MR that may only be read can be prefetched for that. */
 static void prefetch_read_only(void)
 {
@@ -606,6 +640,127 @@ static void stale_page(void)
 		fail("a page that was freed is read, with %02x in it", *(uint8_t *)local->addr);
 }
 
+/* Longer than HMM tries to get hold of pages. */
+#define INVALIDATION_MS 2000
+
+/* A peer waits while the process changes a mapping, however long that takes. */
+static void invalidated_long(void)
+{
+	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
+	uint8_t *memory = map(3 * PAGE);
+	struct ibv_mr *local = pinned(PAGE), *mr = reg(memory, 3 * PAGE, ODP);
+	struct call discard = { .run = discard_call, .memory = memory + PAGE };
+	int held, status;
+	bool early;
+
+	memset(memory, 1, 3 * PAGE);
+	make_call(&discard);
+	/* Behind the MR's beginning, so that the MR is told first. */
+	held = hold(discard.memory, PAGE);
+	at("the discard");
+	start_call(&discard);
+	wait_held(held);
+	at("a read meanwhile");
+	post(&pair, &(struct operation) {
+		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
+		.remote = (uint64_t)memory + 2 * PAGE, .rkey = mr->rkey,
+	});
+	early = completed_within(&pair.a, INVALIDATION_MS, &status);
+	must(!ioctl(held, ODP_HOLD_RELEASE));
+	pthread_join(discard.thread, NULL);
+	must(!discard.result);
+	if (!early)
+		status = completion(&pair.a);
+	if (status)
+		fail("%s: %s", where, status_name(status));
+	if (*(uint8_t *)local->addr != 1)
+		fail("%s: it is %02x", where, *(uint8_t *)local->addr);
+}
+
+#define LARGE (1UL << 30)
+
+/* A prefetch that is not through ends with its MR: it does not first do all the rest. */
+static void prefetch_ends_with_mr(void)
+{
+	uint8_t *memory = map(LARGE);
+	struct ibv_mr *mr = reg(memory, LARGE, ODP);
+
+	must(!madvise(memory, LARGE, MADV_NOHUGEPAGE));
+	at("the prefetch");
+	must(!advise((uint64_t)memory, LARGE, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0));
+	at("the end of the MR");
+	must(!ibv_dereg_mr(mr));
+	if (is_present(memory + LARGE - PAGE))
+		fail("%s: all of the prefetch was waited for", where);
+}
+
+#define CGROUP "/sys/fs/cgroup/"
+
+static void write_to(const char *path, const char *what)
+{
+	FILE *file = fopen(path, "w");
+
+	must(file);
+	must(fputs(what, file) >= 0);
+	must(!fclose(file));
+}
+
+/* How much of its memory are page tables, in bytes. The kernel sums that up now and then. */
+static uint64_t charged_page_tables(void)
+{
+	FILE *file = fopen(CGROUP "charged/memory.stat", "r");
+	unsigned long value;
+	char name[64];
+
+	must(file);
+	while (fscanf(file, "%63s %lu", name, &value) == 2) {
+		if (!strcmp(name, "pagetables")) {
+			fclose(file);
+			return value;
+		}
+	}
+	broken("the kernel does not count page tables");
+}
+
+#define TABLES 256
+#define TABLE (2UL << 20)
+
+/* The page tables that a peer's accesses make are the process's to pay for. */
+static void page_tables_charged(void)
+{
+	uint64_t before, after, deadline;
+	struct ibv_mr *local, *mr;
+	uint8_t *memory;
+	struct pair pair;
+	int i, status;
+
+	write_to(CGROUP "cgroup.subtree_control", "+memory");
+	must(!mkdir(CGROUP "charged", 0755) || errno == EEXIST);
+	write_to(CGROUP "charged/cgroup.procs", "0");
+	pair = connected(IBV_MTU_4096, TIMEOUT);
+	local = pinned(PAGE);
+	memory = map(TABLES * TABLE);
+	must(!madvise(memory, TABLES * TABLE, MADV_NOHUGEPAGE));
+	mr = reg(memory, TABLES * TABLE, ODP);
+	before = charged_page_tables();
+	for (i = 0; i < TABLES; i++) {
+		at("read %d", i);
+		status = run_rdma(&pair, IBV_WR_RDMA_READ, local, local->addr, 8,
+				  (uint64_t)memory + i * TABLE, mr->rkey);
+		if (status)
+			fail("%s: %s", where, status_name(status));
+	}
+	at("what is charged");
+	deadline = now_ms() + PATIENCE_MS / 10;
+	do {
+		after = charged_page_tables();
+		sched_yield();
+	} while (after - before < TABLES / 2 * PAGE && now_ms() < deadline);
+	write_to(CGROUP "cgroup.procs", "0");
+	if (after - before < TABLES / 2 * PAGE)
+		fail("%lu bytes are charged for %d page tables", after - before, TABLES);
+}
+
 /* The mm of an implicit root is there as long as the root is, if not as long as its process. */
 static void implicit_root(void)
 {
@@ -638,12 +793,6 @@ static void implicit_root(void)
 	}
 }
 
-static int delete_call(struct call *call)
-{
-	(void)call;
-	return system("rdma link del rxe0");
-}
-
 /*
  * The device goes, with a queue pair that a memory window is bound to. Who cleans up after the
  * process begins with what was made last, and so the window is the older one.
@@ -665,30 +814,201 @@ static void device_goes_with_window(void)
 	if (!ended(&delete, PATIENCE_MS))
 		fail("%s: it stays", where);
 	must(!delete.result);
-	at("the next one");
-	must(!system("rdma link add rxe0 type rxe netdev lo"));
+	make_device();
+}
+
+/* A connection whose packets are not sent again, and a read that a fault stands in the way of. */
+static struct pair stall_read(struct faults *faults, struct ibv_mr *local, struct ibv_mr *mr)
+{
+	struct pair pair = connected(IBV_MTU_4096, 0);
+
+	post(&pair, &(struct operation) {
+		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
+		.remote = (uint64_t)faults->memory, .rkey = mr->rkey,
+	});
+	wait_fault(faults);
+	return pair;
+}
+
+static int destroy_call(struct call *call)
+{
+	return ibv_destroy_qp(call->qp);
+}
+
+static int reset_call(struct call *call)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
+
+	return ibv_modify_qp(call->qp, &attr, IBV_QP_STATE);
+}
+
+/* What has to be through in the middle of a fault; without that, the fault goes on. */
+static void check_ends(struct call *call, struct faults *faults)
+{
+	bool in_time;
+
+	make_call(call);
+	start_call(call);
+	in_time = ended(call, PATIENCE_MS / 10);
+	/* In any case, for without that nothing can be ended. */
+	end_faults(faults);
+	if (!in_time)
+		fail("%s: it waits for a fault", where);
+	if (call->result)
+		fail("%s: %s", where, strerror(call->result));
+	must(!madvise(faults->memory, PAGE, MADV_DONTNEED));
+}
+
+/*
+ * A fault that waits for user space is in the way of nobody who ends what it is for: the MR, the
+ * queue pair. A prefetch is in nobody's way either.
+ */
+static void fault_ends(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP),
+		      *second = reg(map(PAGE), PAGE, ODP);
+	struct ibv_sge both[] = {
+		{ (uint64_t)mr->addr, PAGE, mr->lkey },
+		{ (uint64_t)second->addr, PAGE, second->lkey },
+	};
+	struct pair pair;
+	int status;
+
+	at("the end of the MR");
+	pair = stall_read(&faults, local, mr);
+	check_ends(&(struct call) { .run = dereg_call, .mr = mr }, &faults);
+	status = completion(&pair.a);
+	if (status != IBV_WC_REM_ACCESS_ERR)
+		fail("%s: read: %s", where, status_name(status));
+
+	at("the end of the queue pair");
+	mr = reg(faults.memory, PAGE, ODP);
+	pair = stall_read(&faults, local, mr);
+	check_ends(&(struct call) { .run = destroy_call, .qp = pair.b.qp }, &faults);
+
+	at("the queue pair's reset");
+	pair = stall_read(&faults, local, mr);
+	check_ends(&(struct call) { .run = reset_call, .qp = pair.b.qp }, &faults);
+	connect_end(&pair.b, pair.a.qp->qp_num, IBV_MTU_4096, TIMEOUT);
+	connect_end(&pair.a, pair.b.qp->qp_num, IBV_MTU_4096, TIMEOUT);
+	status = run_rdma(&pair, IBV_WR_RDMA_READ, local, local->addr, 8, (uint64_t)second->addr,
+			  second->rkey);
+	if (status)
+		fail("%s: read afterwards: %s", where, status_name(status));
+
+	at("the end of the second MR of a prefetch that is in the first");
+	both[0].lkey = mr->lkey;
+	must(!advise_mr(pd, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0, both, 2));
+	wait_fault(&faults);
+	check_ends(&(struct call) { .run = dereg_call, .mr = second }, &faults);
+
+	at("the end of the MR that a prefetch is in");
+	must(!advise((uint64_t)mr->addr, PAGE, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0));
+	wait_fault(&faults);
+	check_ends(&(struct call) { .run = dereg_call, .mr = mr }, &faults);
+}
+
+/*
+ * A process deregisters memory that a peer is in the middle of, in a fault that the process would
+ * have to handle, and is killed: it goes. What would end the fault is closed only after the call.
+ */
+static void killed_in_dereg(void)
+{
+	struct introduction { uint32_t qp_num, rkey; } its;
+	struct end end;
+	struct ibv_mr *local = pinned(PAGE);
+	uint32_t other;
+	int socket, status;
+	uint64_t deadline;
+	pid_t child;
+	char byte;
+
+	make_end(&end);
+	child = fork_child(&socket);
+	if (!child) {
+		struct faults faults = stall_faults(PAGE);
+		struct end own;
+		struct ibv_mr *mr;
+
+		open_device();
+		mr = reg(faults.memory, PAGE, ODP);
+		make_end(&own);
+		say(socket, &(struct introduction) { own.qp->qp_num, mr->rkey }, sizeof(its));
+		hear(socket, &other, sizeof(other));
+		connect_end(&own, other, IBV_MTU_4096, TIMEOUT);
+		say(socket, "c", 1);
+		wait_fault(&faults);
+		say(socket, "f", 1);
+		must(!ibv_dereg_mr(mr));
+		say(socket, "d", 1);
+		for (;;)
+			pause();
+	}
+	hear(socket, &its, sizeof(its));
+	say(socket, &end.qp->qp_num, sizeof(other));
+	hear(socket, &byte, 1);
+	connect_end(&end, its.qp_num, IBV_MTU_4096, TIMEOUT);
+	at("the fault");
+	post(&(struct pair) { .a = end }, &(struct operation) {
+		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
+		.remote = 1UL << 45, .rkey = its.rkey,
+	});
+	hear(socket, &byte, 1);
+	at("the end of the process");
+	/* Whether the call is through or not. */
+	must(poll(&(struct pollfd) { .fd = socket, .events = POLLIN }, 1, PATIENCE_MS / 10) >= 0);
+	must(!kill(child, SIGKILL));
+	deadline = now_ms() + PATIENCE_MS;
+	while (!waitpid(child, &status, WNOHANG)) {
+		if (now_ms() > deadline)
+			fail("%s: it does not go", where);
+		sched_yield();
+	}
+}
+
+/*
+ * The device goes, with a peer's fault, a prefetch that is in one, and a memory window: that takes
+ * no user space to come to its end. Who has it is told, and gets no more of it.
+ */
+static void device_goes_in_fault(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *local = pinned(PAGE), *mr;
+	struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	struct pair pair;
+
+	must(mw);
+	mr = reg(faults.memory, PAGE, ODP | IBV_ACCESS_MW_BIND);
+	pair = connected(IBV_MTU_4096, TIMEOUT);
+	if (!bind_window(&pair.b, mw, mr, (uint64_t)mr->addr, PAGE, WINDOW))
+		broken("the window cannot be bound");
+	at("the fault");
+	pair = stall_read(&faults, local, mr);
+	must(!advise((uint64_t)mr->addr, PAGE, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0));
+	wait_fault(&faults);
+	check_device_ends(&faults);
+	check_device_gone();
+	make_device();
 }
 
 /* Longer than rxe waited, shorter than what the kernel takes for a hung task. */
 #define STALL_MS 53000
 
-/* An MR is not freed while a fault in it waits for user space. */
+/* An MR is not freed while a task of user space is in it, which nobody else ends. */
 static void dereg_in_use(void)
 {
-	struct pair pair = connected(IBV_MTU_4096, 0);
 	struct faults faults = stall_faults(PAGE);
-	struct ibv_mr *local = pinned(PAGE);
-	struct call dereg = { .run = dereg_call, .mr = reg(faults.memory, PAGE, ODP) };
-	struct operation op = {
-		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
-		.remote = (uint64_t)faults.memory, .rkey = dereg.mr->rkey,
-	};
+	struct ibv_mr *mr = reg(faults.memory, PAGE, ODP);
+	struct call dereg = { .run = dereg_call, .mr = mr },
+		    prefetch = { .run = prefetch_call, .mr = mr };
 	uint64_t start, took;
 	bool early;
 
 	make_call(&dereg);
+	make_call(&prefetch);
 	at("the fault");
-	post(&pair, &op);
+	start_call(&prefetch);
 	wait_fault(&faults);
 
 	at("dereg during a fault");
@@ -699,9 +1019,8 @@ static void dereg_in_use(void)
 
 	at("the end of the fault");
 	end_faults(&faults);
-	/* The fault is through when the peer has its answer, whatever it is. */
-	if (completion(&pair.a) < 0)
-		fail("no answer after the fault");
+	if (!ended(&prefetch, PATIENCE_MS))
+		fail("the prefetch does not end");
 	if (early)
 		fail("dereg was through after %lu ms, in the middle of a fault", took);
 	at("the end of dereg");
@@ -725,13 +1044,20 @@ static const struct test tests[] = {
 	{ "flush_dram", flush_dram },
 	{ "rereg_dram", rereg_dram },
 	{ "rereg_with_window", rereg_with_window },
+	{ "window_outside", window_outside },
 	{ "dirty_shmem", dirty_shmem },
 	{ "dirty_swapped", dirty_swapped },
 	{ "stale_page", stale_page },
+	{ "invalidated_long", invalidated_long },
+	{ "page_tables_charged", page_tables_charged },
+	{ "prefetch_ends_with_mr", prefetch_ends_with_mr },
 	{ "implicit_root", implicit_root },
 	{ "slow_page", slow_page },
 	{ "prefetch_flood", prefetch_flood },
+	{ "fault_ends", fault_ends },
+	{ "killed_in_dereg", killed_in_dereg },
 	{ "device_goes_with_window", device_goes_with_window },
+	{ "device_goes_in_fault", device_goes_in_fault },
 	/* Without the repair the MR is freed under its user, so it is the last. */
 	{ "dereg_in_use", dereg_in_use },
 };

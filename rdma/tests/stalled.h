@@ -23,6 +23,7 @@ struct call {
 	int fd, result;
 	uint8_t *memory;
 	struct ibv_mr *mr;
+	struct ibv_qp *qp;
 };
 
 static inline void *call_thread(void *arg)
@@ -160,6 +161,61 @@ static inline void end_faults(struct faults *faults)
 	struct uffdio_zeropage zero = { .range = { (uint64_t)faults->memory, faults->length } };
 
 	must(!ioctl(faults->fd, UFFDIO_ZEROPAGE, &zero));
+}
+
+/* The device's end. */
+static inline int delete_call(struct call *call)
+{
+	(void)call;
+	return system("rdma link del rxe0");
+}
+
+static inline void make_device(void)
+{
+	at("the next device");
+	must(!system("rdma link add rxe0 type rxe netdev lo"));
+}
+
+/* ... not waiting for user space to end FAULTS. Others need a device, whatever comes of it. */
+static inline void check_device_ends(struct faults *faults)
+{
+	struct call delete = { .run = delete_call };
+
+	at("the end of the device");
+	make_call(&delete);
+	start_call(&delete);
+	if (!ended(&delete, PATIENCE_MS / 10)) {
+		end_faults(faults);
+		if (ended(&delete, PATIENCE_MS))
+			make_device();
+		fail("the end of the device waits for a fault");
+	}
+	must(!delete.result);
+}
+
+/* Who has a device that is gone is told so, and everything but the end of what it had is EIO. */
+static inline void check_device_gone(void)
+{
+	struct ibv_port_attr port;
+	struct ibv_async_event event;
+	int error;
+
+	at("the event");
+	do {
+		struct pollfd wait = { .fd = device->async_fd, .events = POLLIN };
+
+		if (poll(&wait, 1, PATIENCE_MS) != 1)
+			fail("no event says that the device is gone");
+		must(!ibv_get_async_event(device, &event));
+		ibv_ack_async_event(&event);
+	} while (event.event_type != IBV_EVENT_DEVICE_FATAL);
+	at("calls afterwards");
+	error = ibv_query_port(device, 1, &port);
+	if (error != EIO)
+		fail("%s: a query: %s", where, error ? strerror(error) : "success");
+	errno = 0;
+	if (ibv_reg_mr(pd, map(PAGE), PAGE, REMOTE) || errno != EIO)
+		fail("%s: a registration: %s", where, strerror(errno));
 }
 
 #endif
