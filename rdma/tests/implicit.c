@@ -9,6 +9,8 @@
 #include <linux/memfd.h>
 #include <sys/syscall.h>
 
+#include <sys/auxv.h>
+
 #include "harness.h"
 #include "implicit.h"
 
@@ -480,6 +482,237 @@ static void secret_memory(void)
 		fail("it was written to");
 }
 
+/* Some of the program itself. */
+static const uint8_t constant[2 * PAGE] = { 1, 2, 3, [PAGE] = 4, 5, 6 };
+
+/* What the process may not write to can be read, sent and prefetched, and not written to. */
+static void check_read_only(struct peer *peer, struct ibv_mr *all, struct ibv_mr *reads,
+			    const uint8_t *memory)
+{
+	uint8_t *to = map(PAGE);
+	struct ibv_mr *received = reg(to, PAGE, IBV_ACCESS_LOCAL_WRITE);
+	int status;
+
+	must(!madvise((void *)memory, PAGE, MADV_DONTNEED) || errno == EINVAL);
+	peer->rkey = reads->rkey;
+	check_read(peer, memory, memory, PAGE);
+	peer->rkey = all->rkey;
+	check_read(peer, memory, memory, PAGE);
+	post_receive(&peer->pair, (uint64_t)to, PAGE, received->lkey);
+	status = run_rdma(&peer->pair, IBV_WR_SEND, reads, (void *)memory, PAGE, 0, 0);
+	if (status || completion(&peer->pair.b))
+		fail("%s: send: %s", where, status_name(status));
+	if (difference(to, memory, PAGE) >= 0)
+		fail("%s: what was sent is something else", where);
+	status = advise((uint64_t)memory, PAGE, reads->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH,
+			IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
+	if (status)
+		fail("%s: prefetch: %s", where, strerror(-status));
+	status = advise((uint64_t)memory, PAGE, all->lkey,
+			IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE, IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
+	if (!status)
+		fail("%s: prefetch for writing: success", where);
+	check_denied(peer, IBV_WR_RDMA_WRITE, 8, (uint64_t)memory);
+	must(!ibv_dereg_mr(received));
+}
+
+static void read_only(void)
+{
+	static const char * const what[] = {
+		"constants of the program", "the vdso", "a file", "a file, mapped privately",
+	};
+	struct ibv_mr *all = implicit(REMOTE), *reads = implicit(IBV_ACCESS_REMOTE_READ);
+	struct peer peer = make_peer(all->rkey, IBV_MTU_4096);
+	int fd = memfd_create("read", MFD_CLOEXEC);
+	uint8_t bytes[PAGE];
+	void *memories[4];
+	size_t i;
+
+	must(fd >= 0);
+	random_fill(bytes, PAGE);
+	must(write(fd, bytes, PAGE) == PAGE);
+	memories[0] = (void *)(((uint64_t)constant + PAGE - 1) & -PAGE);
+	memories[1] = (void *)getauxval(AT_SYSINFO_EHDR);
+	must(memories[1]);
+	memories[2] = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	memories[3] = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+	must(memories[2] != MAP_FAILED && memories[3] != MAP_FAILED);
+	for (i = 0; i < 4; i++) {
+		void *memory = memories[i];
+		struct ibv_mr *explicit[] = {
+			reg(memory, PAGE, ODP),
+			reg(memory, PAGE, IBV_ACCESS_ON_DEMAND | IBV_ACCESS_REMOTE_READ),
+		};
+
+		at("%s, implicit", what[i]);
+		check_read_only(&peer, all, reads, memory);
+		at("%s, explicit", what[i]);
+		check_read_only(&peer, explicit[0], explicit[1], memory);
+	}
+}
+
+static const char * const kinds[] = { "pinned", "explicit", "implicit" };
+#define KINDS 3
+
+static struct ibv_mr *reg_kind(int kind, void *memory, size_t length, int access)
+{
+	if (kind == 2)
+		return implicit(access);
+	return reg(memory, length, access | (kind ? IBV_ACCESS_ON_DEMAND : 0));
+}
+
+#define MESSAGE (PAGE + 500)
+/* What a datagram brings along, in front of it. */
+#define GRH 40
+
+/* A message from one place of MEMORY to another one, by what SEND is filled with. */
+static void check_message(struct pair *pair, struct ibv_mr *mr, uint8_t *memory, size_t length,
+			  size_t grh, struct ibv_srq *srq, struct ibv_send_wr *send)
+{
+	struct ibv_sge from = { (uint64_t)memory + 100, length, mr->lkey },
+		       to = { (uint64_t)memory + 4 * PAGE - 100, length + grh, mr->lkey };
+	struct ibv_recv_wr receive = { .sg_list = &to, .num_sge = 1 }, *bad_receive;
+	struct ibv_send_wr *bad;
+	int status;
+
+	random_fill(memory, 2 * PAGE);
+	must(srq ? !ibv_post_srq_recv(srq, &receive, &bad_receive) :
+		   !ibv_post_recv(pair->b.qp, &receive, &bad_receive));
+	send->opcode = IBV_WR_SEND;
+	send->send_flags = IBV_SEND_SIGNALED;
+	send->sg_list = &from;
+	send->num_sge = 1;
+	must(!ibv_post_send(pair->a.qp, send, &bad));
+	status = completion(&pair->a);
+	if (status)
+		fail("%s: send: %s", where, status_name(status));
+	status = completion(&pair->b);
+	if (status)
+		fail("%s: receive: %s", where, status_name(status));
+	if (difference((void *)(to.addr + grh), (void *)from.addr, length) >= 0)
+		fail("%s: what is received is something else", where);
+}
+
+/* From a queue of receive requests that queue pairs share. */
+static void shared_receives(void)
+{
+	struct ibv_srq_init_attr init = { .attr = { .max_wr = 8, .max_sge = 1 } };
+	int kind;
+
+	for (kind = 0; kind < KINDS; kind++) {
+		uint8_t *memory = map(8 * PAGE);
+		struct ibv_mr *mr = reg_kind(kind, memory, 8 * PAGE, REMOTE);
+		struct ibv_srq *srq = ibv_create_srq(pd, &init);
+		struct pair pairs[2];
+		size_t i;
+
+		must(srq);
+		for (i = 0; i < 2; i++) {
+			struct pair *pair = &pairs[i];
+
+			make_typed_end(&pair->a, IBV_QPT_RC);
+			make_sharing_end(&pair->b, IBV_QPT_RC, srq);
+			connect_typed_end(&pair->a, IBV_QPT_RC, pair->b.qp->qp_num);
+			connect_typed_end(&pair->b, IBV_QPT_RC, pair->a.qp->qp_num);
+		}
+		for (i = 0; i < 4; i++) {
+			at("%s, message %zu", kinds[kind], i);
+			check_message(&pairs[i % 2], mr, memory, MESSAGE, 0, srq,
+				      &(struct ibv_send_wr) {});
+		}
+	}
+}
+
+/* Connections that promise nothing, and datagrams. */
+static void unreliable(void)
+{
+	struct ibv_ah_attr way = { .is_global = 1, .port_num = 1,
+				   .grh = { .hop_limit = 1, .sgid_index = 1 } };
+	int kind;
+
+	must(!ibv_query_gid(device, 1, 1, &way.grh.dgid));
+	for (kind = 0; kind < KINDS; kind++) {
+		uint8_t *memory = map(8 * PAGE);
+		struct ibv_mr *mr = reg_kind(kind, memory, 8 * PAGE, REMOTE);
+		struct ibv_ah *ah = ibv_create_ah(pd, &way);
+		struct pair pair;
+		int status;
+
+		must(ah);
+		at("%s, a message of a connection", kinds[kind]);
+		make_typed_end(&pair.a, IBV_QPT_UC);
+		make_typed_end(&pair.b, IBV_QPT_UC);
+		connect_typed_end(&pair.a, IBV_QPT_UC, pair.b.qp->qp_num);
+		connect_typed_end(&pair.b, IBV_QPT_UC, pair.a.qp->qp_num);
+		check_message(&pair, mr, memory, MESSAGE, 0, NULL, &(struct ibv_send_wr) {});
+		at("%s, a write, and a message behind it", kinds[kind]);
+		random_fill(memory, PAGE);
+		status = run_rdma(&pair, IBV_WR_RDMA_WRITE, mr, memory, 3000,
+				  (uint64_t)memory + 6 * PAGE - 1000, mr->rkey);
+		if (status)
+			fail("%s: %s", where, status_name(status));
+		/* By when the write has been done, for nothing else says so. */
+		post_receive(&pair, (uint64_t)memory + 4 * PAGE, PAGE, mr->lkey);
+		status = run_rdma(&pair, IBV_WR_SEND, mr, memory, 8, 0, 0);
+		if (status || completion(&pair.b))
+			fail("%s: %s", where, status_name(status));
+		if (difference(memory + 6 * PAGE - 1000, memory, 3000) >= 0)
+			fail("%s: what is written is something else", where);
+		destroy_end(&pair.a);
+		destroy_end(&pair.b);
+
+		at("%s, a datagram", kinds[kind]);
+		make_typed_end(&pair.a, IBV_QPT_UD);
+		make_typed_end(&pair.b, IBV_QPT_UD);
+		connect_typed_end(&pair.a, IBV_QPT_UD, 0);
+		connect_typed_end(&pair.b, IBV_QPT_UD, 0);
+		check_message(&pair, mr, memory, 2000, GRH, NULL, &(struct ibv_send_wr) {
+			.wr.ud = { .ah = ah, .remote_qpn = pair.b.qp->qp_num, .remote_qkey = 1 },
+		});
+		destroy_end(&pair.a);
+		destroy_end(&pair.b);
+		must(!ibv_destroy_ah(ah));
+	}
+}
+
+/* A window of the type that belongs to no queue pair. */
+static void window_of_type_1(void)
+{
+	int kind;
+
+	for (kind = 0; kind < KINDS; kind++) {
+		uint8_t *memory = map(4 * PAGE);
+		struct ibv_mr *mr = reg_kind(kind, memory, 4 * PAGE, REMOTE | IBV_ACCESS_MW_BIND);
+		struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_1);
+		struct peer peer = make_peer(0, IBV_MTU_1024);
+		uint32_t first;
+
+		must(mw);
+		at("%s, a window", kinds[kind]);
+		first = bind_window(&peer.pair.b, mw, mr, (uint64_t)memory + PAGE, 2 * PAGE,
+				    WINDOW);
+		if (!first)
+			fail("%s cannot be bound", where);
+		peer.rkey = first;
+		check_write(&peer, memory + PAGE, 2 * PAGE);
+		check_read(&peer, memory + PAGE + 10, memory + PAGE + 10, PAGE);
+		check_denied(&peer, IBV_WR_RDMA_READ, 8, (uint64_t)memory);
+		check_denied(&peer, IBV_WR_RDMA_WRITE, 8, (uint64_t)memory + 3 * PAGE - 4);
+		at("%s, bound to something else", kinds[kind]);
+		mw->rkey = first;
+		peer.rkey = bind_window(&peer.pair.b, mw, mr, (uint64_t)memory, PAGE,
+					IBV_ACCESS_REMOTE_READ);
+		if (!peer.rkey)
+			fail("%s: it cannot be", where);
+		check_read(&peer, memory, memory, PAGE);
+		check_denied(&peer, IBV_WR_RDMA_WRITE, 8, (uint64_t)memory);
+		peer.rkey = first;
+		check_denied(&peer, IBV_WR_RDMA_READ, 8, (uint64_t)memory + PAGE);
+		must(!ibv_dealloc_mw(mw));
+		must(!ibv_dereg_mr(mr));
+	}
+}
+
 /* Registers of a device, of the PCI bus, mapped to the process. */
 static uint8_t *map_registers(void)
 {
@@ -636,6 +869,10 @@ static const struct test tests[] = {
 	{ "secret_memory", secret_memory },
 	{ "device_memory", device_memory },
 	{ "prefetch_memory", prefetch_memory },
+	{ "read_only", read_only },
+	{ "shared_receives", shared_receives },
+	{ "unreliable", unreliable },
+	{ "window_of_type_1", window_of_type_1 },
 	{ "many", many },
 	{ "persistent_window", persistent_window },
 	/* If it hangs, what it has made is there for good, so it is the last. */

@@ -135,6 +135,61 @@ static inline void check_denied(struct peer *peer, enum ibv_wr_opcode opcode, ui
 	reconnect(peer);
 }
 
+/* An end of another type of connection, or of none, which may share what it receives from. */
+static inline void make_sharing_end(struct end *end, enum ibv_qp_type type, struct ibv_srq *srq)
+{
+	struct ibv_qp_init_attr attr = {
+		.qp_type = type, .srq = srq,
+		.cap = { .max_send_wr = 15, .max_recv_wr = 15, .max_send_sge = 2,
+			 .max_recv_sge = 2 },
+	};
+
+	end->channel = ibv_create_comp_channel(device);
+	must(end->channel);
+	end->cq = ibv_create_cq(device, 63, NULL, end->channel, 0);
+	must(end->cq);
+	attr.send_cq = end->cq;
+	attr.recv_cq = end->cq;
+	end->qp = ibv_create_qp(pd, &attr);
+	must(end->qp);
+}
+
+static inline void make_typed_end(struct end *end, enum ibv_qp_type type)
+{
+	make_sharing_end(end, type, NULL);
+}
+
+static inline void connect_typed_end(struct end *end, enum ibv_qp_type type, uint32_t other)
+{
+	struct ibv_qp_attr attr = {
+		.qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = 1,
+		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE,
+	};
+	int mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT;
+	union ibv_gid own;
+
+	if (type == IBV_QPT_RC) {
+		connect_end(end, other, IBV_MTU_4096, TIMEOUT);
+		return;
+	}
+	must(!ibv_query_gid(device, 1, 1, &own));
+	mask |= type == IBV_QPT_UC ? IBV_QP_ACCESS_FLAGS : IBV_QP_QKEY;
+	must(!ibv_modify_qp(end->qp, &attr, mask));
+
+	attr = (struct ibv_qp_attr) {
+		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_4096, .dest_qp_num = other,
+		.ah_attr = { .is_global = 1, .port_num = 1,
+			     .grh = { .dgid = own, .hop_limit = 1, .sgid_index = 1 } },
+	};
+	mask = IBV_QP_STATE;
+	if (type == IBV_QPT_UC)
+		mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+	must(!ibv_modify_qp(end->qp, &attr, mask));
+
+	attr = (struct ibv_qp_attr) { .qp_state = IBV_QPS_RTS };
+	must(!ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
+}
+
 /*
  * Binds MW to what LENGTH bytes at ADDRESS are in MR, for END's peer; returns its new key, or 0 if
  * that fails.

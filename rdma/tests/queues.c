@@ -64,55 +64,6 @@ static size_t list_queues(struct rxe_queue_buf **list)
 	return n;
 }
 
-static void make_typed_end(struct end *end, enum ibv_qp_type type)
-{
-	struct ibv_qp_init_attr attr = {
-		.qp_type = type,
-		.cap = { .max_send_wr = 15, .max_recv_wr = 15, .max_send_sge = 2,
-			 .max_recv_sge = 2 },
-	};
-
-	end->channel = ibv_create_comp_channel(device);
-	must(end->channel);
-	end->cq = ibv_create_cq(device, 63, NULL, end->channel, 0);
-	must(end->cq);
-	attr.send_cq = end->cq;
-	attr.recv_cq = end->cq;
-	end->qp = ibv_create_qp(pd, &attr);
-	must(end->qp);
-}
-
-static void connect_typed_end(struct end *end, enum ibv_qp_type type, uint32_t other)
-{
-	struct ibv_qp_attr attr = {
-		.qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = 1,
-		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE,
-	};
-	int mask = IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT;
-	union ibv_gid own;
-
-	if (type == IBV_QPT_RC) {
-		connect_end(end, other, IBV_MTU_4096, TIMEOUT);
-		return;
-	}
-	must(!ibv_query_gid(device, 1, 1, &own));
-	mask |= type == IBV_QPT_UC ? IBV_QP_ACCESS_FLAGS : IBV_QP_QKEY;
-	must(!ibv_modify_qp(end->qp, &attr, mask));
-
-	attr = (struct ibv_qp_attr) {
-		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_4096, .dest_qp_num = other,
-		.ah_attr = { .is_global = 1, .port_num = 1,
-			     .grh = { .dgid = own, .hop_limit = 1, .sgid_index = 1 } },
-	};
-	mask = IBV_QP_STATE;
-	if (type == IBV_QPT_UC)
-		mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
-	must(!ibv_modify_qp(end->qp, &attr, mask));
-
-	attr = (struct ibv_qp_attr) { .qp_state = IBV_QPS_RTS };
-	must(!ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN));
-}
-
 static void connect_writer(struct writer *writer)
 {
 	struct rxe_queue_buf *before[MAX_QUEUES], *after[MAX_QUEUES];
@@ -475,6 +426,126 @@ static void receive_nowhere(void)
 		fail("%s: success", where);
 	if (to[0] != 1)
 		fail("%s: it is where the one before was", where);
+}
+
+/* The size of a shared receive queue, which user space is told in memory that it can write to. */
+static void shared_queue_size(void)
+{
+	struct ibv_srq_init_attr init = { .attr = { .max_wr = 15, .max_sge = 2 } };
+	struct rxe_queue_buf *before[MAX_QUEUES], *after[MAX_QUEUES], *queue = NULL;
+	struct ibv_srq_attr attr = {}, real;
+	size_t n = list_queues(before), i, j;
+	struct ibv_srq *srq;
+	uint32_t mask;
+
+	srq = ibv_create_srq(pd, &init);
+	must(srq);
+	for (i = list_queues(after); i--;) {
+		for (j = 0; j < n && before[j] != after[i]; j++)
+			;
+		if (j == n)
+			queue = after[i];
+	}
+	if (!queue)
+		broken("the queue is not where it should be");
+	must(!ibv_query_srq(srq, &real));
+	mask = queue->index_mask;
+	if (real.max_wr != mask)
+		broken("the size is %u and %u", real.max_wr, mask);
+	queue->index_mask = 0xffff;
+	at("a query");
+	must(!ibv_query_srq(srq, &attr));
+	if (attr.max_wr != real.max_wr)
+		fail("%s: %u, not %u", where, attr.max_wr, real.max_wr);
+	at("a limit above the size");
+	attr.srq_limit = mask + 1;
+	if (!ibv_modify_srq(srq, &attr, IBV_SRQ_LIMIT))
+		fail("%s: success", where);
+	queue->index_mask = mask;
+	attr.srq_limit = mask;
+	if (ibv_modify_srq(srq, &attr, IBV_SRQ_LIMIT))
+		fail("the limit can't be the size: %s", strerror(errno));
+	must(!ibv_destroy_srq(srq));
+}
+
+static union send_slot invalidation(uint32_t rkey)
+{
+	union send_slot slot = { .words = {} };
+
+	slot.wqe.wr.opcode = IBV_WR_LOCAL_INV;
+	slot.wqe.wr.send_flags = IBV_SEND_SIGNALED;
+	slot.wqe.wr.ex.invalidate_rkey = rkey;
+	return slot;
+}
+
+/* A memory window is invalidated by the queue pair that it is bound to, while it is. */
+static void invalidate_window(void)
+{
+	static struct writer writer;
+	struct pair other;
+	union send_slot slot;
+	struct ibv_mw *mw;
+	uint32_t rkey;
+
+	make_writer(&writer);
+	other = connected(IBV_MTU_4096, TIMEOUT);
+	mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	must(mw);
+	rkey = bind_window(&other.a, mw, writer.mr, (uint64_t)writer.mr->addr, 8,
+			   IBV_ACCESS_REMOTE_READ);
+	if (!rkey)
+		broken("the window cannot be bound");
+	at("one that is bound to another one");
+	slot = invalidation(rkey);
+	check_refused(&writer, &slot);
+	must(!ibv_dealloc_mw(mw));
+
+	mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+	must(mw);
+	at("one that is not bound");
+	slot = invalidation(mw->rkey);
+	check_refused(&writer, &slot);
+
+	at("one that is bound");
+	rkey = bind_window(&writer.pair.a, mw, writer.mr, (uint64_t)writer.mr->addr, 8,
+			   IBV_ACCESS_REMOTE_READ);
+	if (!rkey)
+		broken("the window cannot be bound");
+	slot = invalidation(rkey);
+	check_accepted(&writer, &slot);
+	at("one that was bound");
+	check_refused(&writer, &slot);
+	must(!ibv_dealloc_mw(mw));
+	must(!ibv_dereg_mr(writer.mr));
+}
+
+/* A fast MR of the kernel's, by a process that has guessed its key, and by its peer. */
+static void fast_mr_of_kernel(void)
+{
+	static struct writer writer;
+	int fd = open("/dev/odp_fast", O_RDONLY | O_CLOEXEC), status;
+	struct ibv_send_wr wr = {
+		.opcode = IBV_WR_SEND_WITH_INV, .send_flags = IBV_SEND_SIGNALED,
+	}, *bad;
+	union send_slot slot;
+	uint32_t rkey;
+
+	must(fd >= 0);
+	must(read(fd, &rkey, sizeof(rkey)) == sizeof(rkey));
+	make_writer(&writer);
+	at("LOCAL_INV");
+	slot = invalidation(rkey);
+	check_refused(&writer, &slot);
+	at("SEND_WITH_INV");
+	post_receive(&writer.pair, (uint64_t)writer.mr->addr, 8, writer.mr->lkey);
+	wr.invalidate_rkey = rkey;
+	must(!ibv_post_send(writer.pair.a.qp, &wr, &bad));
+	/* Who sent it has it acknowledged nevertheless. */
+	must(completion(&writer.pair.a) >= 0);
+	status = completion(&writer.pair.b);
+	if (status != IBV_WC_REM_INV_REQ_ERR && status != IBV_WC_WR_FLUSH_ERR)
+		fail("%s: %s", where, status_name(status));
+	close(fd);
 }
 
 /* What another thread does to a queue meanwhile. */
@@ -848,6 +919,9 @@ static const struct test tests[] = {
 	{ "progress_made", progress_made },
 	{ "receive_nowhere", receive_nowhere },
 	{ "failed_already", failed_already },
+	{ "shared_queue_size", shared_queue_size },
+	{ "fast_mr_of_kernel", fast_mr_of_kernel },
+	{ "invalidate_window", invalidate_window },
 	{ "opcode", opcode },
 	{ "receive_progress", receive_progress },
 	{ "inline_data", inline_data },
