@@ -560,6 +560,108 @@ static void unmapped_under_traffic(void)
 	change_under_traffic(true);
 }
 
+/* Who unmaps a page while a peer's write to it may be half done, and looks whether it goes on. */
+static struct {
+	struct peer peer;
+	uint8_t *there, *file;
+	int fd;
+	unsigned long changes;
+	/* the peer's, that are through */
+	_Atomic uint64_t writes;
+	atomic_bool stop;
+	/* 0, or which change it was */
+	unsigned long stale;
+} interrupted;
+
+static void *interrupt_loop(void *arg)
+{
+	uint64_t state = 1, seen;
+	uint8_t before[PAGE];
+	unsigned long n;
+
+	for (n = 1; n <= interrupted.changes && !interrupted.stale; n++) {
+		uint8_t *old = interrupted.file + (n - 1) % STAMPS * PAGE;
+
+		/* At any moment of a write. */
+		state = state * 6364136223846793005 + 1442695040888963407;
+		nanosleep(&(struct timespec) { .tv_nsec = 20000 + (state >> 33) % 500000 }, NULL);
+		must(mmap(interrupted.there, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			  interrupted.fd, n % STAMPS * PAGE) == interrupted.there);
+		/* It is nobody's but the file's by now. */
+		memcpy(before, old, PAGE);
+		seen = interrupted.writes;
+		while (interrupted.writes < seen + 2)
+			nanosleep(&(struct timespec) { .tv_nsec = 100000 }, NULL);
+		if (difference(before, old, PAGE) >= 0)
+			interrupted.stale = n;
+	}
+	interrupted.stop = true;
+	return arg;
+}
+
+/* On which CPUs the workers are; returns where they were. */
+static char *confine_workers(const char *cpus)
+{
+	FILE *file = fopen("/sys/devices/virtual/workqueue/cpumask", "r+");
+	static char before[64];
+
+	must(file);
+	must(fgets(before, sizeof(before), file));
+	rewind(file);
+	must(fputs(cpus, file) >= 0);
+	must(!fclose(file));
+	return strdup(before);
+}
+
+/*
+ * Nothing is written to a page that has been unmapped, not even the rest of what was begun before.
+ * A thread that comes first whenever it wakes up unmaps the page on the CPU that does the writes:
+ * it has to wait for the one that it interrupts.
+ */
+static void written_after_unmap(void)
+{
+	struct sched_param first = { .sched_priority = 1 };
+	pthread_attr_t attr;
+	pthread_t thread;
+	cpu_set_t cpu;
+	uint64_t n;
+	char *all;
+
+	interrupted.peer = make_peer(implicit(REMOTE)->rkey, IBV_MTU_4096);
+	interrupted.changes = 2 * races();
+	interrupted.file = map_file(&interrupted.fd, STAMPS * PAGE);
+	memset(interrupted.file, 0, STAMPS * PAGE);
+	interrupted.there = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, interrupted.fd, 0);
+	must(interrupted.there != MAP_FAILED);
+	CPU_ZERO(&cpu);
+	CPU_SET(0, &cpu);
+	must(!pthread_attr_init(&attr));
+	must(!pthread_attr_setaffinity_np(&attr, sizeof(cpu), &cpu));
+	must(!pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED));
+	must(!pthread_attr_setschedpolicy(&attr, SCHED_FIFO));
+	must(!pthread_attr_setschedparam(&attr, &first));
+	all = confine_workers("1");
+	must(!pthread_create(&thread, &attr, interrupt_loop, NULL));
+	for (n = 1; !interrupted.stop; n++) {
+		int status;
+
+		at("write %lu", n);
+		memset(interrupted.peer.local->addr, n % 255 + 1, PAGE);
+		status = peer_run(&interrupted.peer, IBV_WR_RDMA_WRITE, PAGE,
+				  (uint64_t)interrupted.there);
+		if (status) {
+			confine_workers(all);
+			fail("%s: %s", where, status_name(status));
+		}
+		interrupted.writes = n;
+	}
+	confine_workers(all);
+	pthread_join(thread, NULL);
+	printf("# %lu writes, %lu changes\n", n, interrupted.changes);
+	if (interrupted.stale)
+		fail("change %lu: the page is written to when it is unmapped", interrupted.stale);
+}
+
 /* Huge pages of both kinds, and what is left of them. */
 static void huge_pages(void)
 {
@@ -682,6 +784,7 @@ static struct test tests[] = {
 	{ "pressure", pressure },
 	{ "replaced_under_traffic", replaced_under_traffic },
 	{ "unmapped_under_traffic", unmapped_under_traffic },
+	{ "written_after_unmap", written_after_unmap },
 	{ "huge_pages", huge_pages },
 	{ "forked_memory", forked_memory },
 	{ "forked_device", forked_device },
