@@ -7,8 +7,8 @@
 //! has counted is the last line of a run that came to its end.
 
 use crate::{
+    conditions::Conditions,
     plan::{self, Cell},
-    report::Conditions,
     subject::Answer,
 };
 use serde::{Deserialize, Serialize};

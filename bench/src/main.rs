@@ -4,10 +4,12 @@
 //!
 //! Runs in a guest in which `odp_bench.ko` is loaded; see `bench/run`.
 
+mod conditions;
 mod device;
 mod disturber;
 mod journal;
 mod plan;
+mod quantity;
 mod report;
 mod stall;
 mod stats;
@@ -16,9 +18,10 @@ mod subject;
 mod uapi;
 
 use clap::Parser;
+use conditions::Conditions;
 use journal::{Counters, Head, Journal, Run};
 use plan::{Extent, Measure};
-use report::{Conditions, Report};
+use report::Report;
 use stats::Summary;
 use std::{
     collections::BTreeMap,

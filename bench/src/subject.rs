@@ -12,7 +12,7 @@ use crate::{
     device::{self, Addresses, Device},
     disturber::Disturber,
     plan::{self, Cell, Measure, Point},
-    report, uapi,
+    quantity, uapi,
 };
 use std::{
     collections::BTreeMap,
@@ -171,7 +171,7 @@ impl Life {
             Measure::Many => self.many(point)?.into(),
             Measure::Grace => {
                 let took = self.device.grace(point.gap, cell.arm == plan::EXPEDITED)?;
-                [one(report::GRACE, took)].into()
+                [one(quantity::GRACE, took)].into()
             }
         })
     }
@@ -200,7 +200,7 @@ impl Life {
         self.device.mirror(self.region(point, false))?;
         let took = self.addresses.unmap(point.size(), || self.clock())?;
         self.device.finish(0)?;
-        Ok([one(report::TOOK, took)])
+        Ok([one(quantity::TOOK, took)])
     }
 
     fn callbacks(&self, point: &Point) -> io::Result<Answer> {
@@ -211,10 +211,10 @@ impl Life {
         let callbacks = self.device.callbacks()?;
         self.device.finish(0)?;
         let first = callbacks.first.saturating_sub(nothing);
-        let mut answer = Answer::from([one(report::IN_FIRST, first)]);
+        let mut answer = Answer::from([one(quantity::IN_FIRST, first)]);
         if let Some(others) = callbacks.callbacks.checked_sub(1).filter(|&n| n != 0) {
             let each = (callbacks.others / others).saturating_sub(nothing);
-            answer.extend([one(report::IN_OTHERS, each)]);
+            answer.extend([one(quantity::IN_OTHERS, each)]);
         }
         Ok(answer)
     }
@@ -237,9 +237,9 @@ impl Life {
         let begun = first(|stamp| stamp.begun);
         let last = stamps.iter().map(|stamp| stamp.released).max();
         let last = last.unwrap_or_default();
-        answer.extend([one(report::LAST, since(retired, last, &stamps)?)]);
+        answer.extend([one(quantity::LAST, since(retired, last, &stamps)?)]);
         if begun != 0 {
-            answer.extend([one(report::BEGUN, since(retired, begun, &stamps)?)]);
+            answer.extend([one(quantity::BEGUN, since(retired, begun, &stamps)?)]);
         }
         Ok(answer)
     }
@@ -258,9 +258,9 @@ impl Life {
             .iter()
             .map(|stamp| since(stamp.retired, stamp.released));
         Ok([
-            one(report::REMOVED, since(first, removed)?),
-            (report::EACH.into(), each.collect::<io::Result<_>>()?),
-            one(report::LAST, since(first, last)?),
+            one(quantity::REMOVED, since(first, removed)?),
+            (quantity::EACH.into(), each.collect::<io::Result<_>>()?),
+            one(quantity::LAST, since(first, last)?),
         ])
     }
 
@@ -269,10 +269,10 @@ impl Life {
         let floor = self.device.floor(self.region(point, true))?;
         self.addresses.unmap(point.size(), || self.clock())?;
         Ok([
-            one(report::WORK, floor.ran - floor.queued),
-            one(report::GRACE, floor.grace - floor.ran),
-            one(report::REMOVE, floor.removed - floor.grace),
-            one(report::CHAIN, floor.removed - floor.queued),
+            one(quantity::WORK, floor.ran - floor.queued),
+            one(quantity::GRACE, floor.grace - floor.ran),
+            one(quantity::REMOVE, floor.removed - floor.grace),
+            one(quantity::CHAIN, floor.removed - floor.queued),
         ])
     }
 
@@ -300,16 +300,16 @@ impl Life {
 
         let ranges = u64::from(point.ranges);
         let mut answer = Answer::from([
-            one(report::TOOK, took),
-            one(report::GONE, gone),
-            one(report::RATE, ranges * 1_000_000_000 / gone.max(1)),
+            one(quantity::TOOK, took),
+            one(quantity::GONE, gone),
+            one(quantity::RATE, ranges * 1_000_000_000 / gone.max(1)),
         ]);
         if let (Some(before), Some(after)) = (before, after) {
             let per_thousand = (after - before) * 1000 / ranges;
-            answer.extend([one(report::GRACE_PERIODS, per_thousand)]);
+            answer.extend([one(quantity::GRACE_PERIODS, per_thousand)]);
         }
         if point.phase != 0 {
-            answer.extend([one(report::PHASES, phases)]);
+            answer.extend([one(quantity::PHASES, phases)]);
         }
         Ok(answer)
     }
@@ -329,7 +329,7 @@ impl Life {
         self.addresses.reserve_part(quarter, quarter)?;
         self.addresses.unmap(point.size(), device::now)?;
         self.device.finish(0)?;
-        Ok([one(report::TOOK, took), one(report::SETTLED, settled)])
+        Ok([one(quantity::TOOK, took), one(quantity::SETTLED, settled)])
     }
 
     fn lookups(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 3]> {
@@ -356,9 +356,9 @@ impl Life {
             }
             let [idle, begin, end, gone] = measured?;
             Ok([
-                one(report::LOOKUPS_IDLE, rate(idle, begin)),
-                one(report::LOOKUPS, rate(begin, end)),
-                one(report::GONE, gone.0),
+                one(quantity::LOOKUPS_IDLE, rate(idle, begin)),
+                one(quantity::LOOKUPS, rate(begin, end)),
+                one(quantity::GONE, gone.0),
             ])
         })
     }
@@ -396,8 +396,8 @@ impl Life {
         let bytes = device::kernel_memory()?.saturating_sub(before);
         drop(made);
         Ok(Answer::from([
-            one(report::MIRROR_BYTES, bytes / u64::from(mirrors)),
-            one(report::MIRROR_MADE, took / u64::from(mirrors)),
+            one(quantity::MIRROR_BYTES, bytes / u64::from(mirrors)),
+            one(quantity::MIRROR_MADE, took / u64::from(mirrors)),
         ]))
     }
 
@@ -426,14 +426,14 @@ impl Life {
         let gone = device::now() - begin;
         Ok([
             one(
-                report::OBJECTS,
+                quantity::OBJECTS,
                 objects.saturating_sub(objects_before) / ranges,
             ),
-            one(report::INDEX, nodes.saturating_sub(nodes_before) / ranges),
-            one(report::BYTES, bytes / ranges),
-            one(report::MIRRORED_EACH, mirrored / ranges),
-            one(report::TOOK_EACH, took / ranges),
-            one(report::GONE_EACH, gone / ranges),
+            one(quantity::INDEX, nodes.saturating_sub(nodes_before) / ranges),
+            one(quantity::BYTES, bytes / ranges),
+            one(quantity::MIRRORED_EACH, mirrored / ranges),
+            one(quantity::TOOK_EACH, took / ranges),
+            one(quantity::GONE_EACH, gone / ranges),
         ])
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     device::{self, Addresses},
     disturber::Disturber,
     plan::{Cell, Measure, Point},
-    report,
+    quantity,
     stall::Stall,
     stats,
 };
@@ -71,9 +71,9 @@ impl Life {
         self.addresses.reserve_part(0, point.size())?;
         self.device.finish(0)?;
         let gone = device::now() - begin;
-        let mut answer = calls(report::TYPICAL_CALL, report::WORST_CALL, samples)?;
+        let mut answer = calls(quantity::TYPICAL_CALL, quantity::WORST_CALL, samples)?;
         let rate = u64::from(point.ranges) * 1_000_000_000 / gone.max(1);
-        answer.extend([one(report::GONE, gone), one(report::RATE, rate)]);
+        answer.extend([one(quantity::GONE, gone), one(quantity::RATE, rate)]);
         Ok(answer)
     }
 
@@ -137,10 +137,10 @@ impl Life {
         self.device.finish(0)?;
         let gone = device::now() - begin;
         nursery.release()?;
-        let mut answer = calls(report::FAULT, report::WORST_FAULT, samples)?;
-        answer.extend([one(report::FAULT_IDLE, idle), one(report::GONE, gone)]);
+        let mut answer = calls(quantity::FAULT, quantity::WORST_FAULT, samples)?;
+        answer.extend([one(quantity::FAULT_IDLE, idle), one(quantity::GONE, gone)]);
         let typical = stats::median(&mut unmapped).unwrap_or_default();
-        answer.extend([one(report::TYPICAL_CALL, typical)]);
+        answer.extend([one(quantity::TYPICAL_CALL, typical)]);
         Ok(answer)
     }
 
@@ -192,11 +192,11 @@ impl Life {
             disturber.stop(&self.device)?;
         }
         page.release()?;
-        let mut answer = calls(report::COPY, report::WORST_COPY, copied)?;
-        answer.extend(calls(report::DROP, report::WORST_DROP, dropped)?);
-        answer.extend([one(report::TOOK, took), one(report::GONE, gone)]);
+        let mut answer = calls(quantity::COPY, quantity::WORST_COPY, copied)?;
+        answer.extend(calls(quantity::DROP, quantity::WORST_DROP, dropped)?);
+        answer.extend([one(quantity::TOOK, took), one(quantity::GONE, gone)]);
         if let Some((_, worst)) = began {
-            answer.extend([one(report::WORST_BEGIN, worst)]);
+            answer.extend([one(quantity::WORST_BEGIN, worst)]);
         }
         Ok(answer)
     }
@@ -226,9 +226,9 @@ impl Life {
         self.device.disturb(0, 0, 0)?;
         page.release()?;
         Ok(Answer::from([
-            one(report::TOOK, took),
-            one(report::LOCKED, mean),
-            one(report::WORST_LOCKED, worst),
+            one(quantity::TOOK, took),
+            one(quantity::LOCKED, mean),
+            one(quantity::WORST_LOCKED, worst),
         ]))
     }
 
@@ -250,7 +250,7 @@ impl Life {
         self.addresses.unmap(point.size(), device::now)?;
         self.device.finish(0)?;
         let typical = stats::median(&mut samples).unwrap_or_default();
-        Ok(Answer::from([one(report::TYPICAL_CALL, typical)]))
+        Ok(Answer::from([one(quantity::TYPICAL_CALL, typical)]))
     }
 
     /// As many processes of the same arm mirror a region and unmap it.
@@ -277,13 +277,13 @@ impl Life {
         let mut samples = Vec::new();
         for subject in family {
             let answer = subject.answered()?;
-            samples.extend(answer.get(report::TOOK).into_iter().flatten());
+            samples.extend(answer.get(quantity::TOOK).into_iter().flatten());
         }
         let took = device::now() - begin;
-        let mut answer = calls(report::TYPICAL_CALL, report::WORST_CALL, samples)?;
+        let mut answer = calls(quantity::TYPICAL_CALL, quantity::WORST_CALL, samples)?;
         let ranges = u64::from(cell.point.ranges) * u64::from(cell.point.tasks);
         let rate = ranges * 1_000_000_000 / took.max(1);
-        answer.extend([one(report::RATE, rate)]);
+        answer.extend([one(quantity::RATE, rate)]);
         Ok(answer)
     }
 
@@ -315,9 +315,9 @@ impl Life {
         let last = others.iter().map(|stamp| stamp.released).max();
         let last = last.unwrap_or_default();
         Ok(Answer::from([
-            one(report::TOOK, took),
-            one(report::OTHERS_GONE, since(retired, last, &stamps)?),
-            one(report::HELD_GONE, since(retired, held.released, &stamps)?),
+            one(quantity::TOOK, took),
+            one(quantity::OTHERS_GONE, since(retired, last, &stamps)?),
+            one(quantity::HELD_GONE, since(retired, held.released, &stamps)?),
         ]))
     }
 }
