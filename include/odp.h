@@ -710,8 +710,9 @@ struct odp_mirror_ops {
 	void (*zapped)(void *shared, unsigned long start, unsigned long end);
 
 	/**
-	 * @replaced: smaller ranges, @n of them, are in service in the place of the one at
-	 * @old_start..@old_end, at @pieces, in order of address (optional). What is installed
+	 * @replaced: other ranges, @n of them, are in service in the place of the one at
+	 * @old_start..@old_end, at @pieces, in order of address (optional): smaller ones, or one
+	 * that reaches beyond it, see odp_range_grow(). What is installed
 	 * stays. What leaves coverage is zapped after this, by @zap_dead. @pieces is valid during
 	 * the call; by now they may be on their way out or be replaced themselves.
 	 *
@@ -771,8 +772,9 @@ struct odp_section {
  *	multiple of this, but not beyond the old range. A power of two, and no less than PAGE_SIZE;
  *	0 stands for PAGE_SIZE. A device with huge pages wants the size of those.
  * @owner: what the driver passes to migrate_vma_setup() or make_device_exclusive() as the owner;
- *	NULL if it calls neither. Events of those that have this owner are the driver's own doing:
- *	@zap is not called for them, and no fault begins again because of them
+ *	NULL if it calls neither. Events of those that have this owner are the driver's own doing,
+ *	and @zap is not called for them. Before it migrates pages the driver stops its device's
+ *	access to them itself; a fault that has found them begins again
  * @wakeup_delay_us: as &odp_retirer_config.wakeup_delay_us
  * @expedited: as &odp_retirer_config.expedited
  *
@@ -904,7 +906,9 @@ struct odp_range *odp_range_next(struct odp_mirror *mirror, struct odp_range *ra
  * steps ranges come and go. One that is in service all the time is found, once; and no address is
  * passed over that is mirrored all the time, whatever range it is part of.
  *
- * The body may sleep. A break out of the loop leaves @range held.
+ * The body may sleep. It does not end the hold, which the next step does: it calls
+ * odp_range_retire(), say, and neither odp_range_put() nor odp_range_remove(). A break, goto or return
+ * out of it leaves @range held.
  */
 #define odp_for_each_range(range, mirror, start, end)				\
 	for (range = odp_range_first(mirror, start, end); range;		\
@@ -1057,8 +1061,9 @@ int odp_range_resize(struct odp_range *range, unsigned long start, unsigned long
  * held by nobody: call odp_mirror_flush() and odp_range_lookup(). Nothing tells of what was not
  * mapped of it before, so call odp_range_punch_unmapped() for it, as after an insertion.
  *
- * If another range is inserted in what is to be added before the worker is done, the range stays as
- * it is, and &odp_stats.replace_failed counts.
+ * If another range is inserted in what is to be added before the worker is done, or if what is to be
+ * added is unmapped and that retires a range, the range stays as it is, and
+ * &odp_stats.replace_failed counts.
  *
  * Context: may sleep; not under the user lock, nor mmap_lock.
  *

@@ -187,16 +187,22 @@ impl<'cb> CallbackContext<'cb> {
         (self.range.start, self.range.end)
     }
 
-    /// Answers, because there is nothing to do: the pages migrate, or become exclusive to a device
-    /// ([`Event::Migrate`], [`Event::Exclusive`]), and `owner` does that itself. No read section is
-    /// told, and none begins again for it.
+    /// Whether the pages migrate, or become exclusive to a device ([`Event::Migrate`],
+    /// [`Event::Exclusive`]), and `owner` does that itself.
+    pub fn is_own(&self, owner: EventOwner) -> bool {
+        // Other events need not have any.
+        matches!(self.event(), Event::Migrate | Event::Exclusive) && owner.is(self.range.owner)
+    }
+
+    /// Answers, because there is nothing to do: `owner` itself makes the pages exclusive to its
+    /// device. They stay what they are. So no read section is told, and none begins again for it,
+    /// which would go on for ever where that is what the section is for.
     ///
     /// # Errors
     ///
     /// The token comes back if it is another event, or somebody else's.
-    pub fn ignore_own(self, owner: EventOwner) -> Result<Handled<'cb>, Self> {
-        if !owner.is(self.range.owner) || !matches!(self.event(), Event::Migrate | Event::Exclusive)
-        {
+    pub fn ignore_exclusive(self, owner: EventOwner) -> Result<Handled<'cb>, Self> {
+        if !self.is_own(owner) || self.event() != Event::Exclusive {
             return Err(self);
         }
         Ok(Handled {

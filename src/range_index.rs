@@ -186,9 +186,23 @@ impl<T> RangeIndex<T> {
     /// The first object that has anything of `span`, and where that is; it may begin before `span`
     /// and end behind it. Takes no lock; any context.
     ///
-    /// The answer is as good as that of [`RangeIndex::load`].
+    /// The answer is as good as that of [`RangeIndex::load`]: an address that is an object's all the
+    /// time is not passed over. So it asks for one address after the other. `mas_find()` goes on from
+    /// the end of a gap, and if the gap is an object's by then, steps over that.
     pub fn first_within(&self, span: Span) -> Option<(NonNull<T>, Span)> {
-        self.pieces(span.start(), span.last()).next()
+        let mut from = span.start();
+        loop {
+            let (entry, first, last) = self.entry_at(from);
+            let behind = last.checked_add(1)?;
+            if let (Some(object), Ok(piece)) = (as_object(entry), Span::from_bounds(first, behind))
+            {
+                return Some((object, piece));
+            }
+            if behind >= span.end() {
+                return None;
+            }
+            from = behind;
+        }
     }
 
     /// Puts `object` at `span`. May sleep; not under a lock that reclaim needs.
@@ -269,9 +283,9 @@ impl<T> RangeIndex<T> {
     /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are
     /// there. May sleep, but not for memory.
     ///
-    /// `object` is at `at`. Pieces may reach beyond that: what other objects have of the index there
-    /// is overwritten if none of them minds, which `gives_way` is asked, with the span that one has
-    /// and that of the piece.
+    /// `object` is at `at`. A piece may reach beyond that, if it is the only one: what other objects
+    /// have of the index there is overwritten if none of them minds, which `gives_way` is asked, with
+    /// the span that one has and that of the piece.
     ///
     /// `wanted` is asked first, and if it says no, nothing is done. All are called
     /// with the index locked, so that other changes of the index come before all of this or after
@@ -326,6 +340,7 @@ impl<T> RangeIndex<T> {
                 continue;
             };
             for (span, _) in pieces.take(stored) {
+                kernel::warn_on!(!at.covers(&span));
                 // An entry that takes exactly the place of another needs no memory.
                 let restored = self.store(span.start(), span.last(), object, memory);
                 kernel::warn_on!(restored.is_err());
@@ -527,6 +542,17 @@ impl<T> RangeIndex<T> {
             _rcu: rcu::read_lock(),
             _writers: PhantomData,
         }
+    }
+
+    /// What there is at an address, which may be nothing, and the bytes of which that is so,
+    /// inclusive.
+    fn entry_at(&self, addr: usize) -> (*mut c_void, usize, usize) {
+        let mut state = self.state(addr);
+
+        let _rcu = rcu::read_lock();
+        // SAFETY: By the type invariants the tree is initialised, and it may be read under RCU.
+        let entry = unsafe { bindings::mas_walk(&raw mut state) };
+        (entry, state.index, state.last)
     }
 
     fn find_entry(&self, from: usize, last: usize) -> Option<(*mut c_void, usize, usize)> {

@@ -41,13 +41,14 @@ use crate::{
     }, //
 };
 
-// SAFETY: The prototype is that of exclusive.c.
+// SAFETY: The prototypes are those of exclusive.h.
 #[cfg(CONFIG_DEVICE_PRIVATE)]
 #[allow(
     improper_ctypes,
     reason = "some structs of the bindings have no fields in some kernels"
 )]
 unsafe extern "C" {
+    fn odp_kunit_migrate(mm: *mut bindings::mm_struct, addr: c_ulong, owner: *mut c_void) -> c_int;
     fn odp_kunit_make_exclusive(
         mm: *mut bindings::mm_struct,
         addr: c_ulong,
@@ -141,6 +142,15 @@ impl AddressSpace {
         // SAFETY: By the type invariants `mm` has users. The owner is compared, never followed.
         kernel::error::to_result(unsafe {
             odp_kunit_make_exclusive(self.mm.as_raw(), addr, owner.as_ptr().cast())
+        })
+    }
+
+    /// Begins to migrate a page as `owner`, and leaves it where it is.
+    #[cfg(CONFIG_DEVICE_PRIVATE)]
+    pub(crate) fn migrate<O>(&self, addr: usize, owner: NonNull<O>) -> Result {
+        // SAFETY: By the type invariants `mm` has users. The owner is compared, never followed.
+        kernel::error::to_result(unsafe {
+            odp_kunit_migrate(self.mm.as_raw(), addr, owner.as_ptr().cast())
         })
     }
 

@@ -17,6 +17,7 @@ mod tests {
             punching,
             range_at,
             reaches,
+            setup,
             Setup, //
         },
         frozen::Frozen,
@@ -235,6 +236,39 @@ mod tests {
                     (1..6).contains(&n) && n != 3
                 );
             }
+            Ok(())
+        })
+    }
+
+    /// What is asked for while the worker is about to split it is for the pieces that have the ends.
+    #[test]
+    fn a_range_grows_while_it_is_split() -> Result {
+        MayBlock::enter(|p| {
+            // Whose driver does not say what is unmapped.
+            let s = setup(None, p)?;
+            let room = s.space.map(9)?;
+            let span = pages(room, 1, 7)?;
+            let hold = mirrored(&s, span, 1, 5, p)?;
+            AddressSpace::unmap(page(span, 3)?)?;
+            // What is mapped next is at one of these.
+            AddressSpace::unmap(page(room, 0)?)?;
+            AddressSpace::unmap(page(room, 8)?)?;
+            let frozen = Frozen::begin(&s.space, p)?;
+            check_eq!(hold.punch(page(span, 3)?), Ok(Changed::Queued));
+            eventually("a batch was taken", || s.mirror.stats().batches > 0)?;
+            check_eq!(hold.grow(span, p), Ok(Changed::Queued));
+            frozen.thaw(p)?;
+            s.mirror.flush(Until::Removed, p)?;
+            let (left, right) = (pages(span, 0, 3)?, pages(span, 4, 3)?);
+            for n in 0..7 {
+                let there = match n {
+                    3 => None,
+                    _ if n < 3 => Some(left),
+                    _ => Some(right),
+                };
+                check_eq!(range_at(&s.mirror, page(span, n)?, p), there);
+            }
+            check_eq!(s.mirror.stats().replace_failed, 0);
             Ok(())
         })
     }

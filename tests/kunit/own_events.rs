@@ -57,4 +57,27 @@ mod tests {
             Ok(())
         })
     }
+
+    /// The pages may be others after that.
+    #[test]
+    fn own_migrations_collide_with_faults() -> Result {
+        MayBlock::enter(|p| {
+            let mine = 0u32;
+            let mine = NonNull::from(&mine);
+            let config = Config {
+                owner: Some(EventOwner::new(mine)),
+                ..Config::default()
+            };
+            let s = punching(config, p)?;
+            let span = s.space.map(1)?;
+            AddressSpace::write(span.start(), 1)?;
+            let hold = s.mirror.insert(span, s.shared.clone(), p)?;
+            let section = hold.begin(span, p).map_err(Error::from)?;
+            s.space.migrate(span.start(), mine)?;
+            check_eq!(s.record.clears.get(), 0);
+            let committed = hold.commit(section, |pages| pages.install(span.start()));
+            check_eq!(committed.err(), Some(Retry::Collided));
+            Ok(())
+        })
+    }
 }

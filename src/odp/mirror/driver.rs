@@ -74,7 +74,8 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     /// installed in it through the range that did cover it. Must not fail.
     ///
     /// Context: the worker, or a caller of drain or of insert, with the mirror's index and the user
-    /// lock held; may sleep as far as the latter allows. No insertion, no [`Mirror::retire_all`].
+    /// lock held; may sleep as far as the latter allows. No insertion or growth, no
+    /// [`Mirror::retire_all`].
     ///
     /// [`Mirror::retire_all`]: crate::Mirror::retire_all
     fn zap(&self, table: &mut Self::Table, dead: Span);
@@ -88,8 +89,8 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
         let (_, _) = (dead, ctx);
     }
 
-    /// Smaller ranges are in service in the place of the one at `old`: at `pieces`, in order of
-    /// address. Nothing has to be done; the table and the lock are theirs as they were the old
+    /// Other ranges are in service in the place of the one at `old`: at `pieces`, in order of
+    /// address; smaller ones, or one that reaches beyond it, see [`Hold::grow`](crate::Hold::grow). Nothing has to be done; the table and the lock are theirs as they were the old
     /// one's.
     ///
     /// Called before anything else of the pieces is, apart from [`Mirrored::invalidate`].

@@ -90,8 +90,9 @@ pub struct Config {
     /// says, but never beyond the range that they are pieces of.
     pub grain: usize,
     /// Who the driver is when it migrates pages to its device, or makes them exclusive to it:
-    /// events that it causes by that are not for [`Mirrored::invalidate`], and do not make a fault
-    /// begin again. `None` for a driver that does neither.
+    /// [`Mirrored::invalidate`] is not called for what it does by that. Before it migrates pages it
+    /// stops the device's access to them itself; a fault that has found them begins again. `None`
+    /// for a driver that does neither.
     pub owner: Option<EventOwner>,
     /// Whether grace periods are expedited (`synchronize_srcu_expedited()`). Ranges are gone sooner
     /// where removals follow each other closely; every one of them costs the machine more.

@@ -522,11 +522,17 @@ impl<T: Mirrored> Invalidate for Range<T> {
     ) -> Handled<'cb> {
         let range = this.data();
         let inv = match range.space.owner {
-            None => inv,
-            Some(owner) => match inv.ignore_own(owner) {
+            Some(owner) if inv.is_own(owner) => match inv.ignore_exclusive(owner) {
                 Ok(handled) => return handled,
-                Err(inv) => inv,
+                // Other pages take the place of those: a fault that has found them begins again.
+                Err(inv) => {
+                    return match Invalidation::new(this, inv).begin() {
+                        Ok(zap) => zap.done(),
+                        Err(handled) => handled,
+                    };
+                }
             },
+            _ => inv,
         };
         let event = inv.event();
         let handled = range.shared.data().invalidate(Invalidation::new(this, inv));

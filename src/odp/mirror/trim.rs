@@ -135,16 +135,32 @@ impl PendingTrim {
         (grown != span).then_some(grown)
     }
 
-    /// What it asks for beyond a range at `span`, of a piece of that which has its ends.
-    pub(super) fn beyond(&self, span: Span, piece: Span) -> Self {
-        let mut beyond = Self::NONE;
-        if piece.start() == span.start() && self.puts_start && self.start < span.start() {
-            (beyond.start, beyond.puts_start) = (self.start, true);
+    /// Where it puts the ends, alone.
+    pub(super) fn only_put(self) -> Self {
+        let mut put = Self::NONE;
+        if self.puts_start {
+            (put.start, put.puts_start) = (self.start, true);
         }
-        if piece.end() == span.end() && self.puts_end && self.end > span.end() {
-            (beyond.end, beyond.puts_end) = (self.end, true);
+        if self.puts_end {
+            (put.end, put.puts_end) = (self.end, true);
         }
-        beyond
+        put
+    }
+
+    /// What it asks of one of several pieces, which are in the place of a range that it was asked
+    /// of: an end is put by the piece that has it.
+    pub(super) fn of_piece(mut self, first: bool, last: bool) -> Self {
+        self.puts_start &= first;
+        self.puts_end &= last;
+        self
+    }
+
+    /// What it knows of a range at `span` to be unmapped, alone.
+    pub(super) fn unmapped_within(self, span: Span) -> Self {
+        match span.clip(self.unmapped.0, self.unmapped.1) {
+            Some(unmapped) => Self::unmapped(unmapped),
+            None => Self::NONE,
+        }
     }
 
     /// How far inward it moves the ends, alone.
@@ -152,14 +168,6 @@ impl PendingTrim {
         Self {
             start: self.start,
             end: self.end,
-            ..Self::NONE
-        }
-    }
-
-    /// What it knows to be unmapped, alone.
-    pub(super) fn only_unmapped(self) -> Self {
-        Self {
-            unmapped: self.unmapped,
             ..Self::NONE
         }
     }

@@ -292,8 +292,9 @@ impl<T: Mirrored> Split<T> {
             let piece = MayBlock::assume(|p| piece.remove(p));
             // What callbacks asked of it, its driver has asked of the old range, too, unless it
             // looked at the size.
-            range.remember(piece.data().take_trim().only_unmapped());
-            if !piece.data().is_wanted() {
+            let trim = piece.data().take_trim();
+            range.remember(trim.unmapped_within(interval.span()));
+            if !piece.data().is_wanted() && interval.span().covers(&piece.span()) {
                 range.remember(PendingTrim::unmapped(piece.span()));
             }
         }
@@ -326,7 +327,7 @@ impl<T: Mirrored> Split<T> {
                 self.pieces
                     .iter()
                     .map(|piece| (piece.interval().span(), NonNull::from(piece.interval()))),
-                || range.is_live() && self.activate(),
+                || range.is_live() && self.activate(interval),
                 |other, its, piece| other.data().make_way(its, piece).is_ok(),
                 |there| handed = self.settle_old(interval, there),
             )
@@ -342,7 +343,8 @@ impl<T: Mirrored> Split<T> {
             }
             Err(ReplaceError::Unwanted | ReplaceError::Occupied) => {
                 // Retired meanwhile, and others may be in its place. What is asked for by then is
-                // done by retiring it. Or it was to grow, and others are there now: it does not.
+                // done by retiring it. Or it was to grow, and others are there now, or what was to
+                // be added has gone: it does not.
                 if range.is_live() {
                     range.worker().stats().replace_failed.inc();
                     range.remember(self.trim.only_keep());
@@ -353,20 +355,24 @@ impl<T: Mirrored> Split<T> {
         }
     }
 
-    /// Has the pieces be in service, for whoever finds them.
-    fn activate(&self) -> bool {
+    /// Has the pieces be in service, for whoever finds them; says whether they are to be.
+    fn activate(&self, interval: &Interval<Range<T>>) -> bool {
         for request in self.requests() {
             let effect = request.apply(Step::Activate);
             kernel::warn_on!(effect != Effect::None);
         }
-        true
+        // What retires a piece retires the old range, too; but not what happens beyond that.
+        self.pieces.iter().all(|piece| {
+            let piece = piece.interval();
+            interval.span().covers(&piece.span()) || piece.data().is_live()
+        })
     }
 
     /// Marks the old range as replaced if the pieces are in its place, or else gives back to it
     /// what they were asked for. Returns what was asked of it meanwhile. The index is locked.
     fn settle_old(&self, interval: &Interval<Range<T>>, there: bool) -> PendingTrim {
         if !there {
-            self.hand_back(interval.data());
+            self.hand_back(interval);
             return PendingTrim::NONE;
         }
         let (effect, trim) = interval.data().replaced();
@@ -381,15 +387,16 @@ impl<T: Mirrored> Split<T> {
 
     /// Marks the pieces as what the old range is in the place of, and asks that for what they were
     /// asked for: by callbacks that looked at their size, or by who found them.
-    fn hand_back(&self, old: &Range<T>) {
+    fn hand_back(&self, interval: &Interval<Range<T>>) {
+        let old = interval.data();
         for piece in self.pieces.iter() {
             let span = piece.interval().span();
             let (wanted, trim) = piece.interval().data().roll_back();
             // What it wanted to keep was meant for itself.
-            let trim = trim.only_unmapped();
-            if !wanted {
+            let trim = trim.unmapped_within(interval.span());
+            if !wanted && interval.span().covers(&span) {
                 let _ = old.request().apply(Step::Retire);
-            } else if trim.concerns(span) {
+            } else if trim.concerns(interval.span()) {
                 old.inherit(trim);
             }
         }
@@ -409,10 +416,13 @@ impl<T: Mirrored> Split<T> {
         let range = interval.data();
         let stats = range.worker().stats();
         let kept = self.trim.only_keep();
-        for piece in self.pieces.iter() {
+        let pieces = self.pieces.len();
+        for (n, piece) in self.pieces.iter().enumerate() {
             let (span, piece) = (piece.interval().span(), piece.interval().data());
             // What is to grow, grows when it has been split.
-            let asked = self.trim.beyond(interval.span(), span).then(handed);
+            // OVERFLOW: Small numbers.
+            let asked = self.trim.only_put().then(handed);
+            let asked = asked.of_piece(n == 0, n + 1 == pieces);
             if asked.concerns(span) {
                 piece.inherit(asked);
             }
@@ -422,7 +432,8 @@ impl<T: Mirrored> Split<T> {
             }
         }
         if let Some(last) = self.pieces.last().filter(|_| self.unfinished) {
-            last.interval().data().inherit(self.trim);
+            let trim = self.trim.of_piece(pieces == 1, true);
+            last.interval().data().inherit(trim);
         }
         stats.replaced.inc();
         stats.pieces.add(self.pieces.len());

@@ -238,6 +238,12 @@ impl Protocol {
         match (plan.kind, plan.policy) {
             (Kind::Clear | Kind::TryClear, _) => {}
             (Kind::Exit, _) | (Kind::Unmap, Policy::Retire) => {
+                // So it says of all in service that it is called for.
+                for other in world.ranges.into_iter().flatten() {
+                    if other.served && other.span.intersect(&plan.span()).is_some() {
+                        world.give_up(other.span);
+                    }
+                }
                 self.retire_at(world, id, log);
             }
             (Kind::Unmap, Policy::Punch) => {

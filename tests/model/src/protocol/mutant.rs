@@ -124,6 +124,8 @@ mutants! {
         "Where others have taken the place of a range, nobody tells them what of it is not mapped.";
     GrowsOverOthers: Lost in "growth, and another where it is to grow",
         "A range that grows takes the place of whatever is there by then.";
+    GrowsIntoDying: OutOfService in "growth, and what is added is retired in a callback",
+        "A range that grows is replaced although what was to be added has been retired.";
     GrowthIsNotLookedAt: Untold in "growth while pages are cleared, and what is added is unmapped",
         "Whether what has been added to a range is mapped is not looked at after that.";
     AlwaysAgain: Endless in "a hole that is mapped again, and a fault in it",

@@ -352,6 +352,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .retire(0, 1)
         .reader(1)
         .user(&[Op::GrowMapped(0, 3), Op::Put]),
+    Scenario::new("growth, and what is added is retired in a callback")
+        .end(2)
+        .retire(2, 3)
+        .reader(1)
+        .user(&[Op::GrowMapped(0, 3), Op::Put]),
     Scenario::new("growth, and memory runs out")
         .end(2)
         .clear(0, 1)

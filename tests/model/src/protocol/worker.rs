@@ -433,6 +433,19 @@ impl Protocol {
         if i + 1 < swap.len {
             return At::Activate(id, i + 1);
         }
+        // What happens beyond the range retires a piece and not the range.
+        let whole = world.range(id).span;
+        let dying = |piece: usize| {
+            let piece = world.range(piece);
+            !whole.covers(&piece.span) && !piece.state.is_live()
+        };
+        if swap.pieces().any(dying) && !self.is(Mutant::GrowsIntoDying) {
+            say!(log, "what was to be added has gone");
+            self.unlock_index(world, log);
+            let range = world.touch(id);
+            range.trim = swap.trim.only_keep().then(range.trim);
+            return At::Abandon(id, 0, After::Unclaim);
+        }
         // What is retired gives way, and is zapped for that.
         let others: Vec<(usize, usize)> = swap
             .pieces()
@@ -772,8 +785,13 @@ impl Protocol {
         log: &mut Log,
     ) {
         let at = world.touch(piece).span;
-        let beyond = self.swap(world, id).trim.beyond(world.range(id).span, at);
-        let trim = beyond.then(trim);
+        let swap = self.swap(world, id);
+        let (first, last) = (swap.pieces[0], swap.pieces[swap.len - 1]);
+        let trim = swap
+            .trim
+            .only_put()
+            .then(trim)
+            .of_piece(piece == first, piece == last);
         if trim.concerns(at) && !self.is(Mutant::NoHandOver) {
             // Before what the piece has been asked for.
             let later = std::mem::replace(&mut world.touch(piece).trim, PendingTrim::NONE);

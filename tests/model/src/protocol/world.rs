@@ -346,7 +346,17 @@ impl World {
         }
         if effect != Effect::NotLive {
             self.touch(id).retired = true;
-            self.give_up(self.range(id).span);
+            let range = *self.range(id);
+            // A piece that is larger than the range it is for hears of what does not concern that,
+            // and before it is in service nobody counts on it.
+            let kept = range.parent.map(|parent| self.range(parent).span);
+            let kept = kept.filter(|parent| !range.served && !parent.covers(&range.span));
+            let kept = kept.map(pages);
+            for page in pages(range.span) {
+                if !kept.as_ref().is_some_and(|kept| kept.contains(&page)) {
+                    self.give_up(span(page, page + 1));
+                }
+            }
         }
         effect
     }
