@@ -505,8 +505,8 @@ static void dereg_under_traffic(void)
 static struct {
 	struct peer peer;
 	uint64_t to;
-	_Atomic uint64_t written;
 	atomic_bool stop;
+	atomic_ulong written;
 } traffic;
 
 static void *traffic_loop(void *arg)
