@@ -30,8 +30,6 @@
 /* Held around every invalidate(). */
 static struct lockdep_map odp_invalidate_map =
 	STATIC_LOCKDEP_MAP_INIT("odp_invalidate", &odp_invalidate_map);
-/* That of all workqueues of which there are many. */
-static struct lockdep_map odp_queue_map = STATIC_LOCKDEP_MAP_INIT("odp_queue", &odp_queue_map);
 #endif
 
 void odp_may_wait_for_invalidate(void)
@@ -225,6 +223,11 @@ bool odp_interval_notifier_remove(struct mmu_interval_notifier *notifier)
 	return current->nvcsw != sleeps;
 }
 EXPORT_SYMBOL_GPL(odp_interval_notifier_remove);
+
+#ifdef CONFIG_LOCKDEP
+/* That of all workqueues of which there are many. */
+static struct lockdep_map odp_queue_map = STATIC_LOCKDEP_MAP_INIT("odp_queue", &odp_queue_map);
+#endif
 
 struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active,
 					     bool one_of_many)
