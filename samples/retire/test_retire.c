@@ -359,6 +359,9 @@ static void load(const char *directory, const char *name)
 	char path[4096];
 	int fd;
 
+	snprintf(path, sizeof(path), "/sys/module/%s", name);
+	if (access(path, F_OK) == 0)
+		return;
 	snprintf(path, sizeof(path), "%s/%s.ko", directory, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)) {
