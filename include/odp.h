@@ -653,9 +653,9 @@ struct odp_mirror_ops {
 	struct module *owner;
 
 	/**
-	 * @lock: take the user lock of @shared: a mutex, a spinlock, or an rw_semaphore for writing.
-	 * It is taken in invalidate(), in reclaim, too. So nothing may be allocated under it that
-	 * could reclaim, nor under its shared side if it has one. The library takes its own
+	 * @lock: take the user lock of @shared: a mutex, a spinlock, or an rw_semaphore for
+	 * writing. It is taken in invalidate(), in reclaim, too. So nothing may be allocated under
+	 * it that could reclaim, nor under its shared side if it has one. The library takes its own
 	 * spinlocks inside, and nothing else. In kernels with lockdep an insertion takes it once
 	 * for nothing, to tell lockdep that.
 	 */
@@ -875,9 +875,9 @@ struct odp_range *odp_range_lookup(struct odp_mirror *mirror, unsigned long addr
  *
  * Context: as for odp_range_lookup().
  *
- * Return: the range in service at the lowest address of which any part lies in the span, held by the
- * caller, who ends that by odp_range_put() or odp_range_remove(); or NULL. A range that is held as
- * often as it can be is passed over.
+ * Return: the range in service at the lowest address of which any part lies in the span, held by
+ * the caller, who ends that by odp_range_put() or odp_range_remove(); or NULL. A range that is held
+ * as often as it can be is passed over.
  */
 struct odp_range *odp_range_first(struct odp_mirror *mirror, unsigned long start,
 				  unsigned long end);

@@ -36,15 +36,15 @@ void odp_may_wait_for_invalidate(void)
 {
 	lock_map_acquire(&odp_invalidate_map);
 	lock_map_release(&odp_invalidate_map);
-	/* Sleeps; and touches core mm's own map, which is not exported, for notifiers not of ours. */
+	/* Sleeps; and touches core mm's own map, not exported, for notifiers not of ours. */
 	might_alloc(GFP_KERNEL);
 }
 EXPORT_SYMBOL_GPL(odp_may_wait_for_invalidate);
 
 /*
- * Whether a section in which nothing may sleep is marked so. Not on PREEMPT_RT: there each spinlock is
- * one that sleeps, and is reported in such a section, though it may be taken in a call that is not
- * blockable.
+ * Whether a section in which nothing may sleep is marked so. Not on PREEMPT_RT: there each spinlock
+ * is one that sleeps, and is reported in such a section, though it may be taken in a call that is
+ * not blockable.
  */
 static bool odp_marks_non_block(bool blockable)
 {

@@ -59,13 +59,15 @@ struct context {
 	bool zap_sleeps;
 	/*
 	 * The device's page table: from an address divided by PAGE_SIZE to the page, without a
-	 * reference. It is written, and what is in it used, with @lock held, which is the user lock.
+	 * reference. It is written, and what is in it used, with @lock held.
 	 */
 	struct xarray pages;
+	/* The user lock. */
 	struct mutex lock;
 
-	/* What ODP_MANAGED_HOLD has found; under @hold, which is taken in ioctls only. */
+	/* What ODP_MANAGED_HOLD has found; under @hold. */
 	struct odp_range *range;
+	/* Taken in ioctls only. */
 	struct mutex hold;
 
 	atomic64_t mirrored;

@@ -24,7 +24,7 @@ struct odp_managed_read {
 struct odp_managed_count {
 	__u64 start;
 	__u64 end;
-	/* How many ranges are in service of which any part lies there, and how many bytes they have. */
+	/* How many ranges in service have any part of it, and how many bytes. */
 	__u64 ranges;
 	__u64 mirrored;
 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 /*
- * The lockdep maps of workers. They are in C because a map that is a static item is initialised with
- * its own address, by a macro; and once, because their classes are all workers'.
+ * The lockdep maps of workers. They are in C because a map that is a static item is initialised
+ * with its own address, by a macro; and once, because their classes are all workers'.
  */
 
 #include <linux/export.h>

@@ -471,8 +471,8 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
-    /// Goes through the ranges in service of which any part lies in `span`, in order of address: the
-    /// pieces of a range that has been replaced, say.
+    /// Goes through the ranges in service of which any part lies in `span`, in order of address:
+    /// the pieces of a range that has been replaced, say.
     ///
     /// # Examples
     ///

@@ -15,8 +15,8 @@ use crate::{
     span::Span, //
 };
 
-/// Goes through the ranges in service of which any part lies in a span, in order of address; made by
-/// [`Mirror::walk`].
+/// Goes through the ranges in service of which any part lies in a span, in order of address; made
+/// by [`Mirror::walk`].
 ///
 /// It is no snapshot: between two steps ranges come and go. One that is in service all the time is
 /// found, once. Where smaller ranges take the place of one, either that one is found or those are
