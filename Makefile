@@ -17,6 +17,7 @@
 #   make packages   the Debian packages odp-dkms and rdma-rxe-odp-dkms
 #   make doc        rustdoc of the library
 #   make stage      the library into the kernel source TREE, for drivers there to select
+#   make series     the library as patches for the kernel; series/check builds each of them
 #   make clean      removes what was built from this checkout, not the root and the kernels
 #
 # KDIR=TREE builds the modules on the host, for a kernel build tree or for the headers of the
@@ -25,7 +26,7 @@
 SECONDS ?= 600
 
 .PHONY: all try kunit test check soak test-rdma bench bench-short bench-full bench-rdma shell packages doc stage \
-	clean
+	series clean
 all:
 	@vm/modules plain
 
@@ -70,6 +71,9 @@ doc:
 
 stage:
 	@vm/stage $(TREE)
+
+series:
+	@series/write
 
 clean:
 	@vm/clean

@@ -1,0 +1,7 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The managed level of deferred removal, by a driver in C.
+
+cd "$(dirname "$0")" || exit 1
+. ./with_module.sh
+with_module odp_managed_sample ./test_managed
