@@ -907,8 +907,8 @@ struct odp_range *odp_range_next(struct odp_mirror *mirror, struct odp_range *ra
  * passed over that is mirrored all the time, whatever range it is part of.
  *
  * The body may sleep. It does not end the hold, which the next step does: it calls
- * odp_range_retire(), say, and neither odp_range_put() nor odp_range_remove(). A break, goto or return
- * out of it leaves @range held.
+ * odp_range_retire(), say, and neither odp_range_put() nor odp_range_remove(). A break, goto or
+ * return out of it leaves @range held.
  */
 #define odp_for_each_range(range, mirror, start, end)				\
 	for (range = odp_range_first(mirror, start, end); range;		\
@@ -1061,8 +1061,8 @@ int odp_range_resize(struct odp_range *range, unsigned long start, unsigned long
  * held by nobody: call odp_mirror_flush() and odp_range_lookup(). Nothing tells of what was not
  * mapped of it before, so call odp_range_punch_unmapped() for it, as after an insertion.
  *
- * If another range is inserted in what is to be added before the worker is done, or if what is to be
- * added is unmapped and that retires a range, the range stays as it is, and
+ * If another range is inserted in what is to be added before the worker is done, or if what is to
+ * be added is unmapped and that retires a range, the range stays as it is, and
  * &odp_stats.replace_failed counts.
  *
  * Context: may sleep; not under the user lock, nor mmap_lock.

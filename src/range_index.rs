@@ -186,9 +186,9 @@ impl<T> RangeIndex<T> {
     /// The first object that has anything of `span`, and where that is; it may begin before `span`
     /// and end behind it. Takes no lock; any context.
     ///
-    /// The answer is as good as that of [`RangeIndex::load`]: an address that is an object's all the
-    /// time is not passed over. So it asks for one address after the other. `mas_find()` goes on from
-    /// the end of a gap, and if the gap is an object's by then, steps over that.
+    /// The answer is as good as that of [`RangeIndex::load`]: an address that is an object's all
+    /// the time is not passed over. So it asks for one address after the other. `mas_find()` goes
+    /// on from the end of a gap, and if the gap is an object's by then, steps over that.
     pub fn first_within(&self, span: Span) -> Option<(NonNull<T>, Span)> {
         let mut from = span.start();
         loop {
@@ -283,9 +283,9 @@ impl<T> RangeIndex<T> {
     /// Puts `pieces` in the place of `object`, all or none, and says to `done` whether they are
     /// there. May sleep, but not for memory.
     ///
-    /// `object` is at `at`. A piece may reach beyond that, if it is the only one: what other objects
-    /// have of the index there is overwritten if none of them minds, which `gives_way` is asked, with
-    /// the span that one has and that of the piece.
+    /// `object` is at `at`. A piece may reach beyond that, if it is the only one: what other
+    /// objects have of the index there is overwritten if none of them minds, which `gives_way` is
+    /// asked, with the span that one has and that of the piece.
     ///
     /// `wanted` is asked first, and if it says no, nothing is done. All are called
     /// with the index locked, so that other changes of the index come before all of this or after

@@ -240,7 +240,8 @@ mod tests {
         })
     }
 
-    /// What is asked for while the worker is about to split it is for the pieces that have the ends.
+    /// What is asked for while the worker is about to split it is for the pieces that have the
+    /// ends.
     #[test]
     fn a_range_grows_while_it_is_split() -> Result {
         MayBlock::enter(|p| {

@@ -302,14 +302,15 @@ impl<T: Mirrored> Hold<T> {
         self.interval().data().resize(self.span(), keep)
     }
 
-    /// Asks for just `wanted` to be mirrored from now on, in bytes: part of the range, and what lies
-    /// beyond it at one end or both. At an end that moves outward, what has been asked for before
-    /// does not count any more.
+    /// Asks for just `wanted` to be mirrored from now on, in bytes: part of the range, and what
+    /// lies beyond it at one end or both. At an end that moves outward, what has been asked for
+    /// before does not count any more.
     ///
-    /// The range stays in service until one that covers `wanted` is in its place, so that no address
-    /// that both have is without a notifier, or not found, for a moment. That one is a range that
-    /// nobody holds; look it up after a [`Mirror::flush`](crate::Mirror::flush). Nothing tells of
-    /// what was not mapped of it before: call [`Hold::punch_unmapped`] of it, as after an insertion.
+    /// The range stays in service until one that covers `wanted` is in its place, so that no
+    /// address that both have is without a notifier, or not found, for a moment. That one is a
+    /// range that nobody holds; look it up after a [`Mirror::flush`](crate::Mirror::flush). Nothing
+    /// tells of what was not mapped of it before: call [`Hold::punch_unmapped`] of it, as after an
+    /// insertion.
     ///
     /// Another range may be inserted in what is to be added while the worker is about it. Then the
     /// range stays as it is, which the counter `replace_failed` tells of.

@@ -90,8 +90,8 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     }
 
     /// Other ranges are in service in the place of the one at `old`: at `pieces`, in order of
-    /// address; smaller ones, or one that reaches beyond it, see [`Hold::grow`](crate::Hold::grow). Nothing has to be done; the table and the lock are theirs as they were the old
-    /// one's.
+    /// address; smaller ones, or one that reaches beyond it, see [`Hold::grow`](crate::Hold::grow).
+    /// Nothing has to be done; the table and the lock are theirs as they were the old one's.
     ///
     /// Called before anything else of the pieces is, apart from [`Mirrored::invalidate`].
     ///

@@ -150,8 +150,8 @@ impl<T: Mirrored> Range<T> {
         room: Room,
         memory: Flags,
     ) -> Result<Arc<Interval<Self>>, InsertErrorKind> {
-        // The notifier, the request, what the two belong to, and the reference count. Locks are larger
-        // where they are looked at, and on PREEMPT_RT, where they sleep.
+        // The notifier, the request, what the two belong to, and the reference count. Locks are
+        // larger where they are looked at, and on PREEMPT_RT, where they sleep.
         #[cfg(not(any(CONFIG_DEBUG_SPINLOCK, CONFIG_PREEMPT_RT)))]
         const {
             assert!(size_of::<Interval<Self>>() + size_of::<usize>() <= 256)
@@ -375,7 +375,8 @@ impl<T: Mirrored> Range<T> {
             .locked(|| self.with_trim(|trim| core::mem::replace(trim, PendingTrim::NONE)))
     }
 
-    /// Has something been asked for before everything else that has been, but does not have it done.
+    /// Has something been asked for before everything else that has been, but does not have it
+    /// done.
     fn remember(&self, trim: PendingTrim) {
         self.request.locked(|| self.add_earlier_trim(trim));
     }
