@@ -188,4 +188,48 @@ mod tests {
             Ok(())
         })
     }
+
+    /// What grows over the gap before it is found all the time, from either end of the gap.
+    #[test]
+    fn what_grows_is_not_passed_over() -> Result {
+        MayBlock::enter(|p| {
+            let s = punching(Config::default(), p)?;
+            let span = s.space.map(33)?;
+            let living = pages(span, 32, 1)?;
+            insert(&s, living, p)?;
+            let missed = Tally::new("missed")?;
+            let walked = Tally::new("walked")?;
+            let walker = s.space.repeat({
+                let mirror = s.mirror.clone();
+                let (missed, walked) = (missed.clone(), walked.clone());
+                move |p| {
+                    let mut ranges = mirror.walk(span);
+                    let mut found = false;
+                    while let Some(range) = ranges.next(p) {
+                        found |= range.span().covers(&living);
+                    }
+                    if !found {
+                        missed.inc();
+                    }
+                    walked.inc();
+                }
+            })?;
+            walked.wait_for(1)?;
+            for _ in 0..16 {
+                let range = s.mirror.get(living.start(), p).ok_or(ENOENT)?;
+                range.grow(span, p)?.accepted()?;
+                drop(range);
+                s.mirror.flush(Until::Removed, p)?;
+                let range = s.mirror.get(living.start(), p).ok_or(ENOENT)?;
+                check_eq!(range.span(), span);
+                range.resize(living)?.accepted()?;
+                drop(range);
+                s.mirror.flush(Until::Removed, p)?;
+            }
+            walker.stop()?;
+            check_eq!(missed.get(), 0);
+            check_eq!(found(&s.mirror, span, p)?[..] == [living], true);
+            Ok(())
+        })
+    }
 }
