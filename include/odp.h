@@ -269,7 +269,7 @@ struct odp_retirer_ops {
  *	&odp_mirror_ops.zap sleeps (managed level)
  * @changes: requests to change a range that were accepted (managed level, as are the next four)
  * @unchanged: times that a change came to nothing, because the range was right as it was
- * @replaced: ranges replaced by smaller ones
+ * @replaced: ranges replaced by others
  * @pieces: the ranges that they were replaced by
  * @replace_failed: times that a range was kept as it was because it could not be replaced
  *
@@ -682,17 +682,17 @@ struct odp_mirror_ops {
 	 * odp_range_start(), odp_range_end() and odp_range_live(), for @range.
 	 *
 	 * It is also called for a range that has been retired or replaced, until that is removed,
-	 * and for a smaller range that is about to take the place of another one, so that it may
-	 * come twice for the same addresses. As long as core mm puts off the insertion of the
-	 * smaller range it is called for the old one alone. What it answers then counts for both,
-	 * so it must not depend on the size of @range.
+	 * and for one that is about to take the place of another one, so that it may come twice for
+	 * the same addresses, or for such as are about to be added. As long as core mm puts off the
+	 * insertion of the new range it is called for the old one alone. What it answers then counts
+	 * for both, so it must not depend on the size of @range.
 	 */
 	int (*zap)(void *shared, struct odp_range *range, unsigned long start, unsigned long end,
 		   unsigned int event);
 
 	/**
 	 * @zap_dead: stop the device's access to @start..@end once more. The range that covered
-	 * these addresses was retired, or smaller ranges that do not cover them have taken its
+	 * these addresses was retired, or other ranges that do not cover them have taken its
 	 * place, and a commit may have installed something since @zap.
 	 *
 	 * Context: process context, with the user lock and the mirror's index held: no
@@ -703,7 +703,7 @@ struct odp_mirror_ops {
 	/**
 	 * @zapped: wait for the device (optional). Called after @zap_dead, for all of the range,
 	 * without the user lock. Other ranges may be in service at part of these addresses, such
-	 * as the smaller ones that have taken its place.
+	 * as those that have taken its place.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker.
 	 */
@@ -974,7 +974,7 @@ bool odp_range_live(const struct odp_range *range);
  * Return:
  * * 0 - this was the first call: the range is on its way out
  * * -EALREADY - it was on its way out before
- * * -ESTALE - smaller ranges are in its place, and stay as they are. In &odp_mirror_ops.zap there
+ * * -ESTALE - other ranges are in its place, and stay as they are. In &odp_mirror_ops.zap there
  *   is nothing to be done about that, because it is called for them, too; elsewhere look the
  *   addresses up again
  * * -ESHUTDOWN - the mirror is being shut down
@@ -1087,7 +1087,7 @@ int odp_range_grow(struct odp_range *range, unsigned long start, unsigned long e
  *
  * Return:
  * * 0
- * * -ESTALE - smaller ranges are in its place. They stay: look the addresses up again
+ * * -ESTALE - other ranges are in its place. They stay: look the addresses up again
  * * -EINTR - the task has been killed. The range is retired, and is removed later
  */
 int odp_range_remove(struct odp_range *range);

@@ -16,7 +16,7 @@ pub enum Retire {
     Closed,
     /// The object belongs to another worker and is as it was.
     Foreign,
-    /// Smaller ranges are in the object's place, and nothing has been asked of them. An
+    /// Other ranges are in the object's place, and nothing has been asked of them. An
     /// invalidation reaches them itself; anybody else has to look them up.
     Replaced,
 }
@@ -28,7 +28,7 @@ pub enum Changed {
     Queued,
     /// Accepted, and part of a request that is waiting already.
     Joined,
-    /// Not accepted: the range is retired, or smaller ones are in its place. It is as it was.
+    /// Not accepted: the range is retired, or others are in its place. It is as it was.
     NotLive,
     /// Not accepted: the mirror is being shut down. The range is as it was.
     Closed,

@@ -113,7 +113,7 @@ counters! {
     changes,
     /// Times that a change came to nothing, because the range was right as it was.
     unchanged,
-    /// Ranges replaced by smaller ones.
+    /// Ranges replaced by others.
     replaced,
     /// The ranges that they were replaced by.
     pieces,

@@ -45,7 +45,7 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
 
     /// Stops the device's access to what `inv` names, and answers.
     ///
-    /// What is asked for here of a range counts for the smaller ones that take its place, too.
+    /// What is asked for here of a range counts for those that take its place, too.
     /// During an invalidation it is not called for those yet: a driver that looks at the size of a
     /// range, and asks for nothing, has said so of them.
     ///
@@ -82,7 +82,7 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
 
     /// A range at `dead` that has been retired or replaced has been zapped, and the lock is free
     /// again: the place to wait for the device, not to take anything apart: other ranges may be in
-    /// service at part of `dead` by now, and smaller ones are where it has been replaced.
+    /// service at part of `dead` by now, and others are where it has been replaced.
     ///
     /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker.
     fn zapped(&self, dead: Span, ctx: &WorkerContext<'_>) {
@@ -103,7 +103,7 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
 
     /// A range is gone: no callback, no access and no hold is left of it.
     ///
-    /// Called once for every range that was in service, also for one that smaller ones are in the
+    /// Called once for every range that was in service, also for one that others are in the
     /// place of, and before the range's share of `self` is dropped. It does not count for
     /// `max_ranges` any more.
     ///
