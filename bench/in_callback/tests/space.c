@@ -65,6 +65,10 @@ const struct mmu_interval_notifier_ops faithful_wake_first = {
 	.flags = MMU_INTERVAL_AS_POSTED | MMU_INTERVAL_WAKE_FIRST,
 };
 
+const struct mmu_interval_notifier_ops without_release = {
+	.invalidate = probe_invalidate,
+};
+
 static unsigned long map(size_t size)
 {
 	return vm_mmap(NULL, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
@@ -143,6 +147,12 @@ static void probe_remove(struct probe *probe)
 {
 	if (!probe->inserted)
 		return;
+	if (!probe->notifier.ops->release) {
+		if (!probe->removed)
+			probe_start(probe);
+		probe_finish(probe);
+		return;
+	}
 	if (!probe->removed)
 		probe_remove_deferred(probe);
 	wait_for_completion(&probe->unused);
@@ -248,6 +258,18 @@ bool probe_remove_deferred(struct probe *probe)
 {
 	probe->removed = true;
 	return mmu_interval_notifier_remove_deferred(&probe->notifier);
+}
+
+void probe_start(struct probe *probe)
+{
+	probe->removed = true;
+	mmu_interval_notifier_remove_start(&probe->notifier);
+}
+
+void probe_finish(struct probe *probe)
+{
+	mmu_interval_notifier_remove_finish(&probe->notifier);
+	probe->inserted = false;
 }
 
 static int job_main(void *data)

@@ -82,6 +82,7 @@ struct mode {
 
 extern const struct mmu_interval_notifier_ops hardened, hardened_wake_first;
 extern const struct mmu_interval_notifier_ops faithful, faithful_wake_first;
+extern const struct mmu_interval_notifier_ops without_release;
 
 int space_init(struct kunit *test);
 /*
@@ -103,6 +104,9 @@ int probe_insert_from_callback(struct probe *probe, unsigned int page, unsigned 
 			       const struct mmu_interval_notifier_ops *ops);
 bool probe_update(struct probe *probe, unsigned int page, unsigned int pages);
 bool probe_remove_deferred(struct probe *probe);
+/* The two steps of bench/split_removal, for one without_release. */
+void probe_start(struct probe *probe);
+void probe_finish(struct probe *probe);
 
 /* Something that another thread does, in the same address space. */
 struct job {

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+/*
+ * What mmu_interval_notifier_remove_start() and mmu_interval_notifier_remove_finish()
+ * promise.
+ */
+
+#include "space.h"
+
+/* Whether a first write to a page is told to anybody. */
+static unsigned int told(struct space *space, unsigned int page)
+{
+	unsigned int before = READ_ONCE(space->told[page]);
+
+	space_touch(space, page);
+	return READ_ONCE(space->told[page]) - before;
+}
+
+/* What another thread finishes. */
+struct leaving {
+	struct job job;
+	struct probe *probes[PAGES];
+	unsigned int n;
+};
+
+static void finish_all(void *data)
+{
+	struct leaving *leaving = data;
+	unsigned int i;
+
+	for (i = 0; i < leaving->n; i++)
+		probe_finish(leaving->probes[i]);
+}
+
+/* Inserts one for each of the first pages. */
+static struct leaving *leaving_new(struct kunit *test, unsigned int n)
+{
+	struct leaving *leaving = kunit_kzalloc(test, sizeof(*leaving), GFP_KERNEL);
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, leaving);
+	for (i = 0; i < n; i++) {
+		leaving->probes[i] = probe_new(test->priv);
+		KUNIT_ASSERT_EQ(test, probe_insert(leaving->probes[i], i, 1, &without_release), 0);
+	}
+	leaving->n = n;
+	return leaving;
+}
+
+static void idle(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct leaving *leaving = leaving_new(test, 1);
+
+	KUNIT_EXPECT_EQ(test, told(space, 0), 1);
+	probe_start(leaving->probes[0]);
+	/* It has left the tree already. */
+	space_unmap(space, 0, 1);
+	KUNIT_EXPECT_EQ(test, space->told[0], 1);
+	probe_finish(leaving->probes[0]);
+}
+
+static void told_until_the_phase_ends(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct frozen *frozen = frozen_prepare(space, false);
+	struct leaving *leaving = leaving_new(test, 1);
+
+	frozen_begin(frozen);
+	probe_start(leaving->probes[0]);
+	KUNIT_EXPECT_EQ(test, told(space, 0), 1);
+	job_start(test, &leaving->job, finish_all, leaving);
+	KUNIT_EXPECT_TRUE(test, job_waits(&leaving->job));
+	frozen_end(frozen);
+	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	space_unmap(space, 0, 1);
+	KUNIT_EXPECT_EQ(test, space->told[0], 1);
+}
+
+/* One after the other, they would wait for the second invalidation. */
+static void all_leave_with_the_same_phase(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct frozen *first = frozen_prepare(space, false);
+	struct frozen *second = frozen_prepare(space, false);
+	struct leaving *leaving = leaving_new(test, 3);
+	unsigned int i;
+
+	frozen_begin(first);
+	for (i = 0; i < leaving->n; i++)
+		probe_start(leaving->probes[i]);
+	frozen_end(first);
+	frozen_begin(second);
+	job_start(test, &leaving->job, finish_all, leaving);
+	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	frozen_end(second);
+}
+
+static void start(struct probe *probe, const struct mmu_notifier_range *range)
+{
+	if (range->event == MMU_NOTIFY_UNMAP)
+		probe_start(probe);
+}
+
+static void started_in_the_callback(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct leaving *leaving = leaving_new(test, 2);
+
+	leaving->probes[0]->told = start;
+	leaving->probes[1]->told = start;
+	space_unmap(space, 0, 2);
+	job_start(test, &leaving->job, finish_all, leaving);
+	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	KUNIT_EXPECT_EQ(test, atomic_read(&leaving->probes[0]->callbacks), 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&leaving->probes[1]->callbacks), 1);
+}
+
+/* What is not in the tree yet need not be waited for. */
+static void inserted_in_the_same_phase(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct frozen *frozen = frozen_prepare(space, false);
+	struct leaving *leaving;
+
+	frozen_begin(frozen);
+	leaving = leaving_new(test, 1);
+	probe_start(leaving->probes[0]);
+	job_start(test, &leaving->job, finish_all, leaving);
+	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	frozen_end(frozen);
+	KUNIT_EXPECT_EQ(test, told(space, 0), 0);
+}
+
+static struct kunit_case cases[] = {
+	KUNIT_CASE(idle),
+	KUNIT_CASE(told_until_the_phase_ends),
+	KUNIT_CASE(all_leave_with_the_same_phase),
+	KUNIT_CASE(started_in_the_callback),
+	KUNIT_CASE(inserted_in_the_same_phase),
+	{}
+};
+
+static struct kunit_suite suite = {
+	.name = "split_removal",
+	.init = space_init,
+	.exit = space_exit,
+	.test_cases = cases,
+};
+
+kunit_test_suite(suite);
