@@ -65,6 +65,10 @@ mutants! {
         "The grace period begins before the range is unpublished (P3).";
     RemoveDoesNotWait: UseAfterFree in "the range is retired twice, and a drain",
         "A range is freed before callbacks that are going on have returned.";
+    FinishDoesNotWait: UseAfterFree in "the range is retired twice, and a drain, in steps",
+        "Of a removal in two steps, the second does not wait until the notifier has left the tree.";
+    StartsFirst: Uncovered in "a hole, and the range is retired from outside, in steps",
+        "Of a removal in two steps, the first comes before what has been installed is zapped.";
     ReleaseIgnoresHolds: UseAfterFree in "a hole, and the range is retired from outside",
         "A range is freed when it is removed, although it is held.";
     RemoveForgetsPieces: RemovedEarly in "a hole, and the range is removed",

@@ -29,6 +29,8 @@ pub(super) struct Scenario {
     pub(super) user: &'static [Op],
     /// Whether there is a caller of drain besides the worker.
     pub(super) drain: bool,
+    /// Whether core mm removes notifiers in two steps.
+    pub(super) in_steps: bool,
     /// How often memory can run out.
     pub(super) failures: u8,
     /// What pieces are rounded to, in pages.
@@ -48,6 +50,7 @@ impl Scenario {
             unmapped: None,
             user: &[],
             drain: false,
+            in_steps: false,
             failures: 0,
             grain: 1,
             end: PAGES,
@@ -142,6 +145,11 @@ impl Scenario {
 
     pub(super) const fn drain(mut self) -> Self {
         self.drain = true;
+        self
+    }
+
+    pub(super) const fn in_steps(mut self) -> Self {
+        self.in_steps = true;
         self
     }
 
@@ -299,6 +307,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .retire(1, 2)
         .reader(1)
         .drain(),
+    Scenario::new("the range is retired twice, and a drain, in steps")
+        .retire(0, 1)
+        .retire(1, 2)
+        .reader(1)
+        .drain()
+        .in_steps(),
+    Scenario::new("a hole, and the range is retired from outside, in steps")
+        .punch(1, 2)
+        .reader(0)
+        .user(&[Op::Retire, Op::Put])
+        .in_steps(),
+    Scenario::new("two holes, and a drain, in steps")
+        .punch(1, 2)
+        .punch(0, 1)
+        .drain()
+        .in_steps(),
     Scenario::new("an insertion while pages are cleared, and all that is inserted is unmapped")
         .end(1)
         .clear(0, 1)

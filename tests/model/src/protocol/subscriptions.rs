@@ -122,7 +122,9 @@ impl Subscriptions {
         self.notifiers[id] = notifier;
     }
 
-    /// `mmu_interval_notifier_remove()` up to its sleep: the sequence to sleep for, if any.
+    /// `mmu_interval_notifier_remove()` up to its sleep: the sequence to sleep for, if any. And
+    /// `mmu_interval_notifier_remove_start()`, which does the same and leaves the sleep to the
+    /// other half.
     pub(super) fn remove(&mut self, id: usize) -> Option<u8> {
         let invalidating = self.is_invalidating();
         let notifier = &mut self.notifiers[id];
@@ -136,6 +138,11 @@ impl Subscriptions {
         }
         notifier.deferred = false;
         None
+    }
+
+    /// Whether one whose removal has begun has left the tree (`mn_itree_is_gone()`).
+    pub(super) fn is_gone(&self, id: usize) -> bool {
+        !self.notifiers[id].deferred
     }
 
     /// Whether a sleep for `seq` is over (`mmu_interval_seq_released()`).

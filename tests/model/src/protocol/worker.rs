@@ -93,6 +93,8 @@ pub(super) enum At {
     Unclaim(usize),
     Synchronize,
     GracePeriod,
+    /// Where core mm removes in two steps: between two first ones.
+    Start,
     Remove,
 }
 
@@ -186,6 +188,8 @@ impl Protocol {
                 for id in worker.removing.iter() {
                     let sleeps = match world.range(id).removal {
                         Removal::Asleep(seq) => !world.subscriptions.is_over(seq),
+                        Removal::Started if self.is(Mutant::FinishDoesNotWait) => false,
+                        Removal::Started => !world.subscriptions.is_gone(id),
                         _ => false,
                     };
                     if !sleeps {
@@ -218,6 +222,10 @@ impl Protocol {
                 At::Next
             }
             At::Next => self.next(world, n, log),
+            At::Unpublish(id) if self.is(Mutant::StartsFirst) && !world.is_started(id) => {
+                world.start_removal(id, log);
+                At::Unpublish(id)
+            }
             At::Unpublish(id) => {
                 self.unpublish(world, id, log);
                 world.workers[n].leaving.add(id);
@@ -326,7 +334,24 @@ impl Protocol {
                 say!(log, "the grace period is over");
                 let worker = &mut world.workers[n];
                 worker.removing = std::mem::take(&mut worker.leaving);
-                At::Remove
+                if self.scenario.in_steps {
+                    At::Start
+                } else {
+                    At::Remove
+                }
+            }
+            At::Start => {
+                let removing = world.workers[n].removing;
+                match removing.iter().find(|&id| !world.is_started(id)) {
+                    Some(id) => {
+                        world.start_removal(id, log);
+                        At::Start
+                    }
+                    None => {
+                        say!(log, "has begun with all");
+                        At::Remove
+                    }
+                }
             }
             At::Remove => self.remove(world, n, way, log),
             At::Absent => unreachable!("it has nothing to do"),
@@ -871,6 +896,7 @@ impl Protocol {
                 }
             }
             Removal::Asleep(_) => say!(log, "wakes up"),
+            Removal::Started => say!(log, "mmu_interval_notifier_remove_finish({})", name(id)),
             Removal::Done => {}
         }
         world.touch(id).removal = Removal::Done;

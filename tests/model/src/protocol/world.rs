@@ -60,6 +60,8 @@ pub(super) enum Removal {
     None,
     /// Sleeps until the sequence is another.
     Asleep(u8),
+    /// Begun, to be finished when the notifier has left the tree.
+    Started,
     /// Over.
     Done,
 }
@@ -379,6 +381,19 @@ impl World {
             self.queue(id);
         }
         effect
+    }
+
+    /// Whether the removal of a range's notifier has begun.
+    pub(super) fn is_started(&self, id: usize) -> bool {
+        self.range(id).removal != Removal::None
+    }
+
+    /// Begins to remove a range's notifier.
+    pub(super) fn start_removal(&mut self, id: usize, log: &mut Log) {
+        say!(log, "mmu_interval_notifier_remove_start({})", name(id));
+        self.touch(id).removal = Removal::Started;
+        // What it would sleep for is told from the notifier.
+        let _ = self.subscriptions.remove(id);
     }
 
     /// The end of a range's life.
