@@ -259,6 +259,8 @@ struct odp_retirer_ops {
  * @batches: batches taken, by the worker or by a caller of drain
  * @grace_periods: grace periods waited for
  * @drained: objects taken by callers of drain
+ * @started: removals begun for a whole batch before the first was waited for (managed level, in
+ *	kernels with mmu_interval_notifier_remove_start())
  * @removed: objects that no callback and no lookup is left of
  * @released: objects released
  * @holds: holds begun
@@ -285,6 +287,7 @@ struct odp_stats {
 	u64 batches;
 	u64 grace_periods;
 	u64 drained;
+	u64 started;
 	u64 removed;
 	u64 released;
 	u64 holds;

@@ -224,6 +224,28 @@ bool odp_interval_notifier_remove(struct mmu_interval_notifier *notifier)
 }
 EXPORT_SYMBOL_GPL(odp_interval_notifier_remove);
 
+bool odp_interval_notifier_remove_start(struct mmu_interval_notifier *notifier)
+{
+#ifdef ODP_REMOVAL_IN_STEPS
+	mmu_interval_notifier_remove_start(notifier);
+	return true;
+#else
+	return false;
+#endif
+}
+EXPORT_SYMBOL_GPL(odp_interval_notifier_remove_start);
+
+void odp_interval_notifier_remove_finish(struct mmu_interval_notifier *notifier)
+{
+#ifdef ODP_REMOVAL_IN_STEPS
+	mmu_interval_notifier_remove_finish(notifier);
+#else
+	/* Nothing has been begun. */
+	WARN_ON_ONCE(true);
+#endif
+}
+EXPORT_SYMBOL_GPL(odp_interval_notifier_remove_finish);
+
 #ifdef CONFIG_LOCKDEP
 /* That of all workqueues of which there are many. */
 static struct lockdep_map odp_queue_map = STATIC_LOCKDEP_MAP_INIT("odp_queue", &odp_queue_map);

@@ -69,6 +69,13 @@ bool odp_fatal_signal_pending(void);
 /* Says whether the removal had to wait for invalidations of the address space to end. */
 bool odp_interval_notifier_remove(struct mmu_interval_notifier *notifier);
 
+/*
+ * The same in two steps, of which only the second sleeps, where core mm has them. The first says
+ * whether it has; if not, it has done nothing.
+ */
+bool odp_interval_notifier_remove_start(struct mmu_interval_notifier *notifier);
+void odp_interval_notifier_remove_finish(struct mmu_interval_notifier *notifier);
+
 /* With @one_of_many, lockdep takes all that are made so for one. */
 struct workqueue_struct *odp_alloc_workqueue(const char *name, unsigned int flags, int max_active,
 					     bool one_of_many);

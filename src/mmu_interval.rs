@@ -84,6 +84,8 @@ use kernel::{
 )]
 unsafe extern "C" {
     fn odp_interval_notifier_remove(notifier: *mut bindings::mmu_interval_notifier) -> bool;
+    fn odp_interval_notifier_remove_start(notifier: *mut bindings::mmu_interval_notifier) -> bool;
+    fn odp_interval_notifier_remove_finish(notifier: *mut bindings::mmu_interval_notifier);
 }
 
 /// What core mm calls for intervals with data of type `T`, and the module whose text that is, which
@@ -262,8 +264,9 @@ pub struct Sequence {
 /// # Invariants
 ///
 /// - The allocation that `self` lives in is an [`Arc`]'s.
-/// - While `phase` is [`Phase::INSERTED`] or [`Phase::REMOVED`], `notifier` has been initialised by
-///   a successful insertion into `mm`.
+/// - While `phase` is [`Phase::INSERTED`], [`Phase::LEAVING`] or [`Phase::REMOVED`], `notifier` has
+///   been initialised by a successful insertion into `mm`. While it is [`Phase::LEAVING`], the
+///   first half of the removal is over, and the second has not begun.
 /// - One reference of the Arc belongs to the [`Registration`] from insertion to removal.
 /// - Once an insertion has begun, the provenance of the allocation is exposed.
 #[pin_data]
@@ -289,7 +292,9 @@ impl Phase {
     const NEW: u32 = 0;
     const INSERTING: u32 = 1;
     const INSERTED: u32 = 2;
-    const REMOVED: u32 = 3;
+    /// Its removal has begun, and is to be finished.
+    const LEAVING: u32 = 3;
+    const REMOVED: u32 = 4;
 }
 
 // SAFETY: A notifier may be used from any task; `T` is `Send` and `Sync`.
@@ -608,18 +613,50 @@ impl<T: Invalidate> Registration<T> {
         self.remove_observed(p).0
     }
 
-    /// As [`Registration::remove`]; says also whether it had to wait for invalidations.
+    /// As [`Registration::remove`]; says also whether it had to wait for invalidations, unless the
+    /// removal has been begun before.
     pub(crate) fn remove_observed(self, p: &mut MayBlock<'_>) -> (Arc<Interval<T>>, bool) {
         p.for_invalidate();
         ManuallyDrop::new(self).remove_inner()
     }
 
+    /// Begins the removal, in a kernel where that is a step of its own
+    /// (`mmu_interval_notifier_remove_start()`); says whether it did.
+    ///
+    /// [`Registration::remove`] then finishes it. Who has begun with several of an address space
+    /// waits for all of them by that of one: they leave core mm's tree together. Until then
+    /// callbacks may come.
+    ///
+    /// Context: wherever a spinlock may be taken.
+    pub(crate) fn start_removal(&mut self) -> bool {
+        let interval = self.interval();
+        if interval.phase.load(Relaxed) != Phase::INSERTED {
+            return true;
+        }
+        // SAFETY: By the type invariants it is inserted, and only the owner of the registration
+        // removes it. It has not begun to, or the phase would be another one.
+        let started = unsafe { odp_interval_notifier_remove_start(interval.notifier.get()) };
+        if started {
+            // INVARIANT: That is what has been answered.
+            interval.phase.store(Phase::LEAVING, Release);
+        }
+        started
+    }
+
     fn remove_inner(&self) -> (Arc<Interval<T>>, bool) {
         let interval = self.interval();
+        let started = interval.phase.load(Relaxed) == Phase::LEAVING;
         interval.phase.store(Phase::REMOVED, Release);
-        // SAFETY: By the type invariants it is inserted, and only the owner of the registration
-        // removes it, which it can do once.
-        let has_waited = unsafe { odp_interval_notifier_remove(interval.notifier.get()) };
+        let has_waited = if started {
+            // SAFETY: By the type invariants of the interval the removal has begun. Only the owner of
+            // the registration finishes it, which it can do once.
+            unsafe { odp_interval_notifier_remove_finish(interval.notifier.get()) };
+            false
+        } else {
+            // SAFETY: By the type invariants it is inserted, and only the owner of the registration
+            // removes it, which it can do once. The phase says that it has not begun to.
+            unsafe { odp_interval_notifier_remove(interval.notifier.get()) }
+        };
         // SAFETY: By the type invariants the reference is ours to give away.
         let interval = unsafe { Arc::from_raw(self.0.as_ptr()) };
         // SAFETY: By the type invariants a reference was leaked, and this is the end of it.

@@ -42,6 +42,7 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
         "retire-100" => Arc::new(Retire::new(mm, delayed(100), p)?, GFP_KERNEL)?,
         "retire-200" => Arc::new(Retire::new(mm, delayed(200), p)?, GFP_KERNEL)?,
         "retire-500" => Arc::new(Retire::new(mm, delayed(500), p)?, GFP_KERNEL)?,
+        "retire-each" => Arc::new(Retire::new(mm, one_by_one(), p)?, GFP_KERNEL)?,
         "retire-exp" => Arc::new(Retire::new(mm, expedited(), p)?, GFP_KERNEL)?,
         "rcu" => Arc::new(RcuArm::new(mm, p)?, GFP_KERNEL)?,
         "srcu-each" => Arc::new(SrcuEachArm::new(mm, p)?, GFP_KERNEL)?,
@@ -60,6 +61,14 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
 fn delayed(microseconds: i64) -> Config {
     Config {
         wakeup_delay: Delta::from_micros(microseconds),
+        ..Config::default()
+    }
+}
+
+/// The library where each removal waits by itself, in lanes.
+fn one_by_one() -> Config {
+    Config {
+        split_removal: false,
         ..Config::default()
     }
 }

@@ -131,6 +131,13 @@ pub(crate) const ARMS: &[ArmInfo] = &[
     ArmInfo {
         punches: true,
         ..arm(
+            "retire-each",
+            "this library, each removal waiting by itself; readers: SRCU",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
             "retire-exp",
             "this library, expedited grace periods; readers: SRCU",
         )

@@ -212,6 +212,7 @@ struct odp_mirror_wait {
  * @batches: batches taken
  * @grace_periods: grace periods waited for
  * @drained: requests taken by %ODP_MIRROR_DRAIN
+ * @started: removals begun for a whole batch before the first was waited for
  * @removed: ranges removed
  * @released: ranges released
  * @holds: holds begun
@@ -242,6 +243,7 @@ struct odp_mirror_stats {
 	__u64 batches;
 	__u64 grace_periods;
 	__u64 drained;
+	__u64 started;
 	__u64 removed;
 	__u64 released;
 	__u64 holds;

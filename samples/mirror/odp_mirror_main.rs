@@ -373,6 +373,7 @@ impl OpenFile {
             batches: library.batches,
             grace_periods: library.grace_periods,
             drained: library.drained,
+            started: library.started,
             removed: library.removed,
             released: library.released,
             holds: library.holds,

@@ -43,6 +43,15 @@ pub(crate) fn setup(retire_on: Option<Event>, p: &mut MayBlock<'_>) -> Result<Se
     with(Probe::new(retire_on)?, Config::default(), p)
 }
 
+/// The same, where each removal waits for invalidations by itself, in lanes.
+pub(crate) fn one_by_one(p: &mut MayBlock<'_>) -> Result<Setup> {
+    let config = Config {
+        split_removal: false,
+        ..Config::default()
+    };
+    with(Probe::new(None)?, config, p)
+}
+
 /// With an object whose ranges lose what is unmapped.
 pub(crate) fn punching(config: Config, p: &mut MayBlock<'_>) -> Result<Setup> {
     with(Probe::punching()?, config, p)

@@ -9,7 +9,10 @@ mod tests {
     use crate::{
         address_space::AddressSpace,
         check::check_eq,
-        fixture::setup,
+        fixture::{
+            one_by_one,
+            setup, //
+        },
         frozen::Frozen,
         probe::Probe,
         reader::Reader,
@@ -498,7 +501,7 @@ mod tests {
         const TRIES: usize = 20;
         MayBlock::enter(|p| {
             for attempt in 1..=TRIES {
-                let s = setup(None, p)?;
+                let s = one_by_one(p)?;
                 let span = s.space.map(THEN)?;
                 for page in 0..THEN {
                     let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
@@ -521,6 +524,7 @@ mod tests {
                 s.record.may_release.inc();
                 s.mirror.flush(Until::Released, p)?;
                 check_eq!(s.record.released.get(), THEN);
+                check_eq!(s.mirror.stats().started, 0);
                 if at_once == THEN {
                     return Ok(());
                 }

@@ -49,6 +49,10 @@ pub(crate) struct MirrorOps {
     /// In the place of [`RequestOps::unpublish`], for all that leave together: requests of this
     /// worker's, taken.
     pub(crate) unpublish: unsafe fn(&Fifo),
+    /// After the grace period, for all that leave together, before [`RequestOps::remove`] is called
+    /// for any of them: begins their removals. Does not sleep; what is waited for in `remove` then
+    /// is the same for all. Says whether it did; if not, it has done nothing.
+    pub(crate) start_removal: unsafe fn(&Fifo) -> bool,
     /// For requests to change an object.
     pub(crate) change: ChangeOps,
 }

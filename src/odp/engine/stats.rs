@@ -95,6 +95,8 @@ counters! {
     grace_periods,
     /// Requests taken by callers of drain.
     drained,
+    /// Removals begun for a whole batch before the first was waited for.
+    started,
     /// Ranges whose removal is over.
     removed,
     /// Ranges released.

@@ -103,6 +103,10 @@ pub struct Config {
     /// `mmap_lock` is taken, and a few times more while requests keep coming. Zero for at once, and
     /// at most [`Config::MAX_WAKEUP_DELAY`]. Who waits for the worker does not wait for this.
     pub wakeup_delay: Delta,
+    /// Whether removals are done in two steps, where core mm has them
+    /// (`mmu_interval_notifier_remove_start()`): all that leave together wait for invalidations
+    /// once, in one task. True by default; the other way is for comparing the two.
+    pub split_removal: bool,
 }
 
 impl Config {
@@ -122,6 +126,7 @@ impl Default for Config {
             owner: None,
             wakeup_delay: WAKEUP_DELAY,
             expedited: false,
+            split_removal: true,
         }
     }
 }

@@ -562,6 +562,7 @@ impl<T: Mirrored> MirroredOps<T> {
             },
             mirror: MirrorOps {
                 unpublish: unpublish::<T>,
+                start_removal: start_removal::<T>,
                 change: Range::<T>::CHANGE_OPS,
             },
             // SAFETY: By the safety requirements this is for the initialiser of a static item, and
@@ -599,8 +600,31 @@ unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
     }
 }
 
-/// Then, after the grace period: no callback any more. Sleeps while the address space is
-/// invalidated.
+/// Then, after the grace period, for all: their notifiers leave core mm's tree with the end of the
+/// phase. Says whether core mm can do that.
+///
+/// # Safety
+///
+/// As for [`unpublish`], after a call of that, once.
+unsafe fn start_removal<T: Mirrored>(leaving: &Fifo) -> bool {
+    for request in leaving.iter() {
+        // SAFETY: By the safety requirements it is the request of a range, which has been inserted
+        // and is valid until `release`.
+        let interval = unsafe { Range::<T>::raw_of_request(request.as_ptr()) };
+        // SAFETY: Who put the range in service called `into_raw`, and `into_raw` below gives this
+        // back before `remove` takes it.
+        let mut registration = unsafe { Registration::from_raw(interval) };
+        let can_split = registration.interval().data().space.split_removal;
+        let started = can_split && registration.start_removal();
+        let _ = registration.into_raw();
+        if !started {
+            return false;
+        }
+    }
+    true
+}
+
+/// Then, for each: no callback any more. Sleeps while the address space is invalidated.
 ///
 /// # Safety
 ///
@@ -610,8 +634,9 @@ unsafe extern "C" fn remove<T: Mirrored>(request: *mut Request) {
     // SAFETY: By the safety requirements it is the request of a range, which has been inserted and
     // is valid until `release`.
     let interval = unsafe { Range::<T>::raw_of_request(request) };
-    // SAFETY: Who put the range in service called `into_raw`, and by the safety requirements this
-    // is called in the order of the table, once for a range.
+    // SAFETY: Who put the range in service called `into_raw`, `start_removal` gave back what it
+    // took, and by the safety requirements this is called in the order of the table, once for a
+    // range.
     let registration = unsafe { Registration::from_raw(interval) };
     let (interval, has_waited) = MayBlock::assume(|p| registration.remove_observed(p));
     // SAFETY: By the safety requirements a worker is calling `RequestOps::remove` for this request.

@@ -34,6 +34,7 @@ structs! {
         batches: u64,
         grace_periods: u64,
         drained: u64,
+        started: u64,
         removed: u64,
         released: u64,
         holds: u64,

@@ -45,7 +45,14 @@ impl WorkItem<BATCH> for Worker {
             // `replaced`, where by the invariants of `Queues` they have been marked and not been
             // unpublished.
             unsafe { this.expire(&leaving) };
-            let more = leaving.len().saturating_sub(1);
+            // SAFETY: `expire` has been called for them just now.
+            let started = unsafe { this.start_removal(&leaving) };
+            // Where they wait for the same, one task is enough.
+            let more = if started {
+                0
+            } else {
+                leaving.len().saturating_sub(1)
+            };
             {
                 let mut queues = this.queues.lock();
                 // What is to be changed does not come to a lane.
@@ -141,6 +148,27 @@ impl Worker {
         self.stats.batches.inc();
     }
 
+    /// Begins the removal of objects that are to go, where that is a step of its own; says whether
+    /// it did.
+    ///
+    /// # Safety
+    ///
+    /// [`Worker::expire`] has been called for all of `leaving`, once, and nothing since.
+    unsafe fn start_removal(&self, leaving: &Fifo) -> bool {
+        let Some(mirror) = self.mirror else {
+            return false;
+        };
+        let _scope = WorkerScope::enter();
+        // SAFETY: By the type invariants the table may be called with them, and by the safety
+        // requirements they have been unpublished, a grace period is over, and `remove` has not
+        // been called.
+        let started = unsafe { (mirror.start_removal)(leaving) };
+        if started {
+            self.stats.started.add(leaving.len());
+        }
+        started
+    }
+
     /// Removes here what the worker has not begun to remove; returns how many objects that was.
     ///
     /// Never waits for the worker: what that has taken is left to it, and so are all releases. A
@@ -191,6 +219,8 @@ impl Worker {
         }
         // SAFETY: By the safety requirements they have been taken, or marked, and not unpublished.
         unsafe { this.expire(&leaving) };
+        // SAFETY: `expire` has been called for them just now. `remove` does what this does not.
+        let _ = unsafe { this.start_removal(&leaving) };
         while let Some(request) = leaving.pop() {
             let mut completed = Completed::default();
             // SAFETY: By the safety requirements it has been taken, or marked; and as `expire`

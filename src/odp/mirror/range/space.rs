@@ -50,6 +50,8 @@ pub(in crate::odp::mirror) struct Space<T: Mirrored> {
     limit: usize,
     /// What the ends of pieces are rounded to, in bytes: a power of two, a page or more.
     pub(in crate::odp::mirror) grain: usize,
+    /// Whether removals are begun for all ranges of a batch before one is waited for.
+    pub(super) split_removal: bool,
     /// Whose events are not for the driver.
     pub(super) owner: Option<EventOwner>,
     /// The ranges that could not be changed as they should.
@@ -79,6 +81,7 @@ impl<T: Mirrored> Space<T> {
             ranges: Atomic::new(0),
             limit: config.max_ranges,
             grain: config.grain,
+            split_removal: config.split_removal,
             owner: config.owner,
             stalled: Stalled::new(),
         })
