@@ -2,7 +2,7 @@
 
 //! What exists once, from the loading of the module to its unloading.
 
-use super::process_queue::ProcessQueues;
+use super::process::Processes;
 use core::ptr;
 use kernel::{
     debugfs::Dir,
@@ -19,7 +19,7 @@ use kernel::{
 #[pin_data]
 pub(crate) struct Library {
     #[pin]
-    process_queues: ProcessQueues,
+    processes: Processes,
     debugfs: Dir,
 }
 
@@ -31,7 +31,7 @@ impl Library {
     pub(crate) fn init() -> Result<Handle> {
         let library = KBox::pin_init(
             pin_init!(Self {
-                process_queues <- ProcessQueues::new(),
+                processes <- Processes::new(),
                 debugfs: Dir::new(c"odp"),
             }),
             GFP_KERNEL,
@@ -50,8 +50,8 @@ impl Library {
         unsafe { &*LIBRARY.load(Acquire) }
     }
 
-    pub(crate) fn process_queues(&self) -> &ProcessQueues {
-        &self.process_queues
+    pub(crate) fn processes(&self) -> &Processes {
+        &self.processes
     }
 
     pub(crate) fn debugfs(&self) -> &Dir {

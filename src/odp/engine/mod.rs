@@ -18,7 +18,7 @@ pub(crate) mod fifo;
 pub(crate) mod library;
 mod lockdep;
 pub(crate) mod outcome;
-pub(crate) mod process_queue;
+pub(crate) mod process;
 pub(crate) mod queues;
 pub(crate) mod request;
 pub(crate) mod state;

@@ -220,7 +220,8 @@ static MIRRORS: Atomic<u64> = Atomic::new(0);
 impl<T: Mirrored> Mirror<T> {
     /// Makes the mirror of an address space, with nothing in it.
     ///
-    /// Context: may sleep, takes `mmap_lock` for writing.
+    /// Context: may sleep. The first one of a process takes `mmap_lock` for writing, and the locks of
+    /// all mappings.
     ///
     /// # Errors
     ///
@@ -236,16 +237,15 @@ impl<T: Mirrored> Mirror<T> {
             mm: Some(ARef::from(&**mm)),
         };
         wakeup.check()?;
-        mmu_interval::prepare(mm, p)?;
 
         let id = MIRRORS.fetch_add(1, Relaxed);
         let name = CString::try_from_fmt(fmt!("mirror-{id}"))?;
-        let mm: &Mm = mm;
         let memcg = MemCgroup::of_caller(mm);
         let worker = memcg
             .charged(|| OwnedWorker::new(&name, &T::OPS.request, Some(&T::OPS.mirror), wakeup))?;
+        worker.process().prepare(mm, p)?;
         let space = Arc::pin_init(
-            Space::new((*worker).clone(), ARef::from(mm), memcg, config),
+            Space::new((*worker).clone(), ARef::from(&**mm), memcg, config),
             GFP_KERNEL_ACCOUNT,
         )?;
         Ok(Self {

@@ -69,7 +69,7 @@ impl Worker {
         };
         if kick {
             // The flag says that it is neither queued nor going to look again.
-            let _ = this.queue().enqueue::<Arc<Self>, CHANGE>(this.into());
+            let _ = this.process().enqueue::<Arc<Self>, CHANGE>(this.into());
         }
     }
 

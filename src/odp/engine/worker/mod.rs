@@ -46,7 +46,7 @@ use super::{
         Changed,
         Retire, //
     },
-    process_queue::ProcessQueue,
+    process::Process,
     queues::Queues,
     request::Request,
     state::{
@@ -115,7 +115,7 @@ pub(crate) struct Worker {
     /// The address space that requests come from, where there is one.
     mm: Option<ARef<Mm>>,
     /// Where its work runs.
-    queue: Arc<ProcessQueue>,
+    process: Arc<Process>,
     #[pin]
     queues: SpinLock<Queues>,
     /// Notified when `queues` has changed for somebody who waits.
@@ -159,7 +159,7 @@ impl Worker {
         ops: &'static RequestOps,
         mirror: Option<&'static MirrorOps>,
         wakeup: WakeupConfig,
-        queue: Arc<ProcessQueue>,
+        process: Arc<Process>,
     ) -> Result<Arc<Self>> {
         let shown = CString::try_from(name)?;
         Arc::pin_init(
@@ -168,7 +168,7 @@ impl Worker {
                 // one is, and as the first field it is dropped before the rest of the worker.
                 alarm <- unsafe { Alarm::new(wakeup.wakeup_delay, &Self::ALARM_OPS) },
                 mm: wakeup.mm,
-                queue,
+                process,
                 queues <- new_spinlock!(Queues::new(), "odp::Worker::queues"),
                 progress <- WaitQueue::new(c"odp::Worker::progress", static_lock_class!()),
                 name: shown,
@@ -195,9 +195,9 @@ impl Worker {
     }
 
     /// Where its work runs. May be dropped in a work item, but with another reference behind it:
-    /// see [`QueueUse`].
-    pub(crate) fn queue(&self) -> &ProcessQueue {
-        &self.queue
+    /// see [`ProcessUse`](super::process::ProcessUse).
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     pub(crate) fn stats(&self) -> &Stats {

@@ -83,7 +83,7 @@ impl Lane {
             }),
             GFP_NOWAIT | __GFP_NOWARN,
         );
-        worker.queue().enqueue(lane.map_err(|_| AllocError)?);
+        worker.process().enqueue(lane.map_err(|_| AllocError)?);
         Ok(())
     }
 }
@@ -189,7 +189,7 @@ impl Worker {
         for _ in 0..n {
             {
                 let mut queues = this.queues.lock();
-                if queues.removing.is_empty() || queues.lanes >= most || !this.queue.add_lane() {
+                if queues.removing.is_empty() || queues.lanes >= most || !this.process.add_lane() {
                     return;
                 }
                 // OVERFLOW: The queue's limit is far less.
@@ -205,7 +205,7 @@ impl Worker {
 
     /// A lane that `widen` counted is not there any more.
     pub(crate) fn lane_has_ended(&self) {
-        self.queue.lane_has_ended();
+        self.process.lane_has_ended();
         // OVERFLOW: Incremented by `widen`.
         self.progress_made(|queues| queues.lanes -= 1);
     }
@@ -286,7 +286,7 @@ impl Worker {
         if kick {
             // The flag says that it is neither queued nor going to look again. Until it has run,
             // the object is outstanding, which keeps the worker from being shut down.
-            let _ = this.queue().enqueue::<Arc<Self>, RELEASE>(this.into());
+            let _ = this.process().enqueue::<Arc<Self>, RELEASE>(this.into());
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
         },
         library::Library,
         lockdep::may_wait_for_worker,
-        process_queue::QueueUse,
+        process::ProcessUse,
         stats::Snapshot, //
     }, //
 };
@@ -51,10 +51,10 @@ where
 /// May hold the module that the worker's callbacks are text of. Dropping it shuts the worker down.
 ///
 /// The order of the fields is that of their destruction: the worker's last work item may end after
-/// this one's reference, but before the use of the queue does.
+/// this one's reference, but before the use of the process does.
 pub(crate) struct OwnedWorker {
     worker: Arc<Worker>,
-    _queue: QueueUse,
+    _process: ProcessUse,
     _module: Option<ModuleRef>,
 }
 
@@ -81,10 +81,10 @@ impl OwnedWorker {
             // SAFETY: A table of operations belongs to a module that is at least being initialised.
             Some(unsafe { ModuleRef::get(ops.owner) }?)
         };
-        let queue = QueueUse::new(Library::get().process_queues(), wakeup.mm.as_deref())?;
+        let process = ProcessUse::new(Library::get().processes(), wakeup.mm.as_deref())?;
         Ok(Self {
-            worker: Worker::new(name, ops, mirror, wakeup, queue.queue().clone())?,
-            _queue: queue,
+            worker: Worker::new(name, ops, mirror, wakeup, process.process().clone())?,
+            _process: process,
             _module: module,
         })
     }

@@ -93,7 +93,7 @@ impl Worker {
     pub(super) fn kick_batch(this: ArcBorrow<'_, Self>) {
         this.stats.kicks.inc();
         // The flag says that it is neither queued nor going to look again.
-        let _ = this.queue().enqueue::<Arc<Self>, BATCH>(this.into());
+        let _ = this.process().enqueue::<Arc<Self>, BATCH>(this.into());
     }
 
     pub(super) const ALARM_OPS: AlarmOps = AlarmOps {
