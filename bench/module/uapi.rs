@@ -146,9 +146,9 @@ pub(crate) const ARMS: &[ArmInfo] = &[
         "retire-20",
         "this library, 20 µs until its worker is woken up",
     ),
+    delayed("retire-50", "this library, 50 µs"),
     delayed("retire-100", "this library, 100 µs"),
     delayed("retire-200", "this library, 200 µs"),
-    delayed("retire-500", "this library, 500 µs"),
     arm(
         "rcu",
         "as the library, by hand; readers: RCU and a reference",

@@ -37,7 +37,11 @@ unsafe extern "C" {
 }
 
 /// How long after a request the worker is woken up, where nothing else is chosen.
-pub(crate) const WAKEUP_DELAY: Delta = Delta::from_micros(50);
+///
+/// Longer than most calls take. What runs beside a call costs the call more than a range that goes
+/// some milliseconds later costs anybody: whoever wants it gone waits, and who waits does not wait
+/// for this. While requests keep coming it may be 65 ms, as the alarm has it.
+pub(crate) const WAKEUP_DELAY: Delta = Delta::from_micros(500);
 
 /// How soon a worker does what it is asked for.
 pub struct WakeupConfig {
