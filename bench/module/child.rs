@@ -24,7 +24,9 @@ use kernel::{
     sync::{
         aref::ARef,
         atomic::{
+            Acquire,
             Atomic,
+            Full,
             Relaxed, //
         },
         Arc,
@@ -76,8 +78,17 @@ pub(crate) trait Design: Send + Sync + Sized + 'static {
     /// The object's work item.
     fn work(child: Arc<Child<Self>>);
 
-    /// Looks for the range that begins at `start`.
-    fn lookup(family: &Family<Self>, start: usize) -> bool;
+    /// Lets `f` look at the object of the range that begins at `start`.
+    fn find<R>(family: &Family<Self>, start: usize, f: impl FnOnce(&Child<Self>) -> R)
+        -> Option<R>;
+
+    /// The lock that callbacks take, if readers take it, too. Otherwise each region has one.
+    fn user_lock(&self) -> Option<&Arc<UserLock>> {
+        None
+    }
+
+    /// All objects are released, and none will be any more. May sleep.
+    fn quiesce(&self) {}
 }
 
 /// All objects of an address space.
@@ -88,8 +99,10 @@ pub(crate) struct Family<D: Design> {
     #[pin]
     pub(crate) slots: Slots<Child<D>>,
     range_size: Atomic<usize>,
+    /// How many objects there are.
+    outstanding: Atomic<usize>,
     #[pin]
-    outstanding: Mutex<usize>,
+    waiting: Mutex<()>,
     #[pin]
     gone: CondVar,
     mm: ARef<Mm>,
@@ -172,11 +185,23 @@ impl<D: Design> Child<D> {
 
     /// Nobody uses it any more.
     pub(crate) fn released(&self) {
+        self.ended();
+        self.family.one_less();
+    }
+
+    /// As [`Child::released`], but the family has yet to be told by [`Family::one_less`].
+    pub(crate) fn ended(&self) {
         self.region.released(self.span, self.region.now());
-        let mut outstanding = self.family.outstanding.lock();
-        *outstanding -= 1;
-        if *outstanding == 0 {
-            self.family.gone.notify_all();
+    }
+}
+
+impl<D: Design> Family<D> {
+    /// An object is released.
+    pub(crate) fn one_less(&self) {
+        if self.outstanding.fetch_sub(1, Full) == 1 {
+            // Whoever waits has either seen that, or is woken up.
+            let _waiting = self.waiting.lock();
+            self.gone.notify_all();
         }
     }
 }
@@ -204,7 +229,8 @@ impl<D: Design> Children<D> {
                 design <- design,
                 slots <- Slots::new(),
                 range_size: Atomic::new(1),
-                outstanding <- new_mutex!(0, "odp_bench::Family::outstanding"),
+                outstanding: Atomic::new(0),
+                waiting <- new_mutex!((), "odp_bench::Family::waiting"),
                 gone <- new_condvar!("odp_bench::Family::gone"),
                 mm,
             }? Error),
@@ -216,7 +242,10 @@ impl<D: Design> Children<D> {
     /// Makes an object for each range of a region.
     pub(crate) fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
         let family = &self.family;
-        let lock = UserLock::new()?;
+        let lock = match family.design.user_lock() {
+            Some(lock) => lock.clone(),
+            None => UserLock::new()?,
+        };
         family.range_size.store(region.range_size(), Relaxed);
         family.design.reserve(region.len())?;
         for span in region.ranges() {
@@ -238,7 +267,7 @@ impl<D: Design> Children<D> {
             };
             let mm = family.mm.clone();
             let interval = Arc::pin_init(Interval::new::<Infallible>(mm, span, data), GFP_KERNEL)?;
-            *family.outstanding.lock() += 1;
+            family.outstanding.fetch_add(1, Relaxed);
             let slot = child.clone();
             let mut registration = child.registration.lock();
             let inserted = family
@@ -249,8 +278,14 @@ impl<D: Design> Children<D> {
                 Ok(inserted) => *registration = Some(inserted),
                 Err(error) => {
                     drop(registration);
-                    drop(family.slots.take(span.start(), &child));
-                    child.released();
+                    let user = lock.lock();
+                    let taken = family.slots.take(span.start(), &child);
+                    drop(user);
+                    match taken {
+                        // It may have been looked up.
+                        Some(taken) => D::retire(family, taken),
+                        None => child.released(),
+                    }
                     return Err(error);
                 }
             }
@@ -265,26 +300,28 @@ impl<D: Design> Children<D> {
     }
 
     fn wait(&self) {
-        let mut outstanding = self.family.outstanding.lock();
-        while *outstanding != 0 {
-            self.family.gone.wait(&mut outstanding);
+        let family = &self.family;
+        let mut waiting = family.waiting.lock();
+        while family.outstanding.load(Acquire) != 0 {
+            family.gone.wait(&mut waiting);
         }
     }
 
     /// Where a range would begin that `addr` is part of.
-    pub(crate) fn range_start(&self, addr: usize) -> usize {
+    fn range_start(&self, addr: usize) -> usize {
         let size = self.family.range_size.load(Relaxed);
         addr - addr.checked_rem(size).unwrap_or_default()
     }
 
     /// Whether there is a range at `addr`.
     pub(crate) fn lookup(&self, addr: usize) -> bool {
-        D::lookup(&self.family, self.range_start(addr))
+        let start = self.range_start(addr);
+        D::find(&self.family, start, |child| child.span.start() == start).unwrap_or(false)
     }
 
-    /// All of them.
-    pub(crate) fn family(&self) -> &Family<D> {
-        &self.family
+    /// Lets `f` run while a device is in the range at `addr`.
+    pub(crate) fn access(&self, addr: usize, f: &mut dyn FnMut() -> Result) -> Result {
+        D::find(&self.family, self.range_start(addr), |_| f()).ok_or(ENOENT)?
     }
 
     /// For the arms' counters.
@@ -300,5 +337,6 @@ impl<D: Design> Drop for Children<D> {
             D::retire(&self.family, child);
         }
         self.wait();
+        self.family.design.quiesce();
     }
 }

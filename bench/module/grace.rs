@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A bare grace period, some time after the one before.
+//! Grace periods: a bare one, some time after the one before, and how many there have been.
 
 use kernel::{
+    bindings,
+    ffi::c_ulong,
     prelude::*,
     sync::{
         srcu::new_srcu,
@@ -15,6 +17,28 @@ use kernel::{
         Monotonic, //
     }, //
 };
+
+#[allow(
+    improper_ctypes,
+    reason = "some structs of the bindings have no fields in some kernels"
+)]
+extern "C" {
+    // Not in the kernel crate's bindings, because what declares it is for RCU's own tests.
+    fn srcu_batches_completed(srcu: *mut bindings::srcu_struct) -> c_ulong;
+}
+
+/// The bits of a sequence number below the count (`RCU_SEQ_CTR_SHIFT`).
+const SEQUENCE_SHIFT: u32 = 2;
+
+/// How many grace periods a domain has had.
+pub(crate) fn completed(srcu: &Srcu) -> u64 {
+    // CAST: `Srcu` is transparent over `srcu_struct`.
+    let srcu = core::ptr::from_ref(srcu).cast_mut().cast();
+    // SAFETY: It is initialised.
+    let sequence = unsafe { srcu_batches_completed(srcu) };
+    // CAST: Both have 64 bits.
+    sequence as u64 >> SEQUENCE_SHIFT
+}
 
 /// A domain that nobody reads in.
 #[pin_data]

@@ -169,8 +169,10 @@ impl WorkItem for Process {
             region.released(span, region.now());
             let mut objects = this.objects.lock();
             *objects -= 1;
-            this.busy.fetch_sub(1, Relaxed);
-            this.progress.notify_all();
+            let was_last = this.busy.fetch_sub(1, Relaxed) == 1;
+            if was_last || *objects == 0 {
+                this.progress.notify_all();
+            }
         }
     }
 }

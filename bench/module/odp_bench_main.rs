@@ -23,6 +23,7 @@ mod pending;
 mod queue;
 mod rcu;
 mod refcount;
+mod references;
 mod region;
 mod retire;
 mod slots;

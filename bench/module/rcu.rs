@@ -20,6 +20,7 @@ use super::{
     },
     pending::Pending,
     queue::queue,
+    references::References,
     region::Region, //
 };
 use core::ptr::NonNull;
@@ -30,7 +31,6 @@ use kernel::{
     sync::{
         atomic::{
             Atomic,
-            Full,
             Relaxed, //
         },
         rcu,
@@ -91,28 +91,12 @@ impl WorkItem for Expiry {
     }
 }
 
-/// References to an object, besides those that are memory's: that of the slot, and lookups'.
-pub(crate) struct References(Atomic<i32>);
-
-impl References {
-    fn get(&self) -> bool {
-        let mut n = self.0.load(Relaxed);
-        while n != 0 {
-            match self.0.cmpxchg(n, n + 1, Full) {
-                Ok(_) => return true,
-                Err(now) => n = now,
-            }
-        }
-        false
-    }
-}
-
 /// # Safety
 ///
 /// The caller has a reference, and does not use the object after this.
 unsafe fn put(child: NonNull<Object>) {
     // SAFETY: By the safety requirements the caller has a reference, which keeps it valid.
-    if unsafe { child.as_ref() }.own.0.fetch_sub(1, Full) == 1 {
+    if unsafe { child.as_ref() }.own.put() {
         // SAFETY: `work` leaked what the slot had, and this happens once.
         unsafe { Arc::from_raw(child.as_ptr().cast_const()) }.released();
     }
@@ -124,7 +108,7 @@ impl Design for Rcu {
     const OPS: &'static InvalidateOps<Watched<Self>> = odp::invalidate_ops!(Watched<Rcu>);
 
     fn own() -> impl PinInit<References> {
-        References(Atomic::new(1))
+        References::new()
     }
 
     fn reserve(&self, objects: usize) -> Result {
@@ -148,7 +132,7 @@ impl Design for Rcu {
         unsafe { put(child) };
     }
 
-    fn lookup(family: &Family<Self>, start: usize) -> bool {
+    fn find<R>(family: &Family<Self>, start: usize, f: impl FnOnce(&Object) -> R) -> Option<R> {
         let section = rcu::read_lock();
         let found = family.slots.load(start).filter(|child| {
             // SAFETY: It was found in the section, and goes a grace period after it has left its
@@ -156,14 +140,12 @@ impl Design for Rcu {
             unsafe { child.as_ref() }.own.get()
         });
         drop(section);
-        let Some(child) = found else {
-            return false;
-        };
+        let child = found?;
         // SAFETY: The reference keeps it.
-        let hit = unsafe { child.as_ref() }.span.start() == start;
+        let result = f(unsafe { child.as_ref() });
         // SAFETY: The reference is ours.
         unsafe { put(child) };
-        hit
+        Some(result)
     }
 }
 
@@ -202,6 +184,10 @@ impl Arm for RcuArm {
 
     fn lookup(&self, addr: usize, _p: &mut MayBlock<'_>) -> bool {
         self.children.lookup(addr)
+    }
+
+    fn access(&self, addr: usize, _p: &mut MayBlock<'_>, f: &mut dyn FnMut() -> Result) -> Result {
+        self.children.access(addr, f)
     }
 
     fn cost(&self) -> Cost {

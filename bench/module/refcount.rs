@@ -73,26 +73,21 @@ impl Design for Counted {
         child.released();
     }
 
-    fn lookup(family: &Family<Self>, start: usize) -> bool {
-        used(family, start, |child| child.span.start() == start).unwrap_or(false)
+    fn find<R>(
+        family: &Family<Self>,
+        start: usize,
+        f: impl FnOnce(&Child<Self>) -> R,
+    ) -> Option<R> {
+        let child = family.slots.locked(start, |child| {
+            child.own.count.inc();
+            NonNull::from(child)
+        })?;
+        // SAFETY: The count has been raised, so that it stays until it is put.
+        let child = unsafe { child.as_ref() };
+        let result = f(child);
+        child.own.put();
+        Some(result)
     }
-}
-
-/// Lets `f` use the object of the range that begins at `start`.
-fn used<R>(
-    family: &Family<Counted>,
-    start: usize,
-    f: impl FnOnce(&Child<Counted>) -> R,
-) -> Option<R> {
-    let child = family.slots.locked(start, |child| {
-        child.own.count.inc();
-        NonNull::from(child)
-    })?;
-    // SAFETY: The count has been raised, so that it stays until it is put.
-    let child = unsafe { child.as_ref() };
-    let result = f(child);
-    child.own.put();
-    Some(result)
 }
 
 /// Has mlx5's way do it.
@@ -124,7 +119,6 @@ impl Arm for RefcountArm {
     }
 
     fn access(&self, addr: usize, _p: &mut MayBlock<'_>, f: &mut dyn FnMut() -> Result) -> Result {
-        let start = self.children.range_start(addr);
-        used(self.children.family(), start, |_| f()).ok_or(ENOENT)?
+        self.children.access(addr, f)
     }
 }

@@ -17,12 +17,12 @@ use super::{
         Family,
         Watched, //
     },
+    grace,
     region::Region, //
 };
 use kernel::{
     bindings,
     container_of,
-    ffi::c_ulong,
     mm::MmWithUser,
     prelude::*,
     sync::{
@@ -36,18 +36,6 @@ use odp::{
     mmu_interval::InvalidateOps,
     MayBlock, //
 };
-
-#[allow(
-    improper_ctypes,
-    reason = "some structs of the bindings have no fields in some kernels"
-)]
-extern "C" {
-    // Not in the kernel crate's bindings, because what declares it is for RCU's own tests.
-    fn srcu_batches_completed(srcu: *mut bindings::srcu_struct) -> c_ulong;
-}
-
-/// The bits of a sequence number below the count (`RCU_SEQ_CTR_SHIFT`).
-const SEQUENCE_SHIFT: u32 = 2;
 
 /// The design.
 #[pin_data]
@@ -112,13 +100,15 @@ impl Design for SrcuEach {
         child.released();
     }
 
-    fn lookup(family: &Family<Self>, start: usize) -> bool {
+    fn find<R>(
+        family: &Family<Self>,
+        start: usize,
+        f: impl FnOnce(&Child<Self>) -> R,
+    ) -> Option<R> {
         let _section = family.design.srcu.read_lock();
-        family.slots.load(start).is_some_and(|child| {
-            // SAFETY: It was found in the section, and goes a grace period after it has left its
-            // slot.
-            unsafe { child.as_ref() }.span.start() == start
-        })
+        let child = family.slots.load(start)?;
+        // SAFETY: It was found in the section, and goes a grace period after it has left its slot.
+        Some(f(unsafe { child.as_ref() }))
     }
 }
 
@@ -153,11 +143,14 @@ impl Arm for SrcuEachArm {
         self.children.lookup(addr)
     }
 
+    // A device holds up the grace period for as long as it is in a range, as it did there.
+    fn access(&self, addr: usize, _p: &mut MayBlock<'_>, f: &mut dyn FnMut() -> Result) -> Result {
+        self.children.access(addr, f)
+    }
+
     fn cost(&self) -> Cost {
-        let srcu = self.children.design().raw();
         Cost {
-            // SAFETY: It is initialised.
-            grace_periods: Some(unsafe { srcu_batches_completed(srcu) } as u64 >> SEQUENCE_SHIFT),
+            grace_periods: Some(grace::completed(&self.children.design().srcu)),
         }
     }
 }

@@ -35,6 +35,11 @@ impl UserLock {
         )
     }
 
+    /// Takes it, for a reader.
+    pub(crate) fn lock(&self) -> Guard<'_, (), MutexBackend> {
+        self.lock.lock()
+    }
+
     /// Takes it and records the sequence; or the answer, if that may not sleep and would have to.
     pub(crate) fn begin<'l, 'cb>(
         &'l self,
