@@ -13,7 +13,9 @@ use super::{
     retire::Retire,
     srcu_each::SrcuEachArm,
     uapi::ARMS,
-    whole::Whole, //
+    whole::Whole,
+    wq_mutex::WqMutexArm,
+    wq_rcu::WqRcuArm, //
 };
 use kernel::{
     mm::MmWithUser,
@@ -47,6 +49,8 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
         "rcu" => Arc::new(RcuArm::new(mm, p)?, GFP_KERNEL)?,
         "srcu-each" => Arc::new(SrcuEachArm::new(mm, p)?, GFP_KERNEL)?,
         "refcount" => Arc::new(RefcountArm::new(mm, p)?, GFP_KERNEL)?,
+        "wq-rcu" => Arc::new(WqRcuArm::new(mm, p)?, GFP_KERNEL)?,
+        "wq-mutex" => Arc::new(WqMutexArm::new(mm, p)?, GFP_KERNEL)?,
         // It removes notifiers, and inserts, with `mmap_lock` held: lockdep knows that this waits
         // for callbacks, and that callbacks run with it held.
         "mmap-write" if cfg!(CONFIG_LOCKDEP) => return Err(EOPNOTSUPP),

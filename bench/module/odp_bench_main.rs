@@ -32,6 +32,8 @@ mod srcu_each;
 mod uapi;
 mod user_lock;
 mod whole;
+mod wq_mutex;
+mod wq_rcu;
 
 use self::{
     arm::Arm,

@@ -161,6 +161,11 @@ pub(crate) const ARMS: &[ArmInfo] = &[
         "refcount",
         "a count and a work item for each object (mlx5 today); readers: a reference, under a lock",
     ),
+    arm(
+        "wq-rcu",
+        "a work item for each object, call_rcu(); readers: RCU and a reference",
+    ),
+    arm("wq-mutex", "a work item for each object; readers: a mutex"),
     ArmInfo {
         punches: true,
         ..arm(
