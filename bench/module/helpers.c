@@ -53,3 +53,60 @@ void odp_bench_forget(struct maple_tree *tree, const void *entry)
 	}
 	mas_unlock(&mas);
 }
+
+/*
+ * So many entries are taken out at a time: fewer than make an inner node go that has 16 children,
+ * whose last child mt_destroy_walk() of 7.3 takes for metadata in a tree in RCU mode.
+ */
+#define RUN 32
+
+/* Puts a marker in the place of each entry, which needs no memory. */
+static void mark(struct ma_state *mas, unsigned long first, unsigned long last, void *marker)
+{
+	while (first <= last) {
+		mas_set(mas, first);
+		mas_walk(mas);
+		first = mas->last + 1;
+		mas_set_range(mas, mas->index, mas->last);
+		WARN_ON_ONCE(mas_store_gfp(mas, marker, GFP_NOWAIT));
+	}
+}
+
+void odp_bench_take_out(struct maple_tree *tree, unsigned long first, unsigned long last,
+			void *marker, bool (*is_gone)(const void *entry))
+{
+	MA_STATE(mas, tree, first, first);
+
+	while (first <= last) {
+		unsigned long begin = 0, end = 0;
+		unsigned int entries = 0;
+		void *entry;
+
+		mas_lock(&mas);
+		mas_set(&mas, first);
+		mas_for_each(&mas, entry, last) {
+			bool gone = entry != marker && is_gone(entry);
+
+			if (!gone && !entries)
+				continue;
+			/* What lies between them may not be touched. */
+			if (!gone || (entries && mas.index != end + 1))
+				break;
+			if (!entries)
+				begin = mas.index;
+			end = mas.last;
+			if (++entries == RUN)
+				break;
+		}
+		if (entries) {
+			mas_set_range(&mas, begin, end);
+			if (mas_store_gfp(&mas, NULL, GFP_NOWAIT | __GFP_NOWARN))
+				mark(&mas, begin, end, marker);
+		}
+		mas_unlock(&mas);
+		if (!entries)
+			break;
+		first = end + 1;
+		cond_resched();
+	}
+}

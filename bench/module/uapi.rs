@@ -78,6 +78,8 @@ pub(crate) struct ArmInfo {
     pub(crate) punches: bool,
     /// It can be asked for addresses.
     pub(crate) looks_up: bool,
+    /// A device may be in a range for as long as user space wants.
+    pub(crate) holds: bool,
     /// It is there for the curve of what the wakeup delay costs, and for nothing else.
     pub(crate) curve: bool,
 }
@@ -89,6 +91,7 @@ const fn arm(name: &'static str, says: &'static str) -> ArmInfo {
         removes: true,
         punches: false,
         looks_up: true,
+        holds: true,
         curve: false,
     }
 }
@@ -107,11 +110,13 @@ pub(crate) const ARMS: &[ArmInfo] = &[
     ArmInfo {
         removes: false,
         looks_up: false,
+        holds: false,
         ..arm("none", "no notifier ever in that address space")
     },
     ArmInfo {
         removes: false,
         looks_up: false,
+        holds: false,
         ..arm(
             "notify",
             "notifiers that only record the sequence, removed by the process afterwards",
@@ -165,9 +170,13 @@ pub(crate) const ARMS: &[ArmInfo] = &[
         "wq-rcu",
         "a work item for each object, call_rcu(); readers: RCU and a reference",
     ),
-    arm("wq-mutex", "a work item for each object; readers: a mutex"),
+    ArmInfo {
+        holds: false,
+        ..arm("wq-mutex", "a work item for each object; readers: a mutex")
+    },
     ArmInfo {
         punches: true,
+        holds: false,
         ..arm(
             "mmap-write",
             "remove and insert again under mmap_lock (amdkfd); readers: a mutex",
@@ -175,6 +184,7 @@ pub(crate) const ARMS: &[ArmInfo] = &[
     },
     ArmInfo {
         punches: true,
+        holds: false,
         ..arm(
             "whole",
             "one notifier for the address space, nothing to remove (test_hmm); readers: a mutex",
@@ -182,13 +192,16 @@ pub(crate) const ARMS: &[ArmInfo] = &[
     },
     ArmInfo {
         punches: true,
+        looks_up: false,
+        holds: false,
         ..arm(
             "incb-faithful",
-            "removal in the callback, core mm as posted in 2020; readers: a mutex",
+            "removal in the callback, core mm as posted in 2020; no lookups",
         )
     },
     ArmInfo {
         punches: true,
+        holds: false,
         ..arm(
             "incb-mutex",
             "removal in the callback, core mm repaired; readers: a mutex",
@@ -206,6 +219,20 @@ pub(crate) const ARMS: &[ArmInfo] = &[
         ..arm(
             "incb-srcu-exp",
             "the same, and srcu_expedite_current(); readers: SRCU",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "incb-batch",
+            "removal in the callback, a work item, one grace period for all; readers: SRCU",
+        )
+    },
+    ArmInfo {
+        punches: true,
+        ..arm(
+            "incb-rcu",
+            "removal in the callback, kfree_rcu(); readers: RCU and a reference",
         )
     },
 ];

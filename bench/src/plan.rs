@@ -175,8 +175,28 @@ const TORN_DOWN: u32 = 512;
 /// As many as a large process has, that exits: and where they go meanwhile.
 const TORN_DOWN_MANY: [u32; 3] = [10_000, 100_000, 1_000_000];
 const DISTURBED_MANY: [(u32, u32); 3] = [(0, 0), (200, 200), (200, 0)];
-/// The arms of what takes long, and of what is about more than one thread.
-const RIVALS: [&str; 4] = ["retire", "refcount", "incb-srcu", "incb-srcu-exp"];
+/// The arms of what takes long, and of what is about more than one thread: removal in a work queue
+/// and in the callback, with each way to wait for readers.
+const RIVALS: [&str; 10] = [
+    "retire",
+    "srcu-each",
+    "refcount",
+    "wq-rcu",
+    "wq-mutex",
+    "incb-mutex",
+    "incb-srcu",
+    "incb-srcu-exp",
+    "incb-batch",
+    "incb-rcu",
+];
+/// Those of them for which there is time where the time is short.
+const RIVALS_OF_HEADLINE: [&str; 5] = [
+    "retire",
+    "refcount",
+    "incb-srcu",
+    "incb-srcu-exp",
+    "incb-batch",
+];
 const READERS: [u32; 3] = [1, 2, 4];
 const MANY: [u32; 3] = [1_000, 10_000, 100_000];
 /// For rivals only.
@@ -211,7 +231,10 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
         arms.map(|arm| arm.name).filter(|name| has(name)).collect()
     };
     let arms = |filter: fn(&ArmInfo) -> bool| every(&|arm| !arm.curve && filter(arm));
-    let rivals = every(&|arm| RIVALS.contains(&arm.name));
+    let rivals = every(&|arm| match extent {
+        Extent::Headline => RIVALS_OF_HEADLINE.contains(&arm.name),
+        _ => RIVALS.contains(&arm.name),
+    });
     let with = |others: &[&str]| {
         let wanted = |arm: &ArmInfo| RIVALS.contains(&arm.name) || others.contains(&arm.name);
         every(&wanted)
@@ -305,7 +328,7 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
             };
             add(Measure::Storm, point, &with(&["notify"]));
         }
-        add(Measure::Faults, at(torn_down, 4), &rivals);
+        add(Measure::Faults, at(torn_down, 4), &with(&[]));
         for &(phase, gap) in if short {
             &DISTURBED_MANY[1..2]
         } else {
@@ -319,7 +342,7 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
             add(Measure::Bystanders, point, &with(&["notify"]));
         }
         for &ranges in if short { &RANGES[1..2] } else { &RANGES[2..] } {
-            let arms = with(&["notify", "incb-mutex"]);
+            let arms = with(&["notify"]);
             add(Measure::Contention, at(ranges, RANGE_KIB), &arms);
         }
         for &ranges in if short { &UNTOUCHED[..1] } else { &UNTOUCHED } {
@@ -333,7 +356,8 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
             };
             add(Measure::Processes, point, &with(&["notify"]));
         }
-        add(Measure::Stalled, at(STALLED, RANGE_KIB), &rivals);
+        let holders = every(&|arm| RIVALS.contains(&arm.name) && arm.holds);
+        add(Measure::Stalled, at(STALLED, RANGE_KIB), &holders);
         for &gap in if short { &GAPS[..1] } else { &GAPS } {
             let point = Point {
                 gap,
@@ -342,10 +366,11 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
             add(Measure::Grace, point, &[NORMAL, EXPEDITED]);
         }
         for &ranges in if short { &MANY[..1] } else { &MANY } {
-            add(Measure::Many, at(ranges, 4), &arms(|arm| arm.removes));
+            let arms = arms(|arm| arm.name != "none");
+            add(Measure::Many, at(ranges, 4), &arms);
         }
         if full {
-            add(Measure::Many, at(MILLION, 4), &rivals);
+            add(Measure::Many, at(MILLION, 4), &with(&["notify"]));
         }
         let mirrors = Point {
             mirrors: if short { 4 } else { 64 },
@@ -390,6 +415,7 @@ pub fn round(rows: usize, seed: u64, number: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
     use std::collections::BTreeSet;
 
     #[test]
@@ -450,6 +476,7 @@ mod tests {
         assert!(RIVALS
             .iter()
             .all(|name| uapi::ARMS.iter().any(|arm| arm.name == *name)));
+        assert!(RIVALS_OF_HEADLINE.iter().all(|name| RIVALS.contains(name)));
         let cells = cells(Extent::Full, false, |_| true);
         let many = |cell: &&Cell| cell.measure == Measure::Teardown && cell.point.ranges == MILLION;
         let arms = |gap| -> Vec<_> {
@@ -459,6 +486,28 @@ mod tests {
         assert_eq!(arms(200), RIVALS);
         // Both the one without phases and the one without a gap.
         assert_eq!(arms(0).len(), 2 * RIVALS.len());
+    }
+
+    #[test]
+    fn rivals_are_in_every_measure_that_they_can_be_in() {
+        let floor_and_grace = [Measure::Floor, Measure::Grace];
+        for extent in [Extent::Short, Extent::Full] {
+            let cells = cells(extent, false, |_| true);
+            let measures: BTreeSet<_> = cells.iter().map(|cell| cell.measure).collect();
+            assert_eq!(measures.len(), Measure::value_variants().len());
+            for measure in measures.iter().filter(|m| !floor_and_grace.contains(m)) {
+                for arm in uapi::ARMS.iter().filter(|arm| RIVALS.contains(&arm.name)) {
+                    let can = match measure {
+                        Measure::Punch => arm.punches,
+                        Measure::Lookups => arm.looks_up,
+                        Measure::Stalled => arm.holds,
+                        _ => true,
+                    };
+                    let is = |cell: &Cell| cell.measure == *measure && cell.arm == arm.name;
+                    assert_eq!(cells.iter().any(is), can, "{measure:?}, {}", arm.name);
+                }
+            }
+        }
     }
 
     #[test]
