@@ -14,6 +14,7 @@ mod report;
 mod stall;
 mod stats;
 mod subject;
+mod tables;
 #[path = "../module/uapi.rs"]
 mod uapi;
 

@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The results, as a file for programs and as tables for people.
+//! The results, as a file for programs; [`tables`](crate::tables) has them for people.
 
 use crate::{
     conditions::Conditions,
     journal::Recorded,
-    plan::{self, Cell, Measure},
+    plan::{self, Cell, Measure, Point},
     quantity::*,
-    stats::{Interval, Summary},
+    stats::{Estimate, Summary},
     uapi,
 };
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    fmt::{self, Display, Formatter},
-};
+use std::collections::BTreeMap;
 
 /// One series of samples, in the order in which they were taken.
 #[derive(Debug, Deserialize, Serialize)]
@@ -27,10 +24,10 @@ pub struct Series {
     pub summary: Summary,
     pub samples: Vec<u64>,
     /// How the median compares with that of others.
-    pub ratios: BTreeMap<String, Interval>,
-    /// Of munmap(): how much more the median is than that of an arm that does nothing in its
-    /// callback, for each range.
-    pub per_range: Option<Interval>,
+    pub ratios: BTreeMap<String, Estimate>,
+    /// How much more the median is than that of an arm that does nothing in its callback, for each
+    /// range; of what [`ranges`] knows.
+    pub per_range: Option<Estimate>,
 }
 
 /// What a sample is.
@@ -67,24 +64,31 @@ fn unit(what: &str) -> Unit {
 /// The arm of the question of 2020: removal in the callback, and a grace period for lookups.
 const IN_CALLBACK: &str = "incb-srcu";
 
+/// The arm that differs from the library in where it removes, and in nothing else.
+const BATCH: &str = "incb-batch";
+
+/// The arm that does nothing in its callback.
+pub const NOTIFY: &str = "notify";
+
 /// Not an arm: the same arm with as few ranges as there are.
 const FEW: &str = "few";
 
 /// What a series is compared with, of the arms that were measured.
-fn baselines(measure: Measure, what: &str) -> &'static [&'static str] {
+pub fn baselines(measure: Measure, what: &str) -> &'static [&'static str] {
     match (measure, what) {
-        (Measure::Munmap | Measure::Punch, TOOK) => &["none", "notify", IN_CALLBACK],
-        (Measure::Callbacks, _) => &["notify", IN_CALLBACK],
-        (Measure::Removal | Measure::Linger, LAST) => &[plan::FLOOR, IN_CALLBACK],
-        (Measure::Linger, TOOK) => &["notify", IN_CALLBACK],
-        (Measure::Untouched, _) => &["none", "notify"],
-        (Measure::Storm | Measure::Bystanders | Measure::Processes, _) => &["notify", IN_CALLBACK],
-        (Measure::Contention, _) => &["notify", IN_CALLBACK],
+        (Measure::Munmap, TOOK) => &["none", NOTIFY, IN_CALLBACK, BATCH],
+        (Measure::Punch, TOOK) => &["none", NOTIFY, IN_CALLBACK],
+        (Measure::Callbacks, _) => &[NOTIFY, IN_CALLBACK, BATCH],
+        (Measure::Removal | Measure::Linger, LAST) => &[plan::FLOOR, IN_CALLBACK, BATCH],
+        (Measure::Linger, TOOK) => &[NOTIFY, IN_CALLBACK, BATCH],
+        (Measure::Untouched, _) => &["none", NOTIFY],
+        (Measure::Storm | Measure::Bystanders | Measure::Processes, _) => &[NOTIFY, IN_CALLBACK],
+        (Measure::Contention, _) => &[NOTIFY, IN_CALLBACK],
         (Measure::Faults | Measure::Stalled, _) => &[IN_CALLBACK, "refcount"],
-        (Measure::Teardown, TOOK | GONE | RATE) | (Measure::Lookups, _) => {
-            &[IN_CALLBACK, "refcount"]
-        }
-        (Measure::Many, BYTES | TOOK_EACH) => &[IN_CALLBACK, "refcount", FEW],
+        (Measure::Teardown, TOOK | GONE | RATE) => &[IN_CALLBACK, BATCH, "refcount"],
+        (Measure::Lookups, _) => &[IN_CALLBACK, "refcount"],
+        (Measure::Many, BYTES) => &[IN_CALLBACK, "refcount", FEW],
+        (Measure::Many, TOOK_EACH) => &[NOTIFY, IN_CALLBACK, "refcount", FEW],
         (Measure::Many | Measure::Mirrors, _) => &[IN_CALLBACK, "refcount"],
         (Measure::Punch, SETTLED) => &[IN_CALLBACK, "mmap-write"],
         (Measure::Grace, _) => &[plan::EXPEDITED],
@@ -92,17 +96,35 @@ fn baselines(measure: Measure, what: &str) -> &'static [&'static str] {
     }
 }
 
-fn excess(series: &[Series], i: usize, rng: &mut fastrand::Rng) -> Option<Interval> {
+/// How many ranges a sample is of, where it is the difference to [`NOTIFY`] that says something of
+/// a design: most of a munmap() is the same for all.
+pub fn ranges(measure: Measure, what: &str, point: &Point) -> Option<u32> {
+    match (measure, what) {
+        (Measure::Munmap | Measure::Linger, TOOK) => Some(point.ranges),
+        (Measure::Callbacks, IN_FIRST | IN_OTHERS) => Some(1),
+        (Measure::Storm, TYPICAL_CALL) | (Measure::Many, TOOK_EACH) => Some(1),
+        _ => None,
+    }
+}
+
+/// How much more a series is than that of [`NOTIFY`], for each range.
+fn excess(series: &[Series], i: usize, rng: &mut fastrand::Rng) -> Option<Estimate> {
     let one = &series[i];
-    let of = |s: &&Series| {
-        s.cell.measure == Measure::Munmap && s.what == TOOK && s.cell.point == one.cell.point
-    };
-    let notify = series.iter().filter(of).find(|s| s.cell.arm == "notify")?;
-    if !of(&one) || ["none", "notify"].contains(&&*one.cell.arm) {
+    let Cell {
+        measure,
+        point,
+        ref arm,
+    } = one.cell;
+    let per = f64::from(ranges(measure, &one.what, &point)?);
+    if ["none", NOTIFY].contains(&&**arm) {
         return None;
     }
-    let per = f64::from(one.cell.point.ranges);
-    Interval::of_difference(&one.samples, &notify.samples, per, rng)
+    let is_baseline = |s: &&Series| {
+        (s.cell.measure, s.cell.point, &*s.cell.arm) == (measure, point, NOTIFY)
+            && s.what == one.what
+    };
+    let notify = series.iter().find(is_baseline)?;
+    Estimate::of_difference(&one.samples, &notify.samples, per, rng)
 }
 
 impl Report {
@@ -170,7 +192,7 @@ impl Report {
                         .filter(|_| arm != baseline)
                 };
                 let ratio =
-                    other.and_then(|other| Interval::of_ratio(&one.samples, &other.samples, rng));
+                    other.and_then(|other| Estimate::of_ratio(&one.samples, &other.samples, rng));
                 if let Some(ratio) = ratio {
                     ratios.insert(baseline.to_string(), ratio);
                 }
@@ -179,7 +201,7 @@ impl Report {
             series[i].per_range = excess(&series, i, rng);
         }
         Self {
-            format: 3,
+            format: 4,
             conditions,
             series,
             counters,
@@ -224,223 +246,6 @@ impl Report {
         }
         Ok(())
     }
-
-    fn value(&self, value: u64, unit: Unit) -> String {
-        match unit {
-            Unit::Nanoseconds if self.conditions.icount => value.to_string(),
-            Unit::Nanoseconds => format!("{:.2}", value as f64 / 1000.0),
-            _ => value.to_string(),
-        }
-    }
-
-    fn unit(&self, unit: Unit) -> &'static str {
-        match unit {
-            Unit::Nanoseconds if self.conditions.icount => "instructions",
-            Unit::Nanoseconds => "µs",
-            Unit::PerSecond => "1/s, more is better",
-            Unit::Number => "number",
-            Unit::Bytes => "bytes",
-        }
-    }
-
-    /// One table: everything of one measure that is of one thing.
-    fn table(&self, f: &mut Formatter<'_>, measure: Measure, what: &str) -> fmt::Result {
-        let mut rows: Vec<_> = self
-            .series
-            .iter()
-            .filter(|s| s.cell.measure == measure && s.what == what)
-            .collect();
-        // As they were planned: the order of arms is that of the module.
-        rows.sort_by_key(|s| s.cell.point);
-        let Some(first) = rows.first() else {
-            return Ok(());
-        };
-        writeln!(f, "\n{}: {what}, {}", title(measure), self.unit(first.unit))?;
-        write!(
-            f,
-            "  {:<42}{:<28}{:>12}{:>12}{:>12}{:>12}{:>7}",
-            "", "arm", "p50", "p90", "p99", "max", "n"
-        )?;
-        let has = |baseline: &&&str| rows.iter().any(|s| s.ratios.contains_key(**baseline));
-        let against: Vec<_> = baselines(measure, what).iter().filter(has).collect();
-        for baseline in &against {
-            write!(f, "{:>26}", format!("/ {baseline} [95 %]"))?;
-        }
-        writeln!(f)?;
-        let mut before = None;
-        for series in rows {
-            let Series {
-                cell: Cell { point, arm, .. },
-                summary: s,
-                unit,
-                ..
-            } = series;
-            if before.replace(*point) == Some(*point) {
-                write!(f, "  {:<42}", "")?;
-            } else {
-                write!(f, "  {point:<42}")?;
-            }
-            let [p50, p90, p99, max] =
-                [s.p50, s.p90, s.p99, s.max].map(|value| self.value(value, *unit));
-            write!(f, "{arm:<28}{p50:>12}{p90:>12}{p99:>12}{max:>12}{:>7}", s.n)?;
-            for baseline in &against {
-                let ratio = series.ratios.get(**baseline).map_or("-".into(), |ratio| {
-                    format!("{:.3} [{:.3}, {:.3}]", ratio.value, ratio.low, ratio.high)
-                });
-                write!(f, "{ratio:>26}")?;
-            }
-            writeln!(f)?;
-        }
-        Ok(())
-    }
-
-    /// What munmap() takes more than with notifiers that only record, for each range.
-    fn excess(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let mut rows: Vec<_> = self
-            .series
-            .iter()
-            .filter(|s| s.per_range.is_some())
-            .collect();
-        rows.sort_by_key(|s| s.cell.point);
-        if rows.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            f,
-            "\nmunmap() of a region: more than notify, for each range, {}",
-            self.unit(Unit::Nanoseconds)
-        )?;
-        writeln!(f, "  {:<42}{:<28}{:>12}{:>26}", "", "arm", "p50", "[95 %]")?;
-        let scale = if self.conditions.icount { 1.0 } else { 1000.0 };
-        for series in rows {
-            let Some(Interval { value, low, high }) = series.per_range else {
-                continue;
-            };
-            let [value, low, high] = [value, low, high].map(|v| format!("{:.2}", v / scale));
-            writeln!(
-                f,
-                "  {:<42}{:<28}{value:>12}{:>26}",
-                series.cell.point,
-                series.cell.arm,
-                format!("[{low}, {high}]")
-            )?;
-        }
-        Ok(())
-    }
-}
-
-fn title(measure: Measure) -> &'static str {
-    match measure {
-        Measure::Munmap => "munmap() of a region",
-        Measure::Callbacks => "In the callbacks of that",
-        Measure::Linger => "A region, and nobody waits",
-        Measure::Storm => "munmap() of one range after the other",
-        Measure::Faults => "A thread mirrors more, while ranges go one by one",
-        Measure::Bystanders => "Beside a teardown under a disturber",
-        Measure::Contention => "A region, while somebody else takes the lock of the notifiers",
-        Measure::Untouched => "munmap() of other memory of a process",
-        Measure::Processes => "Several processes at the same time",
-        Measure::Stalled => "Unmapped with a device in one range, that waits 20 ms for user space",
-        Measure::Mirrors => "Mirrors without a range",
-        Measure::Removal => "From invalidate()",
-        Measure::Floor => "The floor of that, in an idle process",
-        Measure::Teardown => "Teardown under a disturber",
-        Measure::Punch => "A hole in a range",
-        Measure::Lookups => "Lookups",
-        Measure::Many => "Many ranges",
-        Measure::Grace => "A bare grace period, some time after another",
-    }
-}
-
-const MEASURES: [(Measure, &[&str]); 18] = [
-    (Measure::Munmap, &[TOOK]),
-    (Measure::Callbacks, &[IN_FIRST, IN_OTHERS]),
-    (Measure::Removal, &[REMOVED, EACH, LAST]),
-    (Measure::Floor, &[WORK, GRACE, REMOVE, CHAIN]),
-    (Measure::Linger, &[TOOK, BEGUN, LAST]),
-    (
-        Measure::Teardown,
-        &[TOOK, GONE, RATE, PHASES, GRACE_PERIODS],
-    ),
-    (Measure::Punch, &[TOOK, SETTLED]),
-    (Measure::Lookups, &[LOOKUPS_IDLE, LOOKUPS, GONE]),
-    (Measure::Storm, &[TYPICAL_CALL, WORST_CALL, GONE, RATE]),
-    (
-        Measure::Faults,
-        &[FAULT_IDLE, FAULT, WORST_FAULT, TYPICAL_CALL, GONE],
-    ),
-    (
-        Measure::Bystanders,
-        &[COPY, WORST_COPY, DROP, WORST_DROP, WORST_BEGIN, TOOK, GONE],
-    ),
-    (Measure::Contention, &[LOCKED, WORST_LOCKED, TOOK]),
-    (Measure::Untouched, &[TYPICAL_CALL]),
-    (Measure::Processes, &[TYPICAL_CALL, WORST_CALL, RATE]),
-    (Measure::Stalled, &[TOOK, OTHERS_GONE, HELD_GONE]),
-    (Measure::Mirrors, &[MIRROR_BYTES, MIRROR_MADE]),
-    (
-        Measure::Many,
-        &[OBJECTS, INDEX, BYTES, MIRRORED_EACH, TOOK_EACH, GONE_EACH],
-    ),
-    (Measure::Grace, &[GRACE]),
-];
-
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let c = &self.conditions;
-        writeln!(
-            f,
-            "Linux {} ({}), {}{}, {} CPUs, {}; seed {}; {} whole rounds, after {} at most that are not counted",
-            c.kernel_release,
-            c.kernel_config,
-            c.accelerator,
-            if c.icount { " counting instructions" } else { "" },
-            c.cpus,
-            c.date,
-            c.seed,
-            c.rounds,
-            c.warm_up_rounds
-        )?;
-        if c.icount {
-            writeln!(
-                f,
-                "An emulated CPU: a nanosecond of the guest is an instruction. munmap(): those of its task. All else: those of the\n\
-                 machine, and time that it sleeps is skipped but counted."
-            )?;
-        } else if c.accelerator != "kvm" {
-            writeln!(f, "An emulated CPU: times say nothing about a real one, only ratios within this run count.")?;
-        }
-        for (name, says) in &c.arms {
-            writeln!(f, "  {name:<14} {says}")?;
-        }
-        if !c.absent.is_empty() {
-            writeln!(f, "Not in this kernel: {}", c.absent.join(", "))?;
-        }
-        for (measure, metrics) in MEASURES {
-            for what in metrics {
-                self.table(f, measure, what)?;
-            }
-            if measure == Measure::Munmap {
-                self.excess(f)?;
-            }
-        }
-        writeln!(
-            f,
-            "\nTo look at the clock is included, in munmap(): {}, in all else less.",
-            self.value(c.clock_overhead.p50, Unit::Nanoseconds)
-        )?;
-        if self.counters.is_empty() {
-            return writeln!(
-                f,
-                "The run did not come to its end: the library's counters are not known."
-            );
-        }
-        writeln!(f, "The library's counters, warm-up included:")?;
-        for (name, value) in self.counters.iter().filter(|(_, value)| **value != 0) {
-            write!(f, "  {name} {value}")?;
-        }
-        writeln!(f)
-    }
 }
 
 #[cfg(test)]
@@ -468,11 +273,15 @@ impl Conditions {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
-    use crate::plan::Extent;
+    use crate::{
+        plan::Extent,
+        stats::{Interval, FEWEST},
+        tables::MEASURES,
+    };
 
-    fn report(rounds: usize) -> Report {
+    pub fn report(rounds: usize) -> Report {
         let cells = plan::cells(Extent::Short, false, |_| true);
         let mut samples = BTreeMap::new();
         for (row, cell) in cells.iter().enumerate() {
@@ -565,33 +374,52 @@ mod tests {
         assert!(!report.series[0].ratios.contains_key(FEW));
     }
 
-    #[test]
-    fn what_a_range_costs_in_munmap_is_more_than_notify() {
-        let report = report(2);
-        let per_range = |arm: &str| {
-            let of = |s: &&Series| s.cell.arm == arm && s.cell.measure == Measure::Munmap;
-            let all: Vec<_> = report.series.iter().filter(of).collect();
-            all.iter().map(|s| s.per_range).collect::<Vec<_>>()
-        };
-        assert!(per_range("none").iter().all(Option::is_none));
-        assert!(per_range("notify").iter().all(Option::is_none));
+    /// The rows of a measure, by arm and number of ranges: their samples are all 1000 more.
+    fn row(measure: Measure, arm: &str, ranges: u32) -> f64 {
         let rows = plan::cells(Extent::Short, false, |_| true);
-        let row = |arm, ranges| {
-            let at =
-                |c: &Cell| (c.measure, &*c.arm, c.point.ranges) == (Measure::Munmap, arm, ranges);
-            rows.iter().position(at).unwrap() as f64
+        let is = |c: &Cell| (c.measure, &*c.arm, c.point.ranges) == (measure, arm, ranges);
+        rows.iter().position(is).unwrap() as f64
+    }
+
+    #[test]
+    fn what_a_range_costs_is_the_difference_to_notify_by_the_number_of_ranges() {
+        let report = report(FEWEST);
+        let found = |measure, what: &str, arm: &str, ranges| {
+            let is = |s: &&Series| {
+                let c = &s.cell;
+                (c.measure, &*c.arm, c.point.ranges) == (measure, arm, ranges) && s.what == what
+            };
+            report.series.iter().find(is).unwrap().per_range
         };
-        // The samples are the numbers of the rows.
-        let expected = (row("retire", 8) - row("notify", 8)) / 8.0;
-        let found = per_range("retire")[1].unwrap();
-        assert_eq!((found.value, found.low), (expected, expected));
+        let expected = |measure, arm, ranges, per: f64| {
+            let value = (row(measure, arm, ranges) - row(measure, NOTIFY, ranges)) / per;
+            let interval = Some(Interval {
+                low: value,
+                high: value,
+            });
+            Some(Estimate { value, interval })
+        };
+        let munmap = Measure::Munmap;
+        assert_eq!(found(munmap, TOOK, "none", 8), None);
+        assert_eq!(found(munmap, TOOK, NOTIFY, 8), None);
+        for arm in ["retire", "incb-batch"] {
+            let all_eight = found(munmap, TOOK, arm, 8);
+            assert_eq!(all_eight, expected(munmap, arm, 8, 8.0));
+            let callbacks = Measure::Callbacks;
+            let each = found(callbacks, IN_OTHERS, arm, 8);
+            assert_eq!(each, expected(callbacks, arm, 8, 1.0));
+        }
+        assert_eq!(found(Measure::Removal, LAST, "retire", 1), None);
     }
 
     #[test]
     fn it_survives_the_file() {
-        let json = serde_json::to_string(&report(2)).unwrap();
-        let again: Report = serde_json::from_str(&json).unwrap();
-        assert_eq!(again.check(), Ok(()));
-        assert!(again.to_string().contains("retire"));
+        for rounds in [2, FEWEST] {
+            let report = report(rounds);
+            let json = serde_json::to_string(&report).unwrap();
+            let again: Report = serde_json::from_str(&json).unwrap();
+            assert_eq!(again.check(), Ok(()));
+            assert_eq!(again.to_string(), report.to_string());
+        }
     }
 }

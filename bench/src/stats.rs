@@ -4,13 +4,20 @@
 
 use serde::{Deserialize, Serialize};
 
+/// With fewer samples, the samples themselves say all that there is to say: they have no interval.
+pub const FEWEST: usize = 6;
+
+/// With fewer samples, the worst one or two would be what is called the p99.
+pub const FEWEST_FOR_P99: usize = 200;
+
 /// Percentiles of a set of samples: each is one of the samples.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Summary {
     pub n: usize,
     pub p50: u64,
     pub p90: u64,
-    pub p99: u64,
+    /// If there are [`FEWEST_FOR_P99`] samples.
+    pub p99: Option<u64>,
     pub max: u64,
 }
 
@@ -23,7 +30,7 @@ impl Summary {
             n: sorted.len(),
             p50: percentile(&sorted, 50)?,
             p90: percentile(&sorted, 90)?,
-            p99: percentile(&sorted, 99)?,
+            p99: percentile(&sorted, 99).filter(|_| sorted.len() >= FEWEST_FOR_P99),
             max: *sorted.last()?,
         })
     }
@@ -35,10 +42,17 @@ fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
-/// Something that was made of medians, and where 95 % of its resampled values lie.
+/// Something that was made of medians.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Estimate {
+    pub value: f64,
+    /// If there are [`FEWEST`] samples of each of the two.
+    pub interval: Option<Interval>,
+}
+
+/// Where 95 % of the resampled values of an estimate lie.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Interval {
-    pub value: f64,
     pub low: f64,
     pub high: f64,
 }
@@ -46,7 +60,7 @@ pub struct Interval {
 /// How often samples are resampled.
 pub const RESAMPLES: usize = 1000;
 
-impl Interval {
+impl Estimate {
     /// The median of `samples` over that of `baseline`, with a percentile bootstrap.
     pub fn of_ratio(samples: &[u64], baseline: &[u64], rng: &mut fastrand::Rng) -> Option<Self> {
         Self::of(samples, baseline, rng, ratio)
@@ -74,6 +88,21 @@ impl Interval {
             median(&mut samples.to_vec())?,
             median(&mut baseline.to_vec())?,
         )?;
+        let interval = match samples.len().min(baseline.len()) {
+            FEWEST.. => Some(Interval::of(samples, baseline, rng, make)?),
+            _ => None,
+        };
+        Some(Self { value, interval })
+    }
+}
+
+impl Interval {
+    fn of(
+        samples: &[u64],
+        baseline: &[u64],
+        rng: &mut fastrand::Rng,
+        make: impl Fn(u64, u64) -> Option<f64>,
+    ) -> Option<Self> {
         let mut above = vec![0; samples.len()];
         let mut below = vec![0; baseline.len()];
         let mut values = Vec::with_capacity(RESAMPLES);
@@ -84,7 +113,6 @@ impl Interval {
         }
         values.sort_unstable_by(f64::total_cmp);
         Some(Self {
-            value,
             low: values[RESAMPLES * 25 / 1000],
             high: values[RESAMPLES * 975 / 1000 - 1],
         })
@@ -109,52 +137,78 @@ mod tests {
         Summary::of(&samples.into_iter().collect::<Vec<_>>())
     }
 
+    /// Something of which the resampled values are all the same.
+    fn certain(value: f64) -> Option<Estimate> {
+        let interval = Some(Interval {
+            low: value,
+            high: value,
+        });
+        Some(Estimate { value, interval })
+    }
+
     #[test]
     fn nothing_is_said_of_no_samples() {
         assert_eq!(summary([]), None);
         let mut rng = fastrand::Rng::with_seed(1);
-        assert_eq!(Interval::of_ratio(&[], &[1], &mut rng), None);
-        assert_eq!(Interval::of_ratio(&[1], &[], &mut rng), None);
-    }
-
-    #[test]
-    fn one_sample_is_all_its_percentiles() {
-        let expected = Summary {
-            n: 1,
-            p50: 7,
-            p90: 7,
-            p99: 7,
-            max: 7,
-        };
-        assert_eq!(summary([7]), Some(expected));
+        assert_eq!(Estimate::of_ratio(&[], &[1], &mut rng), None);
+        assert_eq!(Estimate::of_ratio(&[1], &[], &mut rng), None);
     }
 
     #[test]
     fn percentiles_are_nearest_ranks_whatever_the_order() {
         let expected = Summary {
-            n: 100,
-            p50: 50,
-            p90: 90,
-            p99: 99,
-            max: 100,
+            n: 1,
+            p50: 7,
+            p90: 7,
+            p99: None,
+            max: 7,
         };
-        assert_eq!(summary((1..=100).rev()), Some(expected));
+        assert_eq!(summary([7]), Some(expected));
         let expected = Summary {
-            n: 101,
-            p50: 51,
-            p90: 91,
-            p99: 100,
-            max: 101,
+            n: 200,
+            p50: 100,
+            p90: 180,
+            p99: Some(198),
+            max: 200,
         };
-        assert_eq!(summary(1..=101), Some(expected));
+        assert_eq!(summary((1..=200).rev()), Some(expected));
+        let expected = Summary {
+            n: 201,
+            p50: 101,
+            p90: 181,
+            p99: Some(199),
+            max: 201,
+        };
+        assert_eq!(summary(1..=201), Some(expected));
         let expected = Summary {
             n: 4,
             p50: 2,
             p90: 4,
-            p99: 4,
+            p99: None,
             max: 4,
         };
         assert_eq!(summary([4, 3, 2, 1]), Some(expected));
+    }
+
+    #[test]
+    fn fewer_than_200_samples_have_no_p99() {
+        assert_eq!(summary(1..=199).and_then(|summary| summary.p99), None);
+        assert_eq!(summary(1..=200).and_then(|summary| summary.p99), Some(198));
+    }
+
+    #[test]
+    fn fewer_than_6_samples_have_no_interval() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (above, below) in [(5, 6), (6, 5), (1, 100)] {
+            let estimate = Estimate::of_ratio(&vec![3; above], &vec![2; below], &mut rng);
+            let expected = Estimate {
+                value: 1.5,
+                interval: None,
+            };
+            assert_eq!(estimate, Some(expected));
+        }
+        let estimate = Estimate::of_ratio(&[3; 6], &[2; 6], &mut rng);
+        assert_eq!(estimate, certain(1.5));
     }
 
     #[test]
@@ -169,40 +223,26 @@ mod tests {
     #[test]
     fn a_ratio_of_constants_is_certain() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let expected = Interval {
-            value: 1.5,
-            low: 1.5,
-            high: 1.5,
-        };
-        assert_eq!(
-            Interval::of_ratio(&[3; 10], &[2; 20], &mut rng),
-            Some(expected)
-        );
+        let estimate = Estimate::of_ratio(&[3; 10], &[2; 20], &mut rng);
+        assert_eq!(estimate, certain(1.5));
     }
 
     #[test]
     fn a_difference_is_of_medians_and_may_be_negative() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let expected = |value| {
-            Some(Interval {
-                value,
-                low: value,
-                high: value,
-            })
-        };
         let difference = |above, below, rng: &mut _| {
-            Interval::of_difference(&[above; 10], &[below; 7], 4.0, rng)
+            Estimate::of_difference(&[above; 10], &[below; 7], 4.0, rng)
         };
-        assert_eq!(difference(100, 60, &mut rng), expected(10.0));
-        assert_eq!(difference(60, 100, &mut rng), expected(-10.0));
-        assert_eq!(difference(60, 60, &mut rng), expected(0.0));
-        assert_eq!(Interval::of_difference(&[], &[1], 1.0, &mut rng), None);
+        assert_eq!(difference(100, 60, &mut rng), certain(10.0));
+        assert_eq!(difference(60, 100, &mut rng), certain(-10.0));
+        assert_eq!(difference(60, 60, &mut rng), certain(0.0));
+        assert_eq!(Estimate::of_difference(&[], &[1], 1.0, &mut rng), None);
     }
 
     #[test]
     fn nothing_is_compared_with_zero() {
         let mut rng = fastrand::Rng::with_seed(1);
-        assert_eq!(Interval::of_ratio(&[3], &[0], &mut rng), None);
+        assert_eq!(Estimate::of_ratio(&[3], &[0], &mut rng), None);
     }
 
     #[test]
@@ -213,9 +253,10 @@ mod tests {
         for _ in 0..200 {
             let above: Vec<u64> = (0..60).map(|_| rng.u64(1000..=2000)).collect();
             let below: Vec<u64> = (0..60).map(|_| rng.u64(500..=1500)).collect();
-            let ratio = Interval::of_ratio(&above, &below, &mut rng).unwrap();
-            assert!(ratio.low <= ratio.value && ratio.value <= ratio.high);
-            hits += usize::from(ratio.low <= 1.5 && 1.5 <= ratio.high);
+            let ratio = Estimate::of_ratio(&above, &below, &mut rng).unwrap();
+            let Interval { low, high } = ratio.interval.unwrap();
+            assert!(low <= ratio.value && ratio.value <= high);
+            hits += usize::from(low <= 1.5 && 1.5 <= high);
         }
         assert!((180..=200).contains(&hits), "{hits} of 200");
     }
@@ -227,8 +268,8 @@ mod tests {
         let mut once = fastrand::Rng::with_seed(9);
         let mut again = fastrand::Rng::with_seed(9);
         assert_eq!(
-            Interval::of_ratio(&samples, &baseline, &mut once),
-            Interval::of_ratio(&samples, &baseline, &mut again)
+            Estimate::of_ratio(&samples, &baseline, &mut once),
+            Estimate::of_ratio(&samples, &baseline, &mut again)
         );
     }
 }
