@@ -1155,17 +1155,24 @@ int __must_check odp_range_fault(struct odp_range *range, struct hmm_range *hmm,
 /**
  * odp_read_begin() - begin to look at the process's pages
  * @range: a range that the caller holds
+ * @start: the first byte that is looked at
+ * @end: the first byte behind it; at most the end of the range
  * @section: what odp_commit_begin() wants
  *
- * For a driver that finds pages without HMM. What it sees of the process's pages from now on can be
- * committed, unless an invalidation of any part of the range comes before the commit. Sleeps until
- * no invalidation is going on that has met the range (mmu_interval_read_begin()).
+ * For a driver that finds pages without HMM, such as by make_device_exclusive(). What it sees of
+ * the process's pages there from now on can be committed, unless an invalidation of them comes
+ * before the commit. Sleeps until no invalidation is going on that has met the range
+ * (mmu_interval_read_begin()). A section that is not committed is for odp_section_abandon().
  *
- * Context: may sleep and wait for invalidations.
+ * Context: may sleep and wait for invalidations, and takes the user lock.
  *
- * Return: 0, or -ESTALE if the range is retired or replaced: look the address up again.
+ * Return:
+ * * 0
+ * * -EINVAL - the span is empty or inverted, not of whole pages, or not part of the range
+ * * -ESTALE - the range is retired or replaced: look the address up again
  */
-int __must_check odp_read_begin(struct odp_range *range, struct odp_section *section);
+int __must_check odp_read_begin(struct odp_range *range, unsigned long start, unsigned long end,
+				struct odp_section *section);
 
 /**
  * odp_range_notifier() - find a range's notifier
@@ -1189,7 +1196,7 @@ struct mmu_interval_notifier *odp_range_notifier(struct odp_range *range);
  *	returned, for the notifier of this range and no other
  *
  * Instead of odp_range_fault(), for a driver that calls HMM itself, and keeps the address space
- * meanwhile. Every invalidation of the range makes the section stale, as for odp_read_begin().
+ * meanwhile. Every invalidation of the range makes the section stale.
  *
  * Context: any.
  */
@@ -1216,10 +1223,10 @@ void odp_section_abandon(struct odp_range *range, const struct odp_section *sect
  * If this returns 0 the user lock is held. The caller installs what it has found since the section
  * began, within what it asked for, and calls odp_commit_end(). On an error the lock is not held.
  *
- * A section of odp_range_fault() that is used for the first time may be committed if no
- * invalidation has met the addresses that were asked for. Any other section may be committed if
- * none has met any part of the range, which mmu_interval_read_retry() decides. A failure ends the
- * section.
+ * A section of odp_range_fault() or odp_read_begin() that is used for the first time may be
+ * committed if no invalidation has met the addresses that were asked for. Any other section may be
+ * committed if none has met any part of the range, which mmu_interval_read_retry() decides. A
+ * failure ends the section.
  *
  * Context: as the user lock wants it.
  *

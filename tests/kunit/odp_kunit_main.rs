@@ -9,6 +9,7 @@
 #![crate_name = "odp_kunit"]
 
 mod address_space;
+mod c_driver;
 mod check;
 mod eventually;
 mod fault;

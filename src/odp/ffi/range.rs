@@ -228,6 +228,35 @@ unsafe extern "C" fn odp_range_fault(
             })
         })
     });
+    // SAFETY: By the safety requirements.
+    unsafe { begun(section, found) }
+}
+
+/// # Safety
+///
+/// The caller holds `range`, and `section` is memory for a `struct odp_section`.
+#[no_mangle]
+unsafe extern "C" fn odp_read_begin(
+    range: *const odp_range,
+    start: c_ulong,
+    end: c_ulong,
+    section: *mut Section,
+) -> c_int {
+    // SAFETY: By the safety requirements the caller holds `range`.
+    let interval = unsafe { interval(range) };
+    let found = Span::from_bounds(start, end)
+        .map_err(|error| FaultError::Failed(error.into()))
+        .and_then(|span| {
+            MayBlock::assume(|p| Section::of_fault(interval, span, p, |p| interval.read_begin(p)))
+        });
+    // SAFETY: By the safety requirements.
+    unsafe { begun(section, found) }
+}
+
+/// # Safety
+///
+/// `section` is memory for a `struct odp_section`.
+unsafe fn begun(section: *mut Section, found: Result<Section, FaultError>) -> c_int {
     match found {
         Ok(found) => {
             // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is
@@ -236,31 +265,6 @@ unsafe extern "C" fn odp_range_fault(
             0
         }
         Err(error) => Error::from(error).to_errno(),
-    }
-}
-
-/// # Safety
-///
-/// The caller holds `range`, and `section` is memory for a `struct odp_section`.
-#[no_mangle]
-unsafe extern "C" fn odp_read_begin(range: *const odp_range, section: *mut Section) -> c_int {
-    // SAFETY: By the safety requirements the caller holds `range`.
-    let interval = unsafe { interval(range) };
-    if !interval.data().is_live() {
-        return code::ESTALE.to_errno();
-    }
-    match MayBlock::assume(|p| interval.read_begin(p)) {
-        Ok(sequence) => {
-            let begun = Section {
-                sequence,
-                fault: FaultId::NONE,
-            };
-            // SAFETY: By the safety requirements it is memory for a `struct odp_section`, which is
-            // as large: `layout!` has seen to it.
-            unsafe { section.write(begun) };
-            0
-        }
-        Err(_) => code::ESTALE.to_errno(),
     }
 }
 
