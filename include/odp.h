@@ -777,7 +777,11 @@ struct odp_section {
  * @owner: what the driver passes to migrate_vma_setup() or make_device_exclusive() as the owner;
  *	NULL if it calls neither. Events of those that have this owner are the driver's own doing,
  *	and @zap is not called for them. Before it migrates pages the driver stops its device's
- *	access to them itself; a fault that has found them begins again
+ *	access to them itself; a fault that has found them begins again. Two mirrors of one address
+ *	space must not have the same owner, because neither is told of what is done for the other.
+ *	A device that a process may open twice has one owner for its memory, which is what
+ *	migrate_vma_setup() takes. Its mirrors have no owner, or one that only
+ *	make_device_exclusive() is passed, and are told of migrations
  * @wakeup_delay_us: as &odp_retirer_config.wakeup_delay_us
  * @expedited: as &odp_retirer_config.expedited
  *

@@ -93,6 +93,11 @@ pub struct Config {
     /// [`Mirrored::invalidate`] is not called for what it does by that. Before it migrates pages it
     /// stops the device's access to them itself; a fault that has found them begins again. `None`
     /// for a driver that does neither.
+    ///
+    /// Two mirrors of one address space must not have the same owner, because neither is told of
+    /// what is done for the other. A device that a process may open twice has one owner for its
+    /// memory, which is what `migrate_vma_setup()` takes. Its mirrors have no owner, or one that
+    /// only `make_device_exclusive()` is passed, and are told of migrations.
     pub owner: Option<EventOwner>,
     /// Whether grace periods are expedited (`synchronize_srcu_expedited()`). Ranges are gone sooner
     /// where removals follow each other closely; every one of them costs the machine more.
