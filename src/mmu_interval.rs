@@ -648,8 +648,8 @@ impl<T: Invalidate> Registration<T> {
         let started = interval.phase.load(Relaxed) == Phase::LEAVING;
         interval.phase.store(Phase::REMOVED, Release);
         let has_waited = if started {
-            // SAFETY: By the type invariants of the interval the removal has begun. Only the owner of
-            // the registration finishes it, which it can do once.
+            // SAFETY: By the type invariants of the interval the removal has begun. Only the owner
+            // of the registration finishes it, which it can do once.
             unsafe { odp_interval_notifier_remove_finish(interval.notifier.get()) };
             false
         } else {

@@ -225,8 +225,8 @@ static MIRRORS: Atomic<u64> = Atomic::new(0);
 impl<T: Mirrored> Mirror<T> {
     /// Makes the mirror of an address space, with nothing in it.
     ///
-    /// Context: may sleep. The first one of a process takes `mmap_lock` for writing, and the locks of
-    /// all mappings.
+    /// Context: may sleep. The first one of a process takes `mmap_lock` for writing, and the locks
+    /// of all mappings.
     ///
     /// # Errors
     ///
