@@ -333,7 +333,7 @@ context_lock_struct(odp_retirer);
  *	does not run in the middle of the system call that the request came from. The library
  *	adapts it to how long such calls take, between a fourth of this and four times as much,
  *	and waits longer while requests keep coming. A task that waits for the worker does not
- *	wait for this. At most 100000; 0 stands for 50, %ODP_AT_ONCE for no delay.
+ *	wait for this. At most 100000; 0 stands for 500, %ODP_AT_ONCE for no delay.
  * @expedited: whether grace periods are expedited (synchronize_srcu_expedited()): objects are gone
  *	sooner where removals follow each other closely, and each of them costs the machine more
  *
@@ -809,7 +809,8 @@ struct odp_mirror_config {
  * inserts one has the cgroup reclaim, as with any allocation. The mirror itself takes about two
  * KiB, and another one for each CPU.
  *
- * Context: may sleep, takes mmap_lock for writing and allocates with GFP_KERNEL_ACCOUNT.
+ * Context: may sleep and allocates with GFP_KERNEL_ACCOUNT. The first mirror of a process takes
+ * mmap_lock for writing, and the locks of all mappings.
  *
  * Return: the mirror, to be ended by odp_mirror_shutdown(); or an ERR_PTR: -ENOMEM, -EINTR if a
  * signal arrived, -ENODEV if @ops->owner is about to be unloaded, -EINVAL if a function is missing

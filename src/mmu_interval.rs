@@ -586,8 +586,9 @@ pub(crate) unsafe fn remove_raw(
 ///
 /// # Invariants
 ///
-/// The interval is inserted, and one reference of its Arc and one of the module of `T::OPS` belong
-/// to this.
+/// The interval has been inserted, and its removal has not ended: its phase is
+/// [`Phase::INSERTED`] or [`Phase::LEAVING`]. One reference of its Arc and one of the module of
+/// `T::OPS` belong to this.
 pub struct Registration<T: Invalidate>(NonNull<Interval<T>>);
 
 // SAFETY: An insertion may be undone from any task.
@@ -627,14 +628,14 @@ impl<T: Invalidate> Registration<T> {
     /// waits for all of them by that of one: they leave core mm's tree together. Until then
     /// callbacks may come.
     ///
-    /// Context: wherever a spinlock may be taken.
+    /// Context: any process context in which a spinlock may be taken.
     pub(crate) fn start_removal(&mut self) -> bool {
         let interval = self.interval();
         if interval.phase.load(Relaxed) != Phase::INSERTED {
             return true;
         }
-        // SAFETY: By the type invariants it is inserted, and only the owner of the registration
-        // removes it. It has not begun to, or the phase would be another one.
+        // SAFETY: The phase says that it is inserted, and that its removal has not begun. Only the
+        // owner of the registration begins it.
         let started = unsafe { odp_interval_notifier_remove_start(interval.notifier.get()) };
         if started {
             // INVARIANT: That is what has been answered.
@@ -653,8 +654,8 @@ impl<T: Invalidate> Registration<T> {
             unsafe { odp_interval_notifier_remove_finish(interval.notifier.get()) };
             false
         } else {
-            // SAFETY: By the type invariants it is inserted, and only the owner of the registration
-            // removes it, which it can do once. The phase says that it has not begun to.
+            // SAFETY: By the type invariants it is inserted, since the phase says that its removal
+            // has not begun. Only the owner of the registration removes it, which it can do once.
             unsafe { odp_interval_notifier_remove(interval.notifier.get()) }
         };
         // SAFETY: By the type invariants the reference is ours to give away.

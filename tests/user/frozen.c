@@ -46,7 +46,7 @@ TEST_F(mirror, removals_end_with_the_invalidation)
 	EXPECT_EQ(0, thaw(&frozen));
 	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
 	EXPECT_EQ(MANY, mirror_stats(self->fd).removed);
-	/* Where they can be, all were begun before one was waited for. */
+	/* Where core mm can do that, each was begun in a step of its own. */
 	EXPECT_EQ(kernel_removes_in_steps() ? MANY : 0, mirror_stats(self->fd).started);
 	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_RELEASED));
 	EXPECT_EQ(MANY, mirror_stats(self->fd).told);

@@ -28,6 +28,10 @@ use kernel::{
     workqueue::WorkItem, //
 };
 
+/// How many removals are begun before they are waited for. Who ends a phase takes all of them out of
+/// core mm's tree with a spinlock held.
+const AT_ONCE: usize = 512;
+
 impl WorkItem<BATCH> for Worker {
     type Pointer = Arc<Self>;
 
@@ -45,24 +49,31 @@ impl WorkItem<BATCH> for Worker {
             // `replaced`, where by the invariants of `Queues` they have been marked and not been
             // unpublished.
             unsafe { this.expire(&leaving) };
-            // SAFETY: `expire` has been called for them just now.
-            let started = unsafe { this.start_removal(&leaving) };
-            // Where they wait for the same, one task is enough.
-            let more = if started {
-                0
-            } else {
-                leaving.len().saturating_sub(1)
-            };
             {
                 let mut queues = this.queues.lock();
                 // What is to be changed does not come to a lane.
                 queues.in_flight = queues.in_flight.saturating_sub(left);
+            }
+            while !leaving.is_empty() {
+                let mut part = leaving.take_first(AT_ONCE);
+                // SAFETY: `expire` has been called for them, and nothing since.
+                let started = unsafe { this.start_removal(&part) };
+                if !started {
+                    part.append(leaving.take());
+                }
+                let more = part.len().saturating_sub(1);
                 // INVARIANT: `expire` has unpublished them all, and waited for a grace period after
                 // that.
-                queues.removing.append(leaving);
+                this.queues.lock().removing.append(part);
+                if started {
+                    // Where all wait for the same, one task is enough, and none is released before
+                    // all are removed.
+                    Self::lane(this.as_arc_borrow(), AT_ONCE);
+                } else {
+                    Self::widen(this.as_arc_borrow(), more, FEW_LANES);
+                    Self::lane(this.as_arc_borrow(), 1);
+                }
             }
-            Self::widen(this.as_arc_borrow(), more, FEW_LANES);
-            Self::lane(this.as_arc_borrow());
         }
     }
 }
@@ -219,17 +230,21 @@ impl Worker {
         }
         // SAFETY: By the safety requirements they have been taken, or marked, and not unpublished.
         unsafe { this.expire(&leaving) };
-        // SAFETY: `expire` has been called for them just now. `remove` does what this does not.
-        let _ = unsafe { this.start_removal(&leaving) };
-        while let Some(request) = leaving.pop() {
-            let mut completed = Completed::default();
-            // SAFETY: By the safety requirements it has been taken, or marked; and as `expire`
-            // guarantees, it has been unpublished, and a grace period is over.
-            let removed = unsafe { this.remove(request, &mut completed) };
-            drop(this.settle_completed(&completed));
-            if removed.is_ours {
-                // SAFETY: That it is ours says that `Effect::Release` was answered.
-                unsafe { Self::release_later(this, request) };
+        while !leaving.is_empty() {
+            let mut part = leaving.take_first(AT_ONCE);
+            // SAFETY: `expire` has been called for them, and nothing since. What this does not do
+            // `remove` does.
+            let _ = unsafe { this.start_removal(&part) };
+            while let Some(request) = part.pop() {
+                let mut completed = Completed::default();
+                // SAFETY: By the safety requirements it has been taken, or marked; and as `expire`
+                // guarantees, it has been unpublished, and a grace period is over.
+                let removed = unsafe { this.remove(request, &mut completed) };
+                drop(this.settle_completed(&completed));
+                if removed.is_ours {
+                    // SAFETY: That it is ours says that `Effect::Release` was answered.
+                    unsafe { Self::release_later(this, request) };
+                }
             }
         }
     }

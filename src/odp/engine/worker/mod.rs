@@ -10,9 +10,10 @@
 //!    here, in a later batch;
 //! 2. *unpublishes*: from then on no new lookup finds the objects;
 //! 3. waits for *one* grace period of its SRCU domain, for lookups that had found them;
-//! 4. *removes*: the blocking part. Several lanes do this at the same time, because a removal
-//!    sleeps until the invalidations of the address space have ended, and all that sleep in the
-//!    same phase wake up together; where removals sleep there are more lanes;
+//! 4. *removes*: the blocking part, because a removal sleeps until the invalidations of the address
+//!    space have ended. Where core mm removes in two steps, a mirror's worker begins with hundreds
+//!    and then waits once. Otherwise several lanes remove at the same time, because all that sleep
+//!    in the same phase wake up together; where removals sleep there are more lanes;
 //! 5. *releases* each object once its last hold is completed. Nothing ever waits for a hold: where
 //!    one is left, its end queues the release.
 //!

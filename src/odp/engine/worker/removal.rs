@@ -92,7 +92,7 @@ impl WorkItem for Lane {
     type Pointer = Pin<KBox<Self>>;
 
     fn run(this: Pin<KBox<Self>>) {
-        Worker::lane(this.worker.as_arc_borrow());
+        Worker::lane(this.worker.as_arc_borrow(), 1);
         // The next batch may begin with as many as this one did.
         this.worker.lane_has_ended();
         this.worker.kick_batch_if_idle();
@@ -127,10 +127,10 @@ impl Worker {
     /// Where one waits for invalidations, those that it has not begun with are given back: each of
     /// them is likely to wait as well, and in as many lanes they do that at the same time.
     ///
-    /// None is released before all are removed, so that no removal waits for the driver's
-    /// `release`.
-    pub(crate) fn lane(this: ArcBorrow<'_, Self>) {
-        let (mut completed, mut share) = (Completed::default(), 1);
+    /// Of what it takes at a time none is released before all are removed, so that few removals
+    /// wait for the driver's `release`. `share` is how many it takes at first, at most.
+    pub(crate) fn lane(this: ArcBorrow<'_, Self>, mut share: usize) {
+        let mut completed = Completed::default();
         loop {
             let mut requests = {
                 let mut queues = this.settle_completed(&completed);
@@ -165,6 +165,7 @@ impl Worker {
             this.settle_completed(&core::mem::take(&mut completed))
                 .removing
                 .append(requests);
+            // OVERFLOW: Hundreds at most.
             share = MOST_AT_A_TIME.min(2 * share);
             if waited {
                 share = 1;

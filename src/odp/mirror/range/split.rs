@@ -288,6 +288,12 @@ impl<T: Mirrored> Split<T> {
     /// Sleeps until the invalidations that are going on have ended.
     fn abandon(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
         let range = interval.data();
+        if range.parts().0.split_removal {
+            // So that they wait for invalidations once.
+            for piece in self.pieces.iter_mut() {
+                let _ = piece.start_removal();
+            }
+        }
         for piece in self.pieces.drain_all() {
             let piece = MayBlock::assume(|p| piece.remove(p));
             // What callbacks asked of it, its driver has asked of the old range, too, unless it
