@@ -117,6 +117,18 @@ pub(crate) fn reaches(mirror: &Mirror<Probe>, page: Span, p: &mut MayBlock<'_>) 
     range.access(|pages| pages.has(page.start())) == Ok(true)
 }
 
+/// Takes as long as another mirror takes to insert and remove several ranges.
+pub(crate) fn take_a_while(s: &Setup, p: &mut MayBlock<'_>) -> Result {
+    let clock = Mirror::<Probe>::new(&*s.space.user()?, Config::default(), p)?;
+    let (ticks, _) = Probe::new(None)?;
+    let span = s.space.map(1)?;
+    for _ in 0..8 {
+        let hold = clock.insert(span, ticks.clone(), p)?;
+        hold.remove(p)?;
+    }
+    Ok(())
+}
+
 /// Has the worker wait for a reader, with a range that is made for it.
 pub(crate) fn hold_worker(s: &Setup, p: &mut MayBlock<'_>) -> Result<Reader> {
     let other = s.space.map(1)?;

@@ -12,6 +12,7 @@ mod tests {
         eventually::eventually,
         fixture::{
             held,
+            hold_worker,
             page,
             pages,
             punching,
@@ -25,10 +26,14 @@ mod tests {
         reader::Reader,
         tally::Tally, //
     };
-    use kernel::prelude::*;
+    use kernel::{
+        prelude::*,
+        sync::atomic::Relaxed, //
+    };
     use odp::{
         Changed,
         Config,
+        Event,
         Hold,
         MayBlock,
         Span,
@@ -206,6 +211,40 @@ mod tests {
                 range_at(&mirror, page(span, 2)?, p),
                 Some(pages(span, 1, 2)?)
             );
+            Ok(())
+        })
+    }
+
+    /// The larger range is in core mm's tree, and not in the place of the other one, when what it
+    /// adds is unmapped and its driver retires it.
+    #[test]
+    fn what_goes_meanwhile_is_not_added() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(Some(Event::Unmap), p)?;
+            let span = s.space.map(6)?;
+            let hold = mirrored(&s, span, 0, 2, p)?;
+            // While its driver is told of what took its place, the worker has got so far with both.
+            let (other, record) = Probe::new(None)?;
+            let other = s.mirror.insert(pages(span, 4, 2)?, other, p)?;
+            record.hold_replacements.store(true, Relaxed);
+            let reader = hold_worker(&s, p)?;
+            check_eq!(other.resize(page(span, 4)?), Ok(Changed::Queued));
+            check_eq!(hold.grow(pages(span, 0, 3)?, p), Ok(Changed::Queued));
+            reader.end()?;
+            record.replacing.wait_for(1)?;
+            AddressSpace::unmap(page(span, 2)?)?;
+            record.may_replace.inc();
+            s.mirror.flush(Until::Removed, p)?;
+            check_eq!(hold.is_live(), true);
+            for n in 0..2 {
+                check_eq!(
+                    range_at(&s.mirror, page(span, n)?, p),
+                    Some(pages(span, 0, 2)?)
+                );
+                check_eq!(reaches(&s.mirror, page(span, n)?, p), true);
+            }
+            check_eq!(range_at(&s.mirror, page(span, 2)?, p), None);
+            check_eq!(s.mirror.stats().replace_failed, 1);
             Ok(())
         })
     }

@@ -162,6 +162,35 @@ mod tests {
         })
     }
 
+    /// Who goes by all ranges meets those that are being inserted, too.
+    #[test]
+    fn a_retire_during_the_insertion_is_not_lost() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let mirror = Arc::new(mirror, GFP_KERNEL)?;
+            let (shared, record) = Probe::new(None)?;
+            let span = space.map(1)?;
+            let frozen = Frozen::begin(&space, p)?;
+            let inserter = space.thread({
+                let mirror = mirror.clone();
+                move || {
+                    let _ = MayBlock::enter(|p| insert(&mirror, span, &shared, p));
+                }
+            })?;
+            eventually("the range is there", || mirror.ranges() == 1)?;
+            mirror.retire_all();
+            frozen.thaw(p)?;
+            inserter.join()?;
+            // It may not have been in the index before.
+            mirror.retire_all();
+            mirror.flush(Until::Released, p)?;
+            check_eq!(record.released.get(), 1);
+            check_eq!(mirror.ranges(), 0);
+            Ok(())
+        })
+    }
+
     #[test]
     fn the_end_of_a_retired_range_spares_what_replaced_it() -> Result {
         MayBlock::enter(|p| {

@@ -11,7 +11,8 @@ mod tests {
         check::check_eq,
         fixture::{
             one_by_one,
-            setup, //
+            setup,
+            take_a_while, //
         },
         frozen::Frozen,
         probe::Probe,
@@ -417,14 +418,8 @@ mod tests {
             AddressSpace::unmap(span)?;
             s.record.zapped.wait_for(1)?;
 
-            // As long as other mirrors take for all of it, several times over, ...
-            let clock = Mirror::<Probe>::new(&*s.space.user()?, Config::default(), p)?;
-            let (ticks, _) = Probe::new(None)?;
-            for _ in 0..8 {
-                let hold = clock.insert(span, ticks.clone(), p)?;
-                hold.remove(p)?;
-            }
-            // ... this one has not ended its grace period.
+            take_a_while(&s, p)?;
+            // It has not ended its grace period.
             check_eq!(mirror.stats().grace_periods, 0);
             check_eq!(mirror.stats().removed, 0);
 

@@ -11,9 +11,11 @@
 mod address_space;
 mod c_driver;
 mod check;
+mod end;
 mod eventually;
 mod fault;
 mod fixture;
+mod flush;
 mod frozen;
 mod grow;
 mod insert;
@@ -28,6 +30,7 @@ mod retire;
 mod swap;
 mod tally;
 mod thread;
+mod user_lock;
 mod walk;
 
 use kernel::prelude::*;

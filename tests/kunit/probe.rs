@@ -33,11 +33,18 @@ pub(crate) struct Record {
     pub(crate) unmaps: Arc<Tally>,
     pub(crate) clears: Arc<Tally>,
     pub(crate) releases: Arc<Tally>,
+    /// How many of those that the end of the address space is told by came in no work item.
+    pub(crate) ended_here: Arc<Tally>,
     /// Ranges that the worker has zapped, after it unpublished them.
     pub(crate) zapped: Arc<Tally>,
     /// Ranges replaced by smaller ones, and how many those were.
     pub(crate) replaced: Arc<Tally>,
     pub(crate) pieces: Arc<Tally>,
+    /// Replacements that the driver is being told of.
+    pub(crate) replacing: Arc<Tally>,
+    /// Whether they wait for `may_replace`, each for one more.
+    pub(crate) hold_replacements: Atomic<bool>,
+    pub(crate) may_replace: Arc<Tally>,
     pub(crate) released: Arc<Tally>,
     /// Releases that have begun.
     pub(crate) releasing: Arc<Tally>,
@@ -96,9 +103,13 @@ impl Probe {
                 unmaps: Tally::new("unmaps")?,
                 clears: Tally::new("clears")?,
                 releases: Tally::new("releases")?,
+                ended_here: Tally::new("ended here")?,
                 zapped: Tally::new("zapped")?,
                 replaced: Tally::new("replaced")?,
                 pieces: Tally::new("pieces")?,
+                replacing: Tally::new("replacing")?,
+                hold_replacements: Atomic::new(false),
+                may_replace: Tally::new("may replace")?,
                 released: Tally::new("released")?,
                 releasing: Tally::new("releasing")?,
                 may_release: Tally::new("may release")?,
@@ -122,6 +133,13 @@ impl Probe {
     }
 }
 
+/// Whether a work function is running.
+fn in_work_item() -> bool {
+    // SAFETY: May be called anywhere; null outside of a work function.
+    let work = unsafe { bindings::current_work() };
+    !work.is_null()
+}
+
 impl Mirrored for Probe {
     const OPS: &'static MirroredOps<Self> = odp::mirrored_ops!(Probe);
     type Table = Pages;
@@ -130,7 +148,12 @@ impl Mirrored for Probe {
     fn invalidate<'cb>(&'cb self, inv: Invalidation<'cb, Self>) -> Handled<'cb> {
         match inv.event() {
             Event::Unmap => self.record.unmaps.inc(),
-            Event::Release => self.record.releases.inc(),
+            Event::Release => {
+                if !in_work_item() {
+                    self.record.ended_here.inc();
+                }
+                self.record.releases.inc();
+            }
             _ => self.record.clears.inc(),
         }
         let mut zap = match inv.begin() {
@@ -158,6 +181,10 @@ impl Mirrored for Probe {
 
     fn replaced(&self, old: Span, pieces: &[Span], _ctx: &WorkerContext<'_>) {
         kernel::task::might_sleep();
+        let turn = self.record.replacing.next();
+        if self.record.hold_replacements.load(Relaxed) {
+            let _ = self.record.may_replace.wait_for(turn);
+        }
         self.record.replaced.inc();
         for piece in pieces {
             if !old.covers(piece) {
@@ -168,9 +195,7 @@ impl Mirrored for Probe {
     }
 
     fn released(&self, _span: Span, _ctx: &WorkerContext<'_>) {
-        // SAFETY: May be called anywhere; null outside of a work function.
-        let work = unsafe { bindings::current_work() };
-        if work.is_null() {
+        if !in_work_item() {
             self.record.misplaced.inc();
         }
         // A place that may sleep; the debug kernel reports if it is not.

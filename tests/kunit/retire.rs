@@ -8,7 +8,9 @@ use kernel::prelude::*;
 mod tests {
     use crate::{
         check::check_eq,
-        tally::Tally, //
+        eventually::eventually,
+        tally::Tally,
+        thread::Thread, //
     };
     use kernel::{
         prelude::*,
@@ -35,6 +37,10 @@ mod tests {
 
     /// What happens to children, and how far they are let.
     struct Parent {
+        unpublishing: Arc<Tally>,
+        /// Whether an unpublish waits for `let_unpublish`.
+        hold_unpublish: Atomic<bool>,
+        let_unpublish: Arc<Tally>,
         unpublished: Arc<Tally>,
         removing: Arc<Tally>,
         removed: Arc<Tally>,
@@ -69,6 +75,10 @@ mod tests {
 
         fn unpublish(&self, _ctx: &WorkerContext<'_>) {
             self.step(0);
+            self.parent.unpublishing.inc();
+            if self.parent.hold_unpublish.load(Relaxed) {
+                let _ = self.parent.let_unpublish.wait_for(1);
+            }
             self.parent.unpublished.inc();
         }
 
@@ -88,6 +98,9 @@ mod tests {
     fn parent() -> Result<Arc<Parent>> {
         Ok(Arc::new(
             Parent {
+                unpublishing: Tally::new("unpublishing")?,
+                hold_unpublish: Atomic::new(false),
+                let_unpublish: Tally::new("let unpublish")?,
                 unpublished: Tally::new("unpublished")?,
                 removing: Tally::new("removing")?,
                 removed: Tally::new("removed")?,
@@ -126,6 +139,53 @@ mod tests {
             check_eq!(parent.released.get(), 20);
             check_eq!(parent.out_of_order.get(), 0);
             check_eq!(retirer.stats().coalesced, 20);
+            Ok(())
+        })
+    }
+
+    /// Takes as long as several objects take on their way.
+    fn take_a_while(p: &mut MayBlock<'_>) -> Result {
+        let (parent, clock) = (parent()?, Retirer::new(c"kunit-clock")?);
+        parent.let_remove.inc();
+        for _ in 0..8 {
+            clock.retire(child(&parent)?.as_arc_borrow());
+            clock.flush(Until::Released, p)?;
+        }
+        Ok(())
+    }
+
+    /// Who looks while an object is being unpublished may still find it.
+    #[test]
+    fn the_grace_period_comes_after_the_unpublish() -> Result {
+        MayBlock::enter(|p| {
+            let retirer = Arc::new(Retirer::new(c"kunit-grace")?, GFP_KERNEL)?;
+            let parent = parent()?;
+            parent.let_remove.inc();
+            parent.hold_unpublish.store(true, Relaxed);
+            retirer.retire(child(&parent)?.as_arc_borrow());
+            parent.unpublishing.wait_for(1)?;
+            let (looking, enough) = (Tally::new("looking")?, Tally::new("enough")?);
+            let looker = Thread::spawn({
+                let (retirer, looking, enough) = (retirer.clone(), looking.clone(), enough.clone());
+                move || {
+                    MayBlock::enter(|p| {
+                        let section = retirer.read(p);
+                        looking.inc();
+                        let _ = enough.wait_for(1);
+                        drop(section);
+                    })
+                }
+            })?;
+            looking.wait_for(1)?;
+            parent.let_unpublish.inc();
+            parent.unpublished.wait_for(1)?;
+            take_a_while(p)?;
+            let removing = parent.removing.get();
+            enough.inc();
+            looker.join()?;
+            check_eq!(removing, 0);
+            retirer.flush(Until::Released, p)?;
+            check_eq!(parent.released.get(), 1);
             Ok(())
         })
     }
@@ -251,6 +311,35 @@ mod tests {
             }
             retirer.flush(Until::Released, p)?;
             check_eq!(lock.most.load(Relaxed), LANES);
+            Ok(())
+        })
+    }
+
+    /// The work item of a batch may be through when a lane is not. Then the lane ends the batch.
+    #[test]
+    fn what_comes_while_a_lane_is_busy_has_its_turn() -> Result {
+        MayBlock::enter(|p| {
+            let retirer = Retirer::new(c"kunit-last-lane")?;
+            // The worker is kept in the grace period of a first one, so that two others make one
+            // batch.
+            let (first, lock) = (lock()?, lock()?);
+            first.let_go.inc();
+            let looking = retirer.read(p);
+            retirer.retire(locked(&first)?.as_arc_borrow());
+            first.unpublished.wait_for(1)?;
+            for _ in 0..2 {
+                retirer.retire(locked(&lock)?.as_arc_borrow());
+            }
+            drop(looking);
+            lock.waiting.wait_for(2)?;
+            retirer.retire(locked(&lock)?.as_arc_borrow());
+            // The first to wait is most likely the one that made the other.
+            lock.let_go.inc();
+            eventually("one of two is removed", || retirer.stats().removed == 2)?;
+            lock.let_go.inc();
+            lock.let_go.inc();
+            retirer.flush(Until::Released, p)?;
+            check_eq!(retirer.stats().released, 4);
             Ok(())
         })
     }
