@@ -9,6 +9,8 @@
 
 #[path = "../../../src/odp/engine/epoch.rs"]
 mod epoch;
+#[path = "../../../src/odp/mirror/range/stalled.rs"]
+mod stalled;
 #[path = "../../../src/odp/engine/state.rs"]
 mod state;
 #[path = "../../../src/odp/mirror/trim.rs"]
@@ -21,5 +23,6 @@ mod handover;
 mod life;
 mod protocol;
 mod spans;
+mod stalled_ranges;
 mod table;
 mod trims;
