@@ -8,6 +8,7 @@
 #   make kunit      the KUnit suites, on User-Mode Linux
 #   make test       the fast tests
 #   make check      the long ones; RESUME=1, also for make test, goes on where an earlier run ended
+#   make mutants    whether each safety step of the code is missed by a test (tests/mutants)
 #   make soak       the oracle for SECONDS (600)
 #   make test-rdma  those of rxe: each patch, with both series, and that those of the repairs fail without
 #   make bench      the tables that say most, in six minutes; BUDGET=SECONDS for fewer or more
@@ -25,8 +26,8 @@
 
 SECONDS ?= 600
 
-.PHONY: all try kunit test check soak test-rdma bench bench-short bench-full bench-rdma shell packages doc stage \
-	series clean
+.PHONY: all try kunit test check mutants soak test-rdma bench bench-short bench-full bench-rdma shell packages \
+	doc stage series clean
 all:
 	@vm/modules plain
 
@@ -41,6 +42,9 @@ test:
 
 check:
 	@tests/run --long $(if $(RESUME),--resume)
+
+mutants:
+	@tests/mutants/run
 
 soak:
 	@tests/oracle/soak $(SECONDS)
