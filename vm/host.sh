@@ -1,8 +1,10 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
-# What making the root takes of the host, and which package of the host has it. Sourced by vm/root, never run.
+# What making the root takes of the host, and which package of the host has it. Sourced by vm/root,
+# never run.
 
-# Debian with what comes of it, but for Ubuntu, whose apt knows neither Debian's mirror nor its keys.
+# Debian with what comes of it, but for Ubuntu, whose apt knows neither Debian's mirror nor its
+# keys.
 host=other
 for id in $(
 	# shellcheck source=/dev/null
@@ -49,13 +51,15 @@ may_make_root() {
 	local restricted=/proc/sys/kernel/apparmor_restrict_unprivileged_userns
 	if "${become_root[@]}" unshare --mount true 2>/dev/null; then return; fi
 	if ((EUID == 0)); then
-		die "mounts are not allowed here: if this is a container, start it with --privileged."
+		die "mounts are not allowed here: start a container with --privileged."
 	elif [[ -e $restricted && $(<"$restricted") != 0 ]]; then
-		die "AppArmor keeps ordinary users from having namespaces here: be root, or have root do" \
-			"'sysctl kernel.apparmor_restrict_unprivileged_userns=0'."
+		die "AppArmor keeps ordinary users from having namespaces here: be root," \
+			"or have root do 'sysctl kernel.apparmor_restrict_unprivileged_userns=0'."
 	elif unshare --help | grep -q -e --map-auto; then
-		die "you need ranges of IDs in /etc/subuid and /etc/subgid, as adduser makes them, or be root."
+		die "you need ranges of IDs in /etc/subuid and /etc/subgid," \
+			"as adduser makes them, or be root."
 	else
-		die "the unshare of this host has no --map-auto: install util-linux 2.38 or newer, or be root."
+		die "the unshare of this host has no --map-auto:" \
+			"install util-linux 2.38 or newer, or be root."
 	fi
 }
