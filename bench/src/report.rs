@@ -64,7 +64,7 @@ fn unit(what: &str) -> Unit {
 /// The arm of the question of 2020: removal in the callback, and a grace period for lookups.
 const IN_CALLBACK: &str = "incb-srcu";
 
-/// The arm that differs from the library in where it removes, and in nothing else.
+/// The arm with the library's grace periods and lookups, that removes in the callback.
 const BATCH: &str = "incb-batch";
 
 /// The arm that does nothing in its callback.
