@@ -490,6 +490,19 @@ mod tests {
     }
 
     #[test]
+    fn each_way_to_wait_for_readers_has_rivals_in_both_places() {
+        let ways = [
+            ["incb-srcu", "srcu-each"],
+            ["incb-batch", "retire"],
+            ["incb-rcu", "wq-rcu"],
+            ["incb-mutex", "wq-mutex"],
+        ];
+        for arm in ways.as_flattened() {
+            assert!(RIVALS.contains(arm), "{arm}");
+        }
+    }
+
+    #[test]
     fn rivals_are_in_every_measure_that_they_can_be_in() {
         let floor_and_grace = [Measure::Floor, Measure::Grace];
         for extent in [Extent::Short, Extent::Full] {
