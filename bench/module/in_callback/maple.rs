@@ -32,7 +32,7 @@ use kernel::{
 };
 use odp::Span;
 
-// SAFETY: The prototypes are those of helpers.h.
+// The prototypes are those of helpers.h.
 unsafe extern "C" {
     fn odp_bench_forget(tree: *mut bindings::maple_tree, entry: *const c_void);
     fn odp_bench_take_out(
