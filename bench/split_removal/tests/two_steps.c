@@ -132,12 +132,76 @@ static void inserted_in_the_same_phase(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, told(space, 0), 0);
 }
 
+/* It is refused, with a warning: queued twice, it would spoil the list that it is on. */
+static void started_once(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct frozen *frozen = frozen_prepare(space, false);
+	struct leaving *leaving = leaving_new(test, 3);
+
+	frozen_begin(frozen);
+	probe_start(leaving->probes[0]);
+	probe_start(leaving->probes[1]);
+	kunit_warning_suppress(test) {
+		/* Still in the tree. */
+		probe_start(leaving->probes[0]);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	frozen_end(frozen);
+	/* Out of it, at the end of the phase and at once. */
+	probe_start(leaving->probes[2]);
+	kunit_warning_suppress(test) {
+		probe_start(leaving->probes[1]);
+		probe_start(leaving->probes[2]);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 2);
+	}
+	job_start(test, &leaving->job, finish_all, leaving);
+	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	KUNIT_EXPECT_EQ(test, told(space, 0) + told(space, 1) + told(space, 2), 0);
+}
+
+/* One that is released when it is gone is nobody's to wait for. */
+static void not_with_release(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct probe *probe = probe_new(space);
+
+	KUNIT_ASSERT_EQ(test, probe_insert(probe, 0, 1, &hardened), 0);
+	kunit_warning_suppress(test) {
+		mmu_interval_notifier_remove_start(&probe->notifier);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_EQ(test, told(space, 0), 1);
+}
+
+/* No new bounds for what has been removed: not while it is in the tree, and not after. */
+static void not_changed_any_more(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct frozen *frozen = frozen_prepare(space, false);
+	struct leaving *leaving = leaving_new(test, 2);
+
+	frozen_begin(frozen);
+	probe_start(leaving->probes[0]);
+	KUNIT_EXPECT_FALSE(test, probe_update(leaving->probes[0], 4, 1));
+	frozen_end(frozen);
+	KUNIT_EXPECT_FALSE(test, probe_update(leaving->probes[0], 4, 1));
+	probe_start(leaving->probes[1]);
+	KUNIT_EXPECT_FALSE(test, probe_update(leaving->probes[1], 4, 1));
+	job_start(test, &leaving->job, finish_all, leaving);
+	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	KUNIT_EXPECT_EQ(test, told(space, 4), 0);
+}
+
 static struct kunit_case cases[] = {
 	KUNIT_CASE(idle),
 	KUNIT_CASE(told_until_the_phase_ends),
 	KUNIT_CASE(all_leave_with_the_same_phase),
 	KUNIT_CASE(started_in_the_callback),
 	KUNIT_CASE(inserted_in_the_same_phase),
+	KUNIT_CASE(started_once),
+	KUNIT_CASE(not_with_release),
+	KUNIT_CASE(not_changed_any_more),
 	{}
 };
 
