@@ -265,22 +265,6 @@ static inline void check_ranges(int64_t want)
 	}
 }
 
-/* A counter of the device's. What it shows may be of 10 ms ago. */
-static inline uint64_t hw_counter(const char *name)
-{
-	char path[128];
-	unsigned long value;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/hw_counters/%s",
-		 device_name, name);
-	file = fopen(path, "r");
-	must(file);
-	must(fscanf(file, "%lu", &value) == 1);
-	fclose(file);
-	return value;
-}
-
 /* When there is no implicit MR any more, nothing is left of any that there was. */
 static inline void check_all_gone(void)
 {

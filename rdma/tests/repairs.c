@@ -421,6 +421,7 @@ static bool peer_waits(uint8_t timeout)
 	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
 	struct pair pair;
 	size_t i;
+	uint64_t sent, received, timeouts, begin;
 	int in_vain_ms, status;
 
 	retries = 3;
@@ -428,6 +429,9 @@ static bool peer_waits(uint8_t timeout)
 	pair = connected(IBV_MTU_4096, timeout);
 	for (i = 0; i < sizeof(opcodes) / sizeof(*opcodes); i++) {
 		at("opcode %x, timeout %u", opcodes[i], timeout);
+		sent = hw_counter("send_rnr_err");
+		received = hw_counter("rcvd_rnr_err");
+		timeouts = hw_counter("completer_retry_err");
 		must(!madvise(faults.memory, PAGE, MADV_DONTNEED));
 		if (opcodes[i] == IBV_WR_SEND)
 			post_receive(&pair, (uint64_t)faults.memory, PAGE, mr->lkey);
@@ -436,9 +440,14 @@ static bool peer_waits(uint8_t timeout)
 			.remote = (uint64_t)faults.memory, .rkey = mr->rkey, .compare_add = 1,
 		});
 		wait_fault(&faults);
+		begin = now_ms();
 		if (completed_within(&pair.a, in_vain_ms, &status)) {
 			if (status != IBV_WC_RETRY_EXC_ERR)
 				fail("%s: before the page is there: %s", where, status_name(status));
+			printf("# %s: gave up after %lu ms, %lu timeouts, %lu of %lu RNR NAKs\n",
+			       where, now_ms() - begin, hw_counter("completer_retry_err") - timeouts,
+			       hw_counter("rcvd_rnr_err") - received,
+			       hw_counter("send_rnr_err") - sent);
 			end_faults(&faults);
 			return false;
 		}

@@ -268,6 +268,22 @@ static inline int completion(struct end *end)
 	return completed_within(end, PATIENCE_MS, &status) ? status : -1;
 }
 
+/* A counter of the device's. What it shows may be of 10 ms ago. */
+static inline uint64_t hw_counter(const char *name)
+{
+	char path[128];
+	unsigned long value;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/ports/1/hw_counters/%s",
+		 device_name, name);
+	file = fopen(path, "r");
+	must(file);
+	must(fscanf(file, "%lu", &value) == 1);
+	fclose(file);
+	return value;
+}
+
 static inline const char *status_name(int status)
 {
 	return status < 0 ? "no completion" : ibv_wc_status_str(status);
