@@ -19,9 +19,6 @@ pub struct Conditions {
     /// Whether a nanosecond of the guest is an instruction.
     pub icount: bool,
     pub seed: u64,
-    /// Those that came to their end; of the next one there may be samples, too.
-    #[serde(default)]
-    pub rounds: usize,
     /// At most; fewer where the time was short.
     pub warm_up_rounds: usize,
     /// What alone was measured; all that there is, if nothing.

@@ -68,6 +68,13 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// Whether the other one is of the same rows on the same kind of machine: of another boot, then.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let run = self.head.run.clone();
+        let seed = other.head.run.seed;
+        Run { seed, ..run } == other.head.run
+    }
+
     /// The samples of each row, by what they are of, in the order of the rounds.
     pub fn samples(&self) -> BTreeMap<(usize, String), Vec<u64>> {
         let mut samples = BTreeMap::<_, Vec<u64>>::new();

@@ -77,9 +77,10 @@ struct Options {
     #[arg(long, requires = "journal")]
     resume: Option<PathBuf>,
 
-    /// Measure nothing, but print the tables of what is in this journal.
-    #[arg(long, conflicts_with = "journal")]
-    report: Option<PathBuf>,
+    /// Measure nothing, but print the tables of what is in this journal, or in these, each of a
+    /// boot of its own.
+    #[arg(long, conflicts_with = "journal", num_args = 1..)]
+    report: Vec<PathBuf>,
 
     /// Where the report also writes the results for programs.
     #[arg(long, requires = "report")]
@@ -112,8 +113,8 @@ fn run(options: &Options) -> Result<()> {
         println!("{}", device::tsc_khz());
         return Ok(());
     }
-    if let Some(path) = &options.report {
-        return report(path, options.json.as_deref());
+    if !options.report.is_empty() {
+        return report(&options.report, options.json.as_deref());
     }
     measure(options)
 }
@@ -193,10 +194,14 @@ fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Makes the tables of what is in a journal, whether or not that was ended.
-fn report(path: &Path, json: Option<&Path>) -> Result<()> {
-    let file = journal::open(path)?.ok_or("nothing was measured: there is no journal")?;
-    let report = Report::of(journal::read(file)?);
+/// Makes the tables of what is in journals, whether or not they were ended.
+fn report(paths: &[PathBuf], json: Option<&Path>) -> Result<()> {
+    let mut boots = Vec::new();
+    for path in paths {
+        let file = journal::open(path)?.ok_or("nothing was measured: there is no journal")?;
+        boots.push(journal::read(file)?);
+    }
+    let report = Report::of(boots)?;
     print!("{report}");
     if let Some(path) = json {
         fs::write(path, serde_json::to_string(&report)? + "\n")?;
@@ -293,7 +298,6 @@ fn conditions(options: &Options, absent: Vec<String>) -> Result<Conditions> {
             .into(),
         icount: options.icount,
         seed: options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
-        rounds: 0,
         warm_up_rounds: options.warm_up,
         only: options.only.clone(),
         arms: uapi::ARMS
@@ -303,7 +307,7 @@ fn conditions(options: &Options, absent: Vec<String>) -> Result<Conditions> {
             .collect(),
         absent,
         resamples: stats::RESAMPLES,
-        clock_overhead: Summary::of(&subject::clock_overhead(options.icount))
+        clock_overhead: Summary::of(&[subject::clock_overhead(options.icount)])
             .ok_or("the clock was not measured")?,
     })
 }

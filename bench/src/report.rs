@@ -22,7 +22,8 @@ pub struct Series {
     pub what: String,
     pub unit: Unit,
     pub summary: Summary,
-    pub samples: Vec<u64>,
+    /// Those of each boot.
+    pub samples: Vec<Vec<u64>>,
     /// How the median compares with that of others.
     pub ratios: BTreeMap<String, Estimate>,
     /// How much more the median is than that of an arm that does nothing in its callback, for each
@@ -42,13 +43,24 @@ pub enum Unit {
     Bytes,
 }
 
+/// One time that the machine was started.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Boot {
+    pub date: String,
+    pub seed: u64,
+    /// Those that came to their end; of the next one there may be samples, too.
+    pub rounds: usize,
+}
+
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Report {
     /// Grows when a reader of the file would have to know.
     pub format: u32,
+    /// Those of the first boot.
     pub conditions: Conditions,
+    pub boots: Vec<Boot>,
     pub series: Vec<Series>,
-    /// The library's, of all that was measured and warmed up.
+    /// The library's, of all that was measured and warmed up, if all boots came to their end.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -69,6 +81,9 @@ const BATCH: &str = "incb-batch";
 
 /// The arm that does nothing in its callback.
 pub const NOTIFY: &str = "notify";
+
+/// The arm that the tables are about: it is compared with every other one, in the file.
+const LIBRARY: &str = "retire";
 
 /// Not an arm: the same arm with as few ranges as there are.
 const FEW: &str = "few";
@@ -128,21 +143,48 @@ fn excess(series: &[Series], i: usize, rng: &mut fastrand::Rng) -> Option<Estima
 }
 
 impl Report {
-    /// The report of what is in a journal.
-    pub fn of(recorded: Recorded) -> Self {
-        let (rounds, samples) = (recorded.rounds(), recorded.samples());
-        let Recorded { head, counters, .. } = recorded;
-        let conditions = Conditions {
-            rounds,
-            ..head.conditions
-        };
-        let mut rng = fastrand::Rng::with_seed(conditions.seed);
-        Self::new(conditions, samples, &head.run.cells, counters, &mut rng)
+    /// The report of what is in a journal, or in those of several boots.
+    pub fn of(recorded: Vec<Recorded>) -> Result<Self, String> {
+        let first = recorded.first().ok_or("there is no journal")?;
+        if !recorded.iter().all(|boot| boot.is_like(first)) {
+            return Err("these are journals of different kernels, machines or rows".into());
+        }
+        let boots = recorded.iter().map(|boot| Boot {
+            date: boot.head.conditions.date.clone(),
+            seed: boot.head.run.seed,
+            rounds: boot.rounds(),
+        });
+        let boots: Vec<_> = boots.collect();
+        let mut samples = BTreeMap::new();
+        for (number, boot) in recorded.iter().enumerate() {
+            for (key, of_boot) in boot.samples() {
+                let of_all = samples.entry(key);
+                of_all.or_insert_with(|| vec![Vec::new(); boots.len()])[number] = of_boot;
+            }
+        }
+        let mut counters = BTreeMap::new();
+        if recorded.iter().all(|boot| !boot.counters.is_empty()) {
+            for (name, value) in recorded.iter().flat_map(|boot| &boot.counters) {
+                *counters.entry(name.clone()).or_default() += value;
+            }
+        }
+        let head = recorded.into_iter().next().map(|boot| boot.head);
+        let head = head.ok_or("there is no journal")?;
+        let mut rng = fastrand::Rng::with_seed(head.run.seed);
+        Ok(Self::new(
+            head.conditions,
+            boots,
+            samples,
+            &head.run.cells,
+            counters,
+            &mut rng,
+        ))
     }
 
     fn new(
         conditions: Conditions,
-        samples: BTreeMap<(usize, String), Vec<u64>>,
+        boots: Vec<Boot>,
+        samples: BTreeMap<(usize, String), Vec<Vec<u64>>>,
         cells: &[Cell],
         counters: BTreeMap<String, u64>,
         rng: &mut fastrand::Rng,
@@ -169,7 +211,14 @@ impl Report {
                 ref arm,
             } = one.cell;
             let mut ratios = BTreeMap::new();
-            for &baseline in baselines(measure, &one.what) {
+            let mut against = baselines(measure, &one.what).to_vec();
+            if arm == LIBRARY {
+                let beside = |s: &&Series| {
+                    (s.cell.measure, s.cell.point) == (measure, point) && s.what == one.what
+                };
+                against.extend(series.iter().filter(beside).map(|s| &*s.cell.arm));
+            }
+            for baseline in against {
                 let what = match baseline {
                     plan::FLOOR => CHAIN,
                     _ => &one.what,
@@ -201,8 +250,9 @@ impl Report {
             series[i].per_range = excess(&series, i, rng);
         }
         Self {
-            format: 4,
+            format: 5,
             conditions,
+            boots,
             series,
             counters,
         }
@@ -211,7 +261,7 @@ impl Report {
     /// Whether everything is there that should be.
     pub fn check(&self) -> Result<(), String> {
         let c = &self.conditions;
-        if c.rounds == 0 {
+        if self.boots.iter().any(|boot| boot.rounds == 0) {
             return Err("there was no time for a whole round, so some rows are missing".into());
         }
         for arm in uapi::ARMS {
@@ -237,11 +287,16 @@ impl Report {
                     _ => due.count(),
                 }
             };
-            // The last round may have been cut off in its midst.
-            let (least, most) = (expected(c.rounds), expected(c.rounds + 1));
-            let n = series.samples.len();
-            if n != least && n != most {
-                return Err(format!("{name}: {n} samples, neither {least} nor {most}"));
+            if series.samples.len() != self.boots.len() {
+                return Err(format!("{name}: samples of another number of boots"));
+            }
+            for (boot, samples) in self.boots.iter().zip(&series.samples) {
+                // The last round may have been cut off in its midst.
+                let (least, most) = (expected(boot.rounds), expected(boot.rounds + 1));
+                let n = samples.len();
+                if n != least && n != most {
+                    return Err(format!("{name}: {n} samples, neither {least} nor {most}"));
+                }
             }
         }
         Ok(())
@@ -261,13 +316,12 @@ impl Conditions {
             cpu_model: "a model".into(),
             icount: false,
             seed: 1,
-            rounds: 0,
             warm_up_rounds: 0,
             only: Vec::new(),
             arms: BTreeMap::new(),
             absent: Vec::new(),
             resamples: crate::stats::RESAMPLES,
-            clock_overhead: Summary::of(&[1]).unwrap(),
+            clock_overhead: Summary::of(&[vec![1]]).unwrap(),
         }
     }
 }
@@ -276,11 +330,14 @@ impl Conditions {
 pub mod tests {
     use super::*;
     use crate::{
+        journal::{self, Head, Journal, Run},
         plan::Extent,
         stats::{Interval, FEWEST},
+        subject::Answer,
         tables::MEASURES,
     };
 
+    /// A report of one boot, in which the samples of a row are all the same.
     pub fn report(rounds: usize) -> Report {
         let cells = plan::cells(Extent::Short, false, |_| true);
         let mut samples = BTreeMap::new();
@@ -296,15 +353,28 @@ pub mod tests {
                     EACH => due * cell.point.ranges as usize,
                     _ => due,
                 };
-                samples.insert((row, what.to_string()), vec![1000 + row as u64; n]);
+                samples.insert((row, what.to_string()), vec![vec![1000 + row as u64; n]]);
             }
         }
-        let conditions = Conditions {
-            rounds,
-            ..Conditions::of_tests()
-        };
         let rng = &mut fastrand::Rng::with_seed(1);
-        Report::new(conditions, samples, &cells, BTreeMap::new(), rng)
+        let boots = vec![boot(rounds)];
+        let counters = BTreeMap::new();
+        Report::new(
+            Conditions::of_tests(),
+            boots,
+            samples,
+            &cells,
+            counters,
+            rng,
+        )
+    }
+
+    fn boot(rounds: usize) -> Boot {
+        Boot {
+            date: "today".into(),
+            seed: 1,
+            rounds,
+        }
     }
 
     #[test]
@@ -312,16 +382,16 @@ pub mod tests {
         assert_eq!(report(3).check(), Ok(()));
         assert!(report(0).check().is_err());
         let mut report = report(3);
-        report.conditions.rounds = 2;
+        report.boots[0].rounds = 2;
         assert_eq!(report.check(), Ok(()));
-        report.conditions.rounds = 1;
+        report.boots[0].rounds = 1;
         assert!(report.check().is_err());
     }
 
     #[test]
     fn what_is_missing_is_found() {
         let mut report = report(3);
-        report.series[0].samples.pop();
+        report.series[0].samples[0].pop();
         assert!(report.check().is_err());
         let mut report = self::report(3);
         report.series.retain(|s| s.cell.arm != "rcu");
@@ -349,6 +419,23 @@ pub mod tests {
     }
 
     #[test]
+    fn the_library_is_compared_with_every_arm_but_itself() {
+        let report = report(2);
+        let is = |s: &&Series| s.cell.measure == Measure::Punch && s.cell.arm == LIBRARY;
+        let retire = report.series.iter().find(is).unwrap();
+        for arm in ["refcount", "whole", "incb-rcu"] {
+            let is = |s: &&Series| {
+                (s.cell.measure, s.cell.point) == (Measure::Punch, retire.cell.point)
+                    && s.cell.arm == arm
+            };
+            let is_there = report.series.iter().any(|s| is(&s));
+            assert_eq!(retire.ratios.contains_key(arm), is_there, "{arm}");
+        }
+        assert!(retire.ratios.contains_key("incb-rcu"));
+        assert!(!retire.ratios.contains_key(LIBRARY));
+    }
+
+    #[test]
     fn many_ranges_are_compared_with_few_of_the_same_arm() {
         let cell = |arm: &str, ranges| Cell {
             measure: Measure::Many,
@@ -365,10 +452,11 @@ pub mod tests {
             cell("retire", 1_000_000),
         ];
         let samples = [(0, 300), (1, 100), (2, 330)]
-            .map(|(row, bytes)| ((row, BYTES.to_string()), vec![bytes; 3]));
+            .map(|(row, bytes)| ((row, BYTES.to_string()), vec![vec![bytes; 3]]));
         let rng = &mut fastrand::Rng::with_seed(1);
-        let conditions = report(1).conditions;
-        let report = Report::new(conditions, samples.into(), &cells, BTreeMap::new(), rng);
+        let (conditions, boots) = (Conditions::of_tests(), vec![boot(3)]);
+        let counters = BTreeMap::new();
+        let report = Report::new(conditions, boots, samples.into(), &cells, counters, rng);
         let ratio = report.series[2].ratios[FEW].value;
         assert!((ratio - 1.1).abs() < 1e-9);
         assert!(!report.series[0].ratios.contains_key(FEW));
@@ -410,6 +498,70 @@ pub mod tests {
             assert_eq!(each, expected(callbacks, arm, 8, 1.0));
         }
         assert_eq!(found(Measure::Removal, LAST, "retire", 1), None);
+    }
+
+    /// A journal of a boot with one sample of the first row in each round.
+    fn recorded(seed: u64, accelerator: &str, values: &[u64]) -> Recorded {
+        let cells = plan::cells(Extent::Short, false, |_| true);
+        let conditions = Conditions {
+            seed,
+            ..Conditions::of_tests()
+        };
+        let run = Run {
+            kernel_release: conditions.kernel_release.clone(),
+            kernel_config: conditions.kernel_config.clone(),
+            accelerator: accelerator.into(),
+            cpus: conditions.cpus,
+            icount: false,
+            seed,
+            cells: cells[..1].to_vec(),
+        };
+        let mut file = Vec::new();
+        let nothing = None::<&[u8]>;
+        let mut journal = Journal::begin(&mut file, Head { run, conditions }, nothing).unwrap();
+        for (round, &value) in values.iter().enumerate() {
+            let answer = Answer::from([(TOOK.to_string(), vec![value])]);
+            journal.note(0, round, answer).unwrap();
+        }
+        let counters = BTreeMap::from([("queued".to_string(), 2)]);
+        journal.note_counters(counters).unwrap();
+        journal::read(&*file).unwrap()
+    }
+
+    #[test]
+    fn boots_are_put_together_and_stay_apart() {
+        let boots = vec![recorded(1, "tcg", &[5, 7]), recorded(2, "tcg", &[6])];
+        let report = Report::of(boots).unwrap();
+        assert_eq!(report.series[0].samples, [vec![5, 7], vec![6]]);
+        assert_eq!(report.series[0].summary.n, 3);
+        let rounds: Vec<_> = report.boots.iter().map(|b| (b.seed, b.rounds)).collect();
+        assert_eq!(rounds, [(1, 2), (2, 1)]);
+        assert_eq!(report.counters["queued"], 4);
+        let text = report.to_string();
+        assert!(text.contains("2 boots, today to today; seeds 1, 2; 1 to 2 whole rounds in each"));
+    }
+
+    #[test]
+    fn boots_of_different_machines_are_not_put_together() {
+        let boots = vec![recorded(1, "tcg", &[5]), recorded(2, "kvm", &[6])];
+        assert!(Report::of(boots).is_err());
+        assert!(Report::of(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn what_is_missing_in_one_boot_is_found() {
+        let boots = || vec![recorded(1, "tcg", &[5, 7]), recorded(2, "tcg", &[6])];
+        let check = |report: &mut Report| {
+            report.conditions.only = vec![Measure::Munmap];
+            report.check()
+        };
+        assert_eq!(check(&mut Report::of(boots()).unwrap()), Ok(()));
+        let mut report = Report::of(boots()).unwrap();
+        report.boots[0].rounds = 3;
+        assert!(check(&mut report).is_err());
+        let mut report = Report::of(boots()).unwrap();
+        report.series[0].samples.pop();
+        assert!(check(&mut report).is_err());
     }
 
     #[test]

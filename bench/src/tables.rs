@@ -36,6 +36,31 @@ impl Report {
         }
     }
 
+    /// When it was measured, in which order, and how often.
+    fn boots(&self) -> String {
+        let rounds = || self.boots.iter().map(|boot| boot.rounds);
+        let (least, most) = (rounds().min(), rounds().max());
+        let [Some(least), Some(most)] = [least, most] else {
+            return String::new();
+        };
+        match &self.boots[..] {
+            [boot] => format!(
+                "{}; seed {}; {most} whole rounds, after",
+                boot.date, boot.seed
+            ),
+            boots => {
+                let seeds: Vec<_> = boots.iter().map(|boot| boot.seed.to_string()).collect();
+                format!(
+                    "{} boots, {} to {}; seeds {}; {least} to {most} whole rounds in each, after",
+                    boots.len(),
+                    boots[0].date,
+                    boots[boots.len() - 1].date,
+                    seeds.join(", ")
+                )
+            }
+        }
+    }
+
     /// The rows of a table, as they were planned: the order of arms is that of the module.
     fn rows(&self, measure: Measure, what: &str) -> Vec<&Series> {
         let is = |s: &&Series| s.cell.measure == measure && s.what == what;
@@ -84,7 +109,8 @@ impl Report {
         let value = |value| self.value(value, series.unit);
         let s = &series.summary;
         let numbers: String = if s.n < FEWEST {
-            let samples: Vec<_> = series.samples.iter().map(|&sample| value(sample)).collect();
+            let samples = series.samples.iter().flatten();
+            let samples: Vec<_> = samples.map(|&sample| value(sample)).collect();
             format!("{:>width$}", samples.join("  "), width = 4 * NUMBER)
         } else {
             let p99 = s.p99.map_or("-".into(), value);
@@ -209,8 +235,7 @@ impl Display for Report {
         let c = &self.conditions;
         writeln!(
             f,
-            "Linux {} ({}), {}{}, {} CPUs, {}; seed {}; {} whole rounds, after {} at most that \
-             are not counted",
+            "Linux {} ({}), {}{}, {} CPUs, {}; {} at most that are not counted",
             c.kernel_release,
             c.kernel_config,
             c.accelerator,
@@ -220,9 +245,7 @@ impl Display for Report {
                 ""
             },
             c.cpus,
-            c.date,
-            c.seed,
-            c.rounds,
+            self.boots(),
             c.warm_up_rounds
         )?;
         if c.icount {
@@ -300,7 +323,7 @@ mod tests {
         let mut few = report(FEWEST - 1);
         let retire = |s: &&mut Series| s.cell.measure == Measure::Removal && s.what == LAST;
         let series = few.series.iter_mut().find(retire).unwrap();
-        series.samples = vec![1111, 5555, 3333, 2222, 4444];
+        series.samples = vec![vec![1111, 5555, 3333, 2222, 4444]];
         let table = table(&few, "From invalidate(): released: the last range");
         assert!(line(&table, "retire").contains("1.11  5.55  3.33  2.22  4.44      5"));
         assert!(!few.to_string().contains(", 1.0"), "an interval");
