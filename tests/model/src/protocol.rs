@@ -278,6 +278,7 @@ impl Model for Protocol {
             property!(UseAfterFree),
             property!(QueuedTwice),
             property!(ReleasedTwice),
+            property!(RemovedTwice),
             property!(Refused),
             property!(OutOfService),
             property!(Missed),

@@ -69,6 +69,8 @@ mutants! {
         "Of a removal in two steps, the second does not wait until the notifier has left the tree.";
     StartsFirst: Uncovered in "a hole, and the range is retired from outside, in steps",
         "Of a removal in two steps, the first comes before what has been installed is zapped.";
+    StartsTwice: RemovedTwice in "a hole, and the range is retired from outside, in steps",
+        "Of a removal in two steps, the first is done again for what has begun to leave.";
     ReleaseIgnoresHolds: UseAfterFree in "a hole, and the range is retired from outside",
         "A range is freed when it is removed, although it is held.";
     RemoveForgetsPieces: RemovedEarly in "a hole, and the range is removed",

@@ -342,7 +342,8 @@ impl Protocol {
             }
             At::Start => {
                 let removing = world.workers[n].removing;
-                match removing.iter().find(|&id| !world.is_started(id)) {
+                let is_next = |&id: &usize| !world.is_started(id) || self.is(Mutant::StartsTwice);
+                match removing.iter().find(is_next) {
                     Some(id) => {
                         world.start_removal(id, log);
                         At::Start

@@ -142,6 +142,8 @@ pub(super) enum Violation {
     QueuedTwice,
     /// A range is released twice, or the driver hears of the release of one that it does not know.
     ReleasedTwice,
+    /// Core mm is asked twice to remove a notifier.
+    RemovedTwice,
     /// The state machine refuses what the protocol has somebody do.
     Refused,
     /// A page that must be in service is not.
@@ -169,7 +171,7 @@ pub(super) enum Violation {
 
 impl Violation {
     /// All of them, with the property that each is the lack of.
-    pub(super) const ALL: [(Self, &'static str); 16] = [
+    pub(super) const ALL: [(Self, &'static str); 17] = [
         (
             Self::Stale,
             "the device reaches what the process has, or nothing",
@@ -181,6 +183,7 @@ impl Violation {
             Self::ReleasedTwice,
             "the driver hears once of the release of what it knows",
         ),
+        (Self::RemovedTwice, "a notifier is removed once"),
         (
             Self::Refused,
             "the state machine knows every step of the protocol",
@@ -391,7 +394,11 @@ impl World {
     /// Begins to remove a range's notifier.
     pub(super) fn start_removal(&mut self, id: usize, log: &mut Log) {
         say!(log, "mmu_interval_notifier_remove_start({})", name(id));
-        self.touch(id).removal = Removal::Started;
+        let before = std::mem::replace(&mut self.touch(id).removal, Removal::Started);
+        if before != Removal::None {
+            self.broke(Violation::RemovedTwice);
+            return;
+        }
         // What it would sleep for is told from the notifier.
         let _ = self.subscriptions.remove(id);
     }
