@@ -324,10 +324,11 @@ impl<T> Interval<T> {
         self.notifier.get()
     }
 
-    /// Whether the notifier has been inserted, and its removal has not begun.
+    /// Whether the notifier has been inserted, and nobody has said that its removal has begun.
     ///
-    /// That is stable only for who has an inserted interval's registration. Initialised, by an
-    /// insertion into [`Interval::mm`], it stays in any case.
+    /// That is stable only for who has an inserted interval's registration: for anybody else the
+    /// removal may have begun a moment before it is said. Initialised, by an insertion into
+    /// [`Interval::mm`], it stays in any case.
     pub(super) fn is_inserted(&self) -> bool {
         self.phase.load(Acquire) == Phase::INSERTED
     }
@@ -628,7 +629,7 @@ impl<T: Invalidate> Registration<T> {
     /// waits for all of them by that of one: they leave core mm's tree together. Until then
     /// callbacks may come.
     ///
-    /// Context: any process context in which a spinlock may be taken.
+    /// Context: process context; spinlocks may be held that interrupts do not take.
     pub(crate) fn start_removal(&mut self) -> bool {
         let interval = self.interval();
         if interval.phase.load(Relaxed) != Phase::INSERTED {
