@@ -337,7 +337,7 @@ static void killed_at_limit(void)
 {
 	struct faults faults = stall_faults(PAGE);
 	struct ibv_mr *mr = implicit_with_room(1);
-	static const char * const drivers[] = { "rxe", "odp" };
+	static const char * const drivers[] = { "rxe_mirror", "odp_" };
 	uint8_t *memory = (uint8_t *)(1UL << 44);
 	uint64_t deadline;
 	struct peer peer;
@@ -568,6 +568,15 @@ static void device_goes(void)
 	make_device();
 }
 
+/* Who waits for a prefetch of a page that does not come waits no longer than the MR is there. */
+static void mr_goes_in_prefetch(void)
+{
+	struct faults faults = stall_faults(PAGE);
+
+	check_mr_ends(&faults, implicit(REMOTE));
+	check_all_gone();
+}
+
 static int unload(const char *module)
 {
 	return syscall(SYS_delete_module, module, O_NONBLOCK) ? errno : 0;
@@ -638,6 +647,7 @@ static const struct test tests[] = {
 	{ "fault_at_limit", fault_at_limit },
 	{ "killed_at_limit", killed_at_limit },
 	{ "device_goes", device_goes },
+	{ "mr_goes_in_prefetch", mr_goes_in_prefetch },
 };
 
 int main(int argc, char **argv)

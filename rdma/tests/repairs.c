@@ -579,12 +579,6 @@ static void dirty_swapped(void)
 	dirty(memory);
 }
 
-static int prefetch_call(struct call *call)
-{
-	return advise((uint64_t)call->mr->addr, call->mr->length, call->mr->lkey,
-		      IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
-}
-
 #define HUGE (2UL << 20)
 
 static int punch_call(struct call *call)
@@ -598,67 +592,101 @@ static int discard_call(struct call *call)
 }
 
 /*
+ * A prefetch that stands still in the middle of its walk of the page table, where nobody can end
+ * it: it waits for the lock of the mapping of a file of two huge pages. The removal of the first
+ * one has that lock, and stands still as well. The MR is the second one, and LENGTH bytes that are
+ * mapped behind it.
+ */
+struct stuck_walk {
+	struct call punch, prefetch;
+	uint8_t *behind;
+	int hold;
+};
+
+static void make_stuck_walk(struct stuck_walk *walk, size_t length)
+{
+	uint8_t *memory = map(5 * HUGE);
+	uint8_t *huge = (uint8_t *)(((uint64_t)memory + HUGE - 1) & -HUGE);
+
+	walk->punch = (struct call) { .run = punch_call };
+	walk->prefetch = (struct call) { .run = prefetch_call };
+	walk->punch.fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+	must(walk->punch.fd >= 0);
+	must(!ftruncate(walk->punch.fd, 2 * HUGE));
+	must(mmap(huge, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, walk->punch.fd,
+		  0) == huge);
+	memset(huge, 1, 2 * HUGE);
+	walk->behind = huge + 2 * HUGE;
+	walk->prefetch.memory = huge + HUGE;
+	walk->prefetch.length = HUGE + length;
+	walk->prefetch.mr = reg(walk->prefetch.memory, walk->prefetch.length, ODP);
+	/* From here on, until the prefetch is through, nothing may map or unmap. */
+	make_call(&walk->punch);
+	make_call(&walk->prefetch);
+	walk->hold = hold(huge, HUGE);
+}
+
+static void start_stuck_walk(struct stuck_walk *walk)
+{
+	at("the removal of the huge page");
+	start_call(&walk->punch);
+	wait_held(walk->hold);
+	at("the walk");
+	start_call(&walk->prefetch);
+	/* The lock's own function is inlined there. */
+	wait_in(walk->prefetch.tid, "walk_page_range");
+}
+
+static void release_stuck_walk(struct stuck_walk *walk)
+{
+	must(!ioctl(walk->hold, ODP_HOLD_RELEASE));
+	if (!ended(&walk->prefetch, PATIENCE_MS))
+		fail("the prefetch does not end");
+	pthread_join(walk->punch.thread, NULL);
+	must(!walk->punch.result);
+}
+
+/*
  * What a walk of the page table finds while an invalidation is on its way is not to be believed.
  *
- * The MR is the second huge page of a file, a page, and a hole. A prefetch has begun its walk,
- * but waits for the lock of the huge pages' mapping, which the removal of the first one holds,
- * which stands still. Now the page is discarded: the MR's entry is cleared, and the page still
- * mapped, for that stands still as well. The prefetch goes on, finds the page, and fails at the
- * hole. When the page is gone, the peer is to see that it is.
+ * Behind the huge page that a walk is stuck at are a page, and a hole. Now the page is discarded:
+ * the MR's entry is cleared, and the page still mapped, for that stands still as well. The walk
+ * goes on, finds the page, and fails at the hole. When the page is gone, the peer is to see that.
  */
 static void stale_page(void)
 {
 	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
 	struct ibv_mr *local = pinned(PAGE);
-	struct call punch = { .run = punch_call }, prefetch = { .run = prefetch_call },
-		    discard = { .run = discard_call };
-	int hold_huge, hold_page, status;
-	uint8_t *memory, *huge, zeroes[PAGE] = {};
+	struct call discard = { .run = discard_call };
+	struct stuck_walk walk;
+	uint8_t zeroes[PAGE] = {};
+	int hold_page, status;
 
-	memory = map(4 * HUGE);
-	huge = (uint8_t *)(((uint64_t)memory + HUGE - 1) & -HUGE);
-	punch.fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
-	must(punch.fd >= 0);
-	must(!ftruncate(punch.fd, 2 * HUGE));
-	must(mmap(huge, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, punch.fd, 0) ==
-	     huge);
-	memset(huge, 1, 2 * HUGE);
-	discard.memory = huge + 2 * HUGE;
-	memset(discard.memory, 2, PAGE);
-	prefetch.mr = reg(huge + HUGE, HUGE + 2 * PAGE, ODP);
-	must(!munmap(discard.memory + PAGE, PAGE));
-	/* From here on, until the prefetch is through, nothing may map or unmap. */
-	make_call(&punch);
-	make_call(&prefetch);
 	make_call(&discard);
-	hold_huge = hold(huge, HUGE);
+	make_stuck_walk(&walk, 2 * PAGE);
+	discard.memory = walk.behind;
+	memset(discard.memory, 2, PAGE);
+	must(!munmap(discard.memory + PAGE, PAGE));
 	hold_page = hold(discard.memory, PAGE);
-
-	at("the removal of the huge page");
-	start_call(&punch);
-	wait_held(hold_huge);
-	at("the walk");
-	start_call(&prefetch);
-	/* The lock's own function is inlined there. */
-	wait_in(prefetch.tid, "walk_page_range");
+	start_stuck_walk(&walk);
 	at("the page's end");
 	start_call(&discard);
 	wait_held(hold_page);
 	at("the walk's second half");
-	must(!ioctl(hold_huge, ODP_HOLD_RELEASE));
-	pthread_join(prefetch.thread, NULL);
+	must(!ioctl(walk.hold, ODP_HOLD_RELEASE));
+	pthread_join(walk.prefetch.thread, NULL);
 	at("the end of the page's end");
 	must(!ioctl(hold_page, ODP_HOLD_RELEASE));
 	pthread_join(discard.thread, NULL);
-	pthread_join(punch.thread, NULL);
-	must(!punch.result);
+	pthread_join(walk.punch.thread, NULL);
+	must(!walk.punch.result);
 	must(!discard.result);
-	if (prefetch.result != -EFAULT)
-		broken("prefetch: %s", strerror(-prefetch.result));
+	if (walk.prefetch.result != -EFAULT)
+		broken("prefetch: %s", strerror(-walk.prefetch.result));
 
 	at("a read of what is gone");
 	status = run_rdma(&pair, IBV_WR_RDMA_READ, local, local->addr, PAGE,
-			  (uint64_t)discard.memory, prefetch.mr->rkey);
+			  (uint64_t)discard.memory, walk.prefetch.mr->rkey);
 	if (status)
 		fail("read: %s", status_name(status));
 	if (difference(local->addr, zeroes, PAGE) >= 0)
@@ -1020,39 +1048,50 @@ static void device_goes_in_fault(void)
 /* Longer than rxe waited, shorter than what the kernel takes for a hung task. */
 #define STALL_MS 53000
 
-/* An MR is not freed while a task of user space is in it, which nobody else ends. */
+/* An MR is not freed while somebody is in it whom nobody can end. */
 static void dereg_in_use(void)
 {
-	struct faults faults = stall_faults(PAGE);
-	struct ibv_mr *mr = reg(faults.memory, PAGE, ODP);
-	struct call dereg = { .run = dereg_call, .mr = mr },
-		    prefetch = { .run = prefetch_call, .mr = mr };
+	struct call dereg = { .run = dereg_call };
+	struct stuck_walk walk;
 	uint64_t start, took;
 	bool early;
 
 	make_call(&dereg);
-	make_call(&prefetch);
-	at("the fault");
-	start_call(&prefetch);
-	wait_fault(&faults);
+	make_stuck_walk(&walk, 0);
+	dereg.mr = walk.prefetch.mr;
+	start_stuck_walk(&walk);
 
-	at("dereg during a fault");
+	at("dereg during the walk");
 	start = now_ms();
 	start_call(&dereg);
 	early = ended(&dereg, STALL_MS);
 	took = now_ms() - start;
 
-	at("the end of the fault");
-	end_faults(&faults);
-	if (!ended(&prefetch, PATIENCE_MS))
-		fail("the prefetch does not end");
+	at("the end of the walk");
+	release_stuck_walk(&walk);
 	if (early)
-		fail("dereg was through after %lu ms, in the middle of a fault", took);
+		fail("dereg was through after %lu ms, in the middle of a walk", took);
 	at("the end of dereg");
 	if (!ended(&dereg, PATIENCE_MS))
 		fail("dereg does not end");
 	if (dereg.result)
 		fail("dereg: %s", strerror(dereg.result));
+}
+
+/* Who waits for a prefetch of a page that does not come waits only while the MR is there, */
+static void mr_goes_in_prefetch(void)
+{
+	struct faults faults = stall_faults(PAGE);
+
+	check_mr_ends(&faults, reg(faults.memory, PAGE, ODP));
+}
+
+/* and the device. */
+static void device_goes_in_prefetch(void)
+{
+	struct faults faults = stall_faults(PAGE);
+
+	check_device_ends_in_prefetch(&faults, reg(faults.memory, PAGE, ODP));
 }
 
 static const struct test tests[] = {
@@ -1083,6 +1122,8 @@ static const struct test tests[] = {
 	{ "killed_in_dereg", killed_in_dereg },
 	{ "device_goes_with_window", device_goes_with_window },
 	{ "device_goes_in_fault", device_goes_in_fault },
+	{ "mr_goes_in_prefetch", mr_goes_in_prefetch },
+	{ "device_goes_in_prefetch", device_goes_in_prefetch },
 	/* Without the repair the MR is freed under its user, so it is the last. */
 	{ "dereg_in_use", dereg_in_use },
 };

@@ -4,6 +4,7 @@
 #ifndef _STALLED_H
 #define _STALLED_H
 
+#include <glob.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -22,8 +23,10 @@ struct call {
 	int done;
 	int fd, result;
 	uint8_t *memory;
+	size_t length;
 	struct ibv_mr *mr;
 	struct ibv_qp *qp;
+	struct ibv_comp_channel *channel;
 };
 
 static inline void *call_thread(void *arg)
@@ -68,31 +71,50 @@ static inline int dereg_call(struct call *call)
 	return ibv_dereg_mr(call->mr);
 }
 
-/*
- * Waits until the kernel function that a thread, of any process, sleeps in has a name with one of
- * FUNCTIONS in it.
- */
+/* A prefetch that is through when it returns. */
+static inline int prefetch_call(struct call *call)
+{
+	return advise((uint64_t)call->memory, call->length, call->mr->lkey,
+		      IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
+}
+
+/* Whether the task that has the file WCHAN sleeps in a function with FUNCTION in its name. */
+static inline bool sleeps_in(const char *wchan, const char *function)
+{
+	char name[128];
+	int fd = open(wchan, O_RDONLY);
+	ssize_t got;
+
+	/* It may have ended. */
+	if (fd < 0)
+		return false;
+	got = read(fd, name, sizeof(name) - 1);
+	close(fd);
+	name[got < 0 ? 0 : got] = '\0';
+	return strstr(name, function);
+}
+
+/* Waits until a thread, or a worker of the kernel's that works for it, is in one of these. */
 static inline void wait_in_one_of(pid_t tid, const char * const functions[], size_t n)
 {
 	uint64_t deadline = now_ms() + PATIENCE_MS;
-	char path[64], name[128];
-	ssize_t got;
-	size_t i;
-	int fd;
+	char own[64];
+	glob_t all;
+	size_t i, task;
 
-	snprintf(path, sizeof(path), "/proc/%d/wchan", tid);
+	snprintf(own, sizeof(own), "/proc/%d/wchan", tid);
 	do {
-		fd = open(path, O_RDONLY);
-		must(fd >= 0);
-		got = read(fd, name, sizeof(name) - 1);
-		must(got >= 0);
-		name[got] = '\0';
-		close(fd);
-		for (i = 0; i < n; i++)
-			if (strstr(name, functions[i]))
+		must(!glob("/proc/[0-9]*/wchan", 0, NULL, &all));
+		for (i = 0; i < n; i++) {
+			if (sleeps_in(own, functions[i]))
 				return;
+			for (task = 0; task < all.gl_pathc; task++)
+				if (sleeps_in(all.gl_pathv[task], functions[i]))
+					return;
+		}
+		globfree(&all);
 	} while (now_ms() < deadline);
-	broken("in %s, not in %s", name, functions[0]);
+	broken("nobody is in %s", functions[0]);
 }
 
 static inline void wait_in(pid_t tid, const char *function)
@@ -176,7 +198,10 @@ static inline void make_device(void)
 	must(!system("rdma link add rxe0 type rxe netdev lo"));
 }
 
-/* ... not waiting for user space to end FAULTS. Others need a device, whatever comes of it. */
+/*
+ * ... not waiting for user space to end FAULTS, if there are any. Others need a device, whatever
+ * comes of it.
+ */
 static inline void check_device_ends(struct faults *faults)
 {
 	struct call delete = { .run = delete_call };
@@ -185,7 +210,8 @@ static inline void check_device_ends(struct faults *faults)
 	make_call(&delete);
 	start_call(&delete);
 	if (!ended(&delete, PATIENCE_MS / 10)) {
-		end_faults(faults);
+		if (faults)
+			end_faults(faults);
 		if (ended(&delete, PATIENCE_MS))
 			make_device();
 		fail("the end of the device waits for a fault");
@@ -216,6 +242,57 @@ static inline void check_device_gone(void)
 	errno = 0;
 	if (ibv_reg_mr(pd, map(PAGE), PAGE, REMOTE) || errno != EIO)
 		fail("%s: a registration: %s", where, strerror(errno));
+}
+
+/* Another thread waits for a prefetch of MR, which is in FAULTS. */
+static inline void stall_prefetch(struct call *prefetch, struct faults *faults, struct ibv_mr *mr)
+{
+	*prefetch = (struct call) {
+		.run = prefetch_call, .mr = mr, .memory = faults->memory, .length = faults->length,
+	};
+	make_call(prefetch);
+	at("the fault of a prefetch that is waited for");
+	start_call(prefetch);
+	wait_fault(faults);
+}
+
+static inline void check_prefetch_ended(struct call *prefetch, int error)
+{
+	at("the end of the prefetch");
+	if (!ended(prefetch, PATIENCE_MS))
+		fail("%s: it does not end", where);
+	if (prefetch->result != -error)
+		fail("%s: %s, not %s", where, strerror(-prefetch->result), strerror(error));
+}
+
+/* The MR ends while somebody waits for a prefetch, which ends with it, and the fault does not. */
+static inline void check_mr_ends(struct faults *faults, struct ibv_mr *mr)
+{
+	struct call prefetch, dereg = { .run = dereg_call, .mr = mr };
+
+	make_call(&dereg);
+	stall_prefetch(&prefetch, faults, mr);
+	at("dereg during the fault");
+	start_call(&dereg);
+	if (!ended(&dereg, PATIENCE_MS / 10)) {
+		end_faults(faults);
+		fail("%s: it waits", where);
+	}
+	if (dereg.result)
+		fail("%s: %s", where, strerror(dereg.result));
+	check_prefetch_ended(&prefetch, ECANCELED);
+}
+
+/* ... and the device. */
+static inline void check_device_ends_in_prefetch(struct faults *faults, struct ibv_mr *mr)
+{
+	struct call prefetch;
+
+	stall_prefetch(&prefetch, faults, mr);
+	check_device_ends(faults);
+	check_prefetch_ended(&prefetch, EIO);
+	check_device_gone();
+	make_device();
 }
 
 #endif
