@@ -214,7 +214,7 @@ static inline void check_device_ends(struct faults *faults)
 			end_faults(faults);
 		if (ended(&delete, PATIENCE_MS))
 			make_device();
-		fail("the end of the device waits for a fault");
+		fail("the end of the device waits for %s", faults ? "a fault" : "who has it");
 	}
 	must(!delete.result);
 }
