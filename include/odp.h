@@ -204,6 +204,7 @@ struct odp_request {
 			u8 released;
 		} tickets;
 		bool has_waited;
+		u32 since;
 	} link;
 	void *worker;
 };

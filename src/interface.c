@@ -87,6 +87,7 @@ static void __used odp_layout(void)
 	ODP_MEMBER(odp_request, link.tickets.removed);
 	ODP_MEMBER(odp_request, link.tickets.released);
 	ODP_MEMBER(odp_request, link.has_waited);
+	ODP_MEMBER(odp_request, link.since);
 
 	ODP_SIZE(odp_retirer_ops);
 	ODP_MEMBER(odp_retirer_ops, owner);

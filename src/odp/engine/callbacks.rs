@@ -12,7 +12,8 @@ use crate::{
         Interval,
         Invalidate,
         Registration, //
-    }, //
+    },
+    span::Span, //
 };
 use core::{
     cell::Cell,
@@ -55,6 +56,8 @@ pub(crate) struct MirrorOps {
     pub(crate) start_removal: unsafe fn(&Fifo) -> bool,
     /// For requests to change an object.
     pub(crate) change: ChangeOps,
+    /// The addresses of an object, which has not been released. In any context, for events.
+    pub(crate) span: unsafe fn(NonNull<Request>) -> Span,
 }
 
 /// What the worker calls, before all that, for requests to change an object.

@@ -2,17 +2,25 @@
 
 //! What exists once, from the loading of the module to its unloading.
 
-use super::process::Processes;
+use super::{
+    latency::Latency,
+    process::Processes, //
+};
 use core::ptr;
 use kernel::{
-    debugfs::Dir,
+    debugfs::{
+        Dir,
+        File, //
+    },
+    fmt,
     prelude::*,
     sync::atomic::{
         Acquire,
         Atomic,
         Relaxed,
         Release, //
-    }, //
+    },
+    uaccess::UserSliceReader, //
 };
 
 /// The queues that workers run on, and the directory their counters are in.
@@ -20,6 +28,9 @@ use kernel::{
 pub(crate) struct Library {
     #[pin]
     processes: Processes,
+    /// Before the directory that it is in.
+    #[pin]
+    latency: File<Latency>,
     debugfs: Dir,
 }
 
@@ -29,10 +40,17 @@ static LIBRARY: Atomic<*mut Library> = Atomic::new(ptr::null_mut());
 impl Library {
     /// Sets it up.
     pub(crate) fn init() -> Result<Handle> {
+        let debugfs = Dir::new(c"odp");
         let library = KBox::pin_init(
             pin_init!(Self {
                 processes <- Processes::new(),
-                debugfs: Dir::new(c"odp"),
+                latency <- debugfs.read_write_callback_file(
+                    c"latency",
+                    Latency::new(),
+                    &|latency: &Latency, f: &mut fmt::Formatter<'_>| latency.write(f),
+                    &|latency: &Latency, reader: &mut UserSliceReader| latency.read(reader),
+                ),
+                debugfs: debugfs.clone(),
             }),
             GFP_KERNEL,
         )?;
@@ -52,6 +70,10 @@ impl Library {
 
     pub(crate) fn processes(&self) -> &Processes {
         &self.processes
+    }
+
+    pub(crate) fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     pub(crate) fn debugfs(&self) -> &Dir {

@@ -5,10 +5,13 @@
 //! Lock order: a worker's lists, then the lock of a request. Both are taken with nothing else
 //! inside and never across a sleep, so a request can be retired wherever a spinlock may be taken.
 
-use super::state::{
-    Effect,
-    State, //
-    Step,
+use super::{
+    latency::Moment,
+    state::{
+        Effect,
+        State,
+        Step, //
+    }, //
 };
 use core::{
     cell::UnsafeCell,
@@ -98,6 +101,8 @@ pub(crate) struct Link {
     /// Whether its removal, which has just taken place, had to wait for invalidations. Not looked
     /// at but then.
     pub(crate) has_waited: bool,
+    /// When it was queued, and then when its object was removed, if that is measured.
+    pub(crate) since: Moment,
 }
 
 /// In which epoch of each kind a request was queued.
@@ -136,6 +141,7 @@ impl Request {
                 next: core::ptr::null_mut(),
                 tickets: Tickets { removed: 0, released: 0 },
                 has_waited: false,
+                since: Moment::NONE,
             }),
             worker: Atomic::new(core::ptr::null_mut()),
         })

@@ -62,6 +62,7 @@ layout! {
     "odp_request.link.tickets.removed" = TICKETS + offset_of!(Tickets, removed),
     "odp_request.link.tickets.released" = TICKETS + offset_of!(Tickets, released),
     "odp_request.link.has_waited" = LINK + offset_of!(Link, has_waited),
+    "odp_request.link.since" = LINK + offset_of!(Link, since),
 
     "odp_retirer_ops" = size_of::<RequestOps>(),
     "odp_retirer_ops.owner" = offset_of!(RequestOps, owner),

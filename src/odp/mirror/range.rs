@@ -80,6 +80,10 @@ use crate::{
             State, //
             Step,
         },
+        trace::{
+            Asked,
+            What, //
+        },
         worker::Worker, //
     },
     span::Span, //
@@ -265,7 +269,7 @@ impl<T: Mirrored> Range<T> {
 
     /// Asks for the range to be changed. Context: any process context. `self` must be a range that
     /// was inserted.
-    fn change(&self, trim: PendingTrim) -> Changed {
+    fn change(&self, trim: PendingTrim, asked: impl FnOnce() -> Asked) -> Changed {
         // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`. `self` is
         // valid, and once it is in service it will be until `release` is called, which nothing is
         // that has not been retired. The mirror does not shut its worker down before all ranges are
@@ -275,6 +279,7 @@ impl<T: Mirrored> Range<T> {
                 self.space.worker.as_arc_borrow(),
                 NonNull::from(&self.request),
                 || self.add_trim(trim),
+                asked,
             )
         }
     }
@@ -284,7 +289,7 @@ impl<T: Mirrored> Range<T> {
         if !of.covers(&keep) {
             return Err(EINVAL);
         }
-        Ok(self.change(PendingTrim::keep(keep)))
+        Ok(self.change(PendingTrim::keep(keep), || What::Resize.to(keep)))
     }
 
     /// Asks for just `wanted` to be mirrored, which has part of `of` and may reach beyond that.
@@ -300,7 +305,7 @@ impl<T: Mirrored> Range<T> {
         if taken && self.is_live() {
             return Err(EEXIST);
         }
-        Ok(self.change(PendingTrim::resize(of, wanted)))
+        Ok(self.change(PendingTrim::resize(of, wanted), || What::Resize.to(wanted)))
     }
 
     /// Says that `unmapped`, which is part of `of`, is not mapped any more.
@@ -308,7 +313,7 @@ impl<T: Mirrored> Range<T> {
         if !of.covers(&unmapped) {
             return Err(EINVAL);
         }
-        Ok(self.change(PendingTrim::unmapped(unmapped)))
+        Ok(self.change(PendingTrim::unmapped(unmapped), || What::Punch.to(unmapped)))
     }
 
     /// Has what the process has not mapped of `span`, which is all of the range, taken out of it,
@@ -348,7 +353,9 @@ impl<T: Mirrored> Range<T> {
         self.space.index.for_each_within(unmapped, |other| {
             let part = other.span().intersect(&unmapped);
             if let Some(part) = part.filter(|_| other.data().is_live()) {
-                let _ = other.data().change(PendingTrim::unmapped(part));
+                let _ = other
+                    .data()
+                    .change(PendingTrim::unmapped(part), || What::Punch.to(part));
             }
         });
     }
@@ -401,7 +408,7 @@ impl<T: Mirrored> Range<T> {
             self.space.stalled.again();
             return false;
         }
-        self.change(PendingTrim::NONE) == Changed::Queued
+        self.change(PendingTrim::NONE, || What::Change.to(span)) == Changed::Queued
     }
 
     /// A trim that another range, of which this is a piece, was asked for.
@@ -564,12 +571,24 @@ impl<T: Mirrored> MirroredOps<T> {
                 unpublish: unpublish::<T>,
                 start_removal: start_removal::<T>,
                 change: Range::<T>::CHANGE_OPS,
+                span: span::<T>,
             },
             // SAFETY: By the safety requirements this is for the initialiser of a static item, and
             // `module` is that of its crate.
             notifier: unsafe { InvalidateOps::new(module) },
         }
     }
+}
+
+/// Where a range is.
+///
+/// # Safety
+///
+/// `request` is that of a range of this type, which has been inserted and not been released.
+unsafe fn span<T: Mirrored>(request: NonNull<Request>) -> Span {
+    // SAFETY: By the safety requirements it is that of a range, which is valid until it is
+    // released.
+    unsafe { Range::<T>::of_request(request.as_ptr()) }.span()
 }
 
 /// First: nobody finds the ranges any more, and what was installed since the callbacks is taken

@@ -17,7 +17,8 @@ use crate::{
         state::{
             Effect,
             Step, //
-        }, //
+        },
+        trace, //
     }, //
 };
 use kernel::{
@@ -40,6 +41,7 @@ impl WorkItem<BATCH> for Worker {
             // SAFETY: `take_batch` has just taken them off `pending`.
             let (retired, changing) = unsafe { this.take(pending) };
             let left = changing.len();
+            trace::batch::emit(&this.subject(), retired.len(), left, leaving.len(), false);
             if !changing.is_empty() {
                 // SAFETY: `take` was answered with `Effect::Build` for them just now.
                 unsafe { Self::change_later(this.as_arc_borrow(), changing) };
@@ -204,6 +206,13 @@ impl Worker {
         this.stats.drained.add(drained);
         // SAFETY: They have been taken off `pending` just now.
         let (retired, more) = unsafe { this.take(pending) };
+        trace::batch::emit(
+            &this.subject(),
+            retired.len(),
+            changing.len() + more.len(),
+            batch.len(),
+            true,
+        );
         batch.append(retired);
         changing.append(more);
         // First what is to go: a change may have to wait for `mmap_lock`.

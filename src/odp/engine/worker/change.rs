@@ -9,6 +9,7 @@ use super::{
 use crate::odp::engine::{
     callbacks::MirrorOps,
     fifo::Fifo,
+    latency::Moment,
     lockdep::WorkerScope,
     request::{
         Request,
@@ -17,7 +18,8 @@ use crate::odp::engine::{
     state::{
         Effect,
         Step, //
-    }, //
+    },
+    trace, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -126,7 +128,10 @@ impl Worker {
         let mut queues = this.queues.lock();
         // SAFETY: By the safety requirements the caller has it: it is valid, and nobody else has
         // the link before the step below.
-        let tickets = unsafe { Request::link(request) }.tickets;
+        let link = unsafe { Request::link(request) };
+        // What was asked for then is done with.
+        link.since = Moment::NONE;
+        let tickets = link.tickets;
         // SAFETY: By the safety requirements it is valid. It stays so while it is looked at here:
         // with `queues` locked nobody takes it, and nothing that has not been taken is released.
         let request_ref = unsafe { request.as_ref() };
@@ -137,6 +142,10 @@ impl Worker {
                 this.progress.notify_all();
             }
             return;
+        }
+        if trace::request::is_on() {
+            // SAFETY: `Effect::Queue` was answered, which gives the link to this task.
+            unsafe { Self::note_queued(request) };
         }
         // Nobody takes it before it is on the list.
         if request_ref.state().is_leaving() {

@@ -27,6 +27,7 @@ mod batch;
 mod change;
 mod removal;
 mod shutdown;
+mod tracing;
 mod waiting;
 mod wakeup;
 
@@ -54,7 +55,11 @@ use super::{
         Effect,
         Step, //
     },
-    stats::Stats, //
+    stats::Stats,
+    trace::{
+        self,
+        Asked, //
+    }, //
 };
 use crate::{
     may_block::MayBlock,
@@ -233,19 +238,33 @@ impl Worker {
         if !this.owns(request_ref) {
             return Retire::Foreign;
         }
+        let all = || Asked::ALL;
         let mut queues = this.queues.lock();
         if queues.closed && request_ref.state().is_live() {
             return Retire::Closed;
         }
         let kick = match request_ref.apply(Step::Retire) {
-            // INVARIANT: By the safety requirements it is that of an object which the tables are
-            // for.
-            //
-            // SAFETY: This is the answer that is wanted; it had not been retired, so that by the
-            // safety requirements it is valid until it is released.
-            Effect::Queue => unsafe { queues.queue(request) },
-            Effect::Joined => false,
-            Effect::Deferred => return Retire::Queued,
+            Effect::Queue => {
+                // INVARIANT: By the safety requirements it is that of an object which the tables
+                // are for.
+                //
+                // SAFETY: This is the answer that is wanted; it had not been retired, so that by
+                // the safety requirements it is valid until it is released.
+                let kick = unsafe { queues.queue(request) };
+                // SAFETY: It was queued just now, and the queues are still locked.
+                unsafe { this.trace_request(&mut queues, request, true, all) };
+                kick
+            }
+            Effect::Joined => {
+                // SAFETY: It has not been released, and is not while the queues are locked.
+                unsafe { this.trace_request(&mut queues, request, false, all) };
+                false
+            }
+            Effect::Deferred => {
+                // SAFETY: It has not been released, and is not while the queues are locked.
+                unsafe { this.trace_request(&mut queues, request, false, all) };
+                return Retire::Queued;
+            }
             Effect::NotLive => return Retire::Replaced,
             _ => {
                 drop(queues);
@@ -261,7 +280,7 @@ impl Worker {
     }
 
     /// Asks for an object to be changed; `note` writes down how, with the request's lock held, if
-    /// the request is accepted.
+    /// the request is accepted. `asked` says it for whoever traces.
     ///
     /// Context: as for [`Worker::retire`].
     ///
@@ -272,6 +291,7 @@ impl Worker {
         this: ArcBorrow<'_, Self>,
         request: NonNull<Request>,
         note: impl FnOnce(),
+        asked: impl FnOnce() -> Asked,
     ) -> Changed {
         // SAFETY: By the safety requirements it is valid.
         let request_ref = unsafe { request.as_ref() };
@@ -286,14 +306,25 @@ impl Worker {
             effect
         });
         let (changed, kick) = match effect {
-            // INVARIANT: By the safety requirements it is that of an object which the tables are
-            // for.
-            //
-            // SAFETY: This is the answer that is wanted; it has not been retired, so that by the
-            // safety requirements it is valid until it is released.
-            Effect::Queue => (Changed::Queued, unsafe { queues.queue(request) }),
-            Effect::Deferred => (Changed::Queued, false),
-            Effect::Already => (Changed::Joined, false),
+            Effect::Queue => {
+                // INVARIANT: By the safety requirements it is that of an object which the tables
+                // are for.
+                //
+                // SAFETY: This is the answer that is wanted; it has not been retired, so that by
+                // the safety requirements it is valid until it is released.
+                let kick = unsafe { queues.queue(request) };
+                // SAFETY: It was queued just now, and the queues are still locked.
+                unsafe { this.trace_request(&mut queues, request, true, asked) };
+                (Changed::Queued, kick)
+            }
+            Effect::Deferred | Effect::Already => {
+                // SAFETY: It has not been released, and is not while the queues are locked.
+                unsafe { this.trace_request(&mut queues, request, false, asked) };
+                match effect {
+                    Effect::Deferred => (Changed::Queued, false),
+                    _ => (Changed::Joined, false),
+                }
+            }
             _ => return Changed::NotLive,
         };
         this.stats.changes.inc();
@@ -316,6 +347,10 @@ impl Worker {
         this.insertion_over(&mut queues);
         if !this.owns(request_ref) || request_ref.apply(Step::Publish) != Effect::Queue {
             return;
+        }
+        if trace::request::is_on() {
+            // SAFETY: `Effect::Queue` was answered, which gives the link to this task.
+            unsafe { Self::note_queued(request) };
         }
         // Retired, or to be changed.
         let retired = !request_ref.state().is_live();
@@ -371,11 +406,13 @@ impl Worker {
 
     /// Waits until nothing that was in a read section before the call is any more.
     pub(crate) fn synchronize(&self) {
+        trace::grace_begin::emit(&self.subject());
         if self.expedited {
             self.srcu.synchronize_expedited();
         } else {
             self.srcu.synchronize();
         }
+        trace::grace_end::emit(&self.subject());
         self.stats.grace_periods.inc();
     }
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::odp::engine::{
     completed::Completed,
     fifo::Fifo,
+    library::Library,
     lockdep::{
         ReleaseScope,
         WorkerScope, //
@@ -25,7 +26,8 @@ use crate::odp::engine::{
     state::{
         Effect,
         Step, //
-    }, //
+    },
+    trace, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -222,6 +224,14 @@ impl Worker {
         request: NonNull<Request>,
         completed: &mut Completed,
     ) -> Removed {
+        let traced = (trace::remove_begin::is_on() || trace::remove_end::is_on()).then(|| {
+            // SAFETY: By the safety requirements it has been taken and not been removed, and so not
+            // been released; the same goes for as long as the step below has not been made.
+            unsafe { self.subject_of(request) }
+        });
+        if let Some(of) = &traced {
+            trace::remove_begin::emit(of);
+        }
         if let Some(remove) = self.ops.remove {
             let _scope = WorkerScope::enter();
             // SAFETY: By the type invariants the table may be called with it, and by the safety
@@ -234,6 +244,10 @@ impl Worker {
         let link = unsafe { Request::link(request) };
         let removed = link.tickets.removed;
         let has_waited = core::mem::take(&mut link.has_waited);
+        link.since = Library::get().latency().removed(link.since);
+        if let Some(of) = &traced {
+            trace::remove_end::emit(of, has_waited);
+        }
         // Before anybody can see that it is removed, and look at the counters.
         self.stats.removed.inc();
         completed.removed.add(removed);
@@ -260,12 +274,24 @@ impl Worker {
     pub(super) unsafe fn release(&self, request: NonNull<Request>, completed: &mut Completed) {
         // SAFETY: By the safety requirements `Effect::Release` was answered, which by the
         // invariants of `Request` makes the link ours.
-        let Tickets { released, .. } = unsafe { Request::link(request) }.tickets;
+        let link = unsafe { Request::link(request) };
+        let Tickets { released, .. } = link.tickets;
+        Library::get().latency().released(link.since);
+        let traced = (trace::release_begin::is_on() || trace::release_end::is_on()).then(|| {
+            // SAFETY: By the safety requirements it is to be released, and has not been.
+            unsafe { self.subject_of(request) }
+        });
+        if let Some(of) = &traced {
+            trace::release_begin::emit(of);
+        }
         if let Some(release) = self.ops.release {
             let _scope = ReleaseScope::enter();
             // SAFETY: By the type invariants the table may be called with it. `Effect::Release` is
             // answered once in a life, after `remove` has returned.
             unsafe { release(request.as_ptr()) };
+        }
+        if let Some(of) = &traced {
+            trace::release_end::emit(of);
         }
         completed.released.add(released);
     }

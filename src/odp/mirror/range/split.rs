@@ -443,6 +443,7 @@ impl<T: Mirrored> Split<T> {
         }
         stats.replaced.inc();
         stats.pieces.add(self.pieces.len());
+        self.trace(range);
         // SAFETY: `replace`, which is all that leads here, is called by a worker as
         // `ChangeOps::replace`.
         unsafe {
@@ -454,6 +455,17 @@ impl<T: Mirrored> Split<T> {
             })
         };
         self.let_go(interval);
+    }
+
+    /// Tells whoever traces that the pieces are in the place of `old`.
+    fn trace(&self, old: &Range<T>) {
+        let worker = old.worker();
+        // SAFETY: It is of this worker, and we have taken it, so that it has not been released.
+        unsafe { worker.trace_replaced(old.request().into(), self.pieces.len()) };
+        for request in self.requests() {
+            // SAFETY: It is of this worker, and inserted; having activated it we have it.
+            unsafe { worker.trace_piece(request.into()) };
+        }
     }
 
     /// Lets go of the pieces, which are on their own from here on.
