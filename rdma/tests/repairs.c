@@ -912,6 +912,44 @@ static void check_ends(struct call *call, struct faults *faults)
 	must(!madvise(faults->memory, PAGE, MADV_DONTNEED));
 }
 
+#define RESETS 20
+
+/* Two tasks reset one queue pair at the same time, while it is in a fault: uverbs lets them. */
+static void reset_twice(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
+	struct pair pair;
+	int i, n;
+
+	for (i = 0; i < RESETS; i++) {
+		struct call calls[2] = { };
+
+		at("reset %d", i);
+		pair = stall_read(&faults, local, mr);
+		for (n = 0; n < 2; n++) {
+			calls[n].run = reset_call;
+			calls[n].qp = pair.b.qp;
+			make_call(&calls[n]);
+		}
+		for (n = 0; n < 2; n++)
+			start_call(&calls[n]);
+		for (n = 0; n < 2; n++) {
+			if (!ended(&calls[n], PATIENCE_MS / 10)) {
+				/* Without that nothing can be ended. */
+				end_faults(&faults);
+				fail("%s: it waits for a fault", where);
+			}
+			if (calls[n].result)
+				fail("%s: %s", where, strerror(calls[n].result));
+			must(!pthread_join(calls[n].thread, NULL));
+		}
+		must(!ibv_destroy_qp(pair.a.qp));
+		must(!ibv_destroy_qp(pair.b.qp));
+	}
+	end_faults(&faults);
+}
+
 /*
  * A fault that waits for user space is in the way of nobody who ends what it is for: the MR, the
  * queue pair. A prefetch is in nobody's way either.
@@ -1119,6 +1157,7 @@ static const struct test tests[] = {
 	{ "slow_page", slow_page },
 	{ "prefetch_flood", prefetch_flood },
 	{ "fault_ends", fault_ends },
+	{ "reset_twice", reset_twice },
 	{ "killed_in_dereg", killed_in_dereg },
 	{ "device_goes_with_window", device_goes_with_window },
 	{ "device_goes_in_fault", device_goes_in_fault },
