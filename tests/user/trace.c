@@ -9,6 +9,7 @@
 
 #define TRACING "/sys/kernel/tracing"
 #define INSTANCE TRACING "/instances/odp_test"
+#define EVENTS TRACING "/events/odp"
 #define LATENCY "/sys/kernel/debug/odp/latency"
 
 /* An event of the device's file, as the trace has it. */
@@ -263,19 +264,6 @@ TEST_F(traced, a_removal_ends_after_the_invalidation)
 	EXPECT_LT(at, find_pages(trace, at, "odp_remove_end", NULL, mem, 1));
 }
 
-TEST_F(traced, nothing_is_recorded_when_it_is_off)
-{
-	char *mem = map_pages(1);
-
-	ASSERT_NE(NULL, mem);
-	ASSERT_EQ(0, write_file(INSTANCE "/events/odp/enable", "0"));
-	ASSERT_EQ(0, mirror_insert(self->fd, mem, self->page));
-	ASSERT_EQ(0, munmap(mem, self->page));
-	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_RELEASED));
-	ASSERT_EQ(0, read_trace(self->trace));
-	EXPECT_EQ(0, self->trace->count);
-}
-
 /* How many removals and releases have been measured; whether any is. */
 struct latency {
 	bool on;
@@ -322,6 +310,8 @@ FIXTURE_TEARDOWN(measured)
 {
 	EXPECT_EQ(0, close(self->fd));
 	EXPECT_EQ(0, write_file(LATENCY, "0"));
+	/* However a test has ended. */
+	EXPECT_EQ(0, write_file(EVENTS "/enable", "0"));
 }
 
 /* Has a range removed and released. */
@@ -382,6 +372,34 @@ TEST_F(measured, each_range_once_and_while_it_is_on)
 	ASSERT_EQ(0, read_latency(&latency));
 	EXPECT_EQ(1, latency.removed);
 	EXPECT_EQ(1, latency.released);
+}
+
+/* Whoever records requests has moments noted, too. */
+TEST_F(measured, not_because_somebody_traces)
+{
+	char *mem = map_pages(1);
+	struct latency latency;
+	uint64_t id;
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, write_file(LATENCY, "1"));
+	ASSERT_EQ(0, write_file(LATENCY, "0"));
+	ASSERT_EQ(0, write_file(EVENTS "/odp_request/enable", "1"));
+	ASSERT_EQ(0, come_and_go(self->fd));
+	ASSERT_EQ(0, read_latency(&latency));
+	EXPECT_EQ(0, latency.removed);
+	EXPECT_EQ(0, latency.released);
+
+	ASSERT_EQ(0, mirror_insert(self->fd, mem, self->page));
+	ASSERT_EQ(0, mirror_hold(self->fd, mem, &id));
+	ASSERT_EQ(0, munmap(mem, self->page));
+	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+	ASSERT_EQ(0, write_file(LATENCY, "1"));
+	ASSERT_EQ(0, mirror_put(self->fd, id));
+	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_RELEASED));
+	ASSERT_EQ(0, read_latency(&latency));
+	EXPECT_EQ(0, latency.removed);
+	EXPECT_EQ(0, latency.released);
 }
 
 TEST_F(measured, what_was_asked_for_before_is_not_counted)

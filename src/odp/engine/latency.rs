@@ -88,6 +88,8 @@ impl Histogram {
 pub(crate) struct Latency {
     asked_to_removed: Histogram,
     removed_to_released: Histogram,
+    /// Since when: what was noted before does not count. Zero if it is not measured.
+    began: Atomic<u32>,
     /// Whether this listens to requests.
     #[pin]
     on: Mutex<bool>,
@@ -98,13 +100,23 @@ impl Latency {
         pin_init!(Self {
             asked_to_removed: Histogram::new(),
             removed_to_released: Histogram::new(),
+            began: Atomic::new(0),
             on <- new_mutex!(false, "odp::Latency::on"),
         })
     }
 
-    /// An object has been removed. Returns the moment, if it was noted when that was asked for.
+    /// Whether a moment has been noted, and since this is measured: whoever traces has moments
+    /// noted as well.
+    fn counts(&self, moment: Moment) -> bool {
+        let began = self.began.load(Relaxed);
+        // CAST: Differences have a meaning within an hour, before and after.
+        !moment.is_none() && began != 0 && moment.0.wrapping_sub(began) as i32 >= 0
+    }
+
+    /// An object has been removed. Returns the moment, if it is measured from when that was asked
+    /// for.
     pub(crate) fn removed(&self, asked: Moment) -> Moment {
-        if asked.is_none() {
+        if !self.counts(asked) {
             return Moment::NONE;
         }
         let now = Moment::now();
@@ -114,7 +126,7 @@ impl Latency {
 
     /// An object that was removed at some moment is released.
     pub(crate) fn released(&self, removed: Moment) {
-        if !removed.is_none() {
+        if self.counts(removed) {
             self.removed_to_released.count(removed, Moment::now());
         }
     }
@@ -157,9 +169,11 @@ impl Latency {
             trace::watch_requests(wanted)?;
             *on = wanted;
         }
+        self.began.store(0, Relaxed);
         if wanted {
             self.asked_to_removed.clear();
             self.removed_to_released.clear();
+            self.began.store(Moment::now().0, Relaxed);
         }
         Ok(())
     }

@@ -128,7 +128,7 @@ macro_rules! events {
             )]
             unsafe extern "C" {
                 $(
-                    pub(super) static [<__tracepoint_odp_ $event>]: kernel::bindings::tracepoint;
+                    pub(super) static mut [<__tracepoint_odp_ $event>]: kernel::bindings::tracepoint;
                     pub(super) safe fn [<rust_do_trace_odp_ $event>](
                         of: &Subject<'_>, $($arg: $type),*
                     );

@@ -107,6 +107,7 @@ impl Worker {
     /// # Safety
     ///
     /// As for [`Worker::subject_of`].
+    #[inline(never)] // The tracepoint is not exported, and generic code of drivers calls this.
     pub(crate) unsafe fn trace_replaced(&self, request: NonNull<Request>, pieces: usize) {
         if trace::replace::is_on() {
             // SAFETY: By the safety requirements it has not been released.
@@ -119,6 +120,7 @@ impl Worker {
     /// # Safety
     ///
     /// As for [`Worker::subject_of`].
+    #[inline(never)] // As above.
     pub(crate) unsafe fn trace_piece(&self, request: NonNull<Request>) {
         if trace::piece::is_on() {
             // SAFETY: By the safety requirements it has not been released.
