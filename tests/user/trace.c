@@ -10,7 +10,7 @@
 #define TRACING "/sys/kernel/tracing"
 #define INSTANCE TRACING "/instances/odp_test"
 #define EVENTS TRACING "/events/odp"
-#define LATENCY "/sys/kernel/debug/odp/latency"
+#define LATENCY "/sys/kernel/debug/odp_latency/histogram"
 
 /* An event of the device's file, as the trace has it. */
 struct event {

@@ -28,9 +28,11 @@ use kernel::{
 pub(crate) struct Library {
     #[pin]
     processes: Processes,
-    /// Before the directory that it is in.
+    /// Before the directory that it is in, which is not that of the counters: whoever reads all of
+    /// those reads numbers with names.
     #[pin]
     latency: File<Latency>,
+    _latency_dir: Dir,
     debugfs: Dir,
 }
 
@@ -40,17 +42,18 @@ static LIBRARY: Atomic<*mut Library> = Atomic::new(ptr::null_mut());
 impl Library {
     /// Sets it up.
     pub(crate) fn init() -> Result<Handle> {
-        let debugfs = Dir::new(c"odp");
+        let latency_dir = Dir::new(c"odp_latency");
         let library = KBox::pin_init(
             pin_init!(Self {
                 processes <- Processes::new(),
-                latency <- debugfs.read_write_callback_file(
-                    c"latency",
+                latency <- latency_dir.read_write_callback_file(
+                    c"histogram",
                     Latency::new(),
                     &|latency: &Latency, f: &mut fmt::Formatter<'_>| latency.write(f),
                     &|latency: &Latency, reader: &mut UserSliceReader| latency.read(reader),
                 ),
-                debugfs: debugfs.clone(),
+                _latency_dir: latency_dir.clone(),
+                debugfs: Dir::new(c"odp"),
             }),
             GFP_KERNEL,
         )?;
