@@ -538,7 +538,9 @@ pub mod tests {
         assert_eq!(rounds, [(1, 2), (2, 1)]);
         assert_eq!(report.counters["queued"], 4);
         let text = report.to_string();
-        assert!(text.contains("2 boots, today to today; seeds 1, 2; 1 to 2 whole rounds in each"));
+        let boots =
+            "2 boots, today to today; seeds 1, 2; 1 to 2 whole rounds in each, after 0 at most";
+        assert!(text.contains(boots));
     }
 
     #[test]

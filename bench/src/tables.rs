@@ -44,14 +44,11 @@ impl Report {
             return String::new();
         };
         match &self.boots[..] {
-            [boot] => format!(
-                "{}; seed {}; {most} whole rounds, after",
-                boot.date, boot.seed
-            ),
+            [boot] => format!("{}; seed {}; {most} whole rounds", boot.date, boot.seed),
             boots => {
                 let seeds: Vec<_> = boots.iter().map(|boot| boot.seed.to_string()).collect();
                 format!(
-                    "{} boots, {} to {}; seeds {}; {least} to {most} whole rounds in each, after",
+                    "{} boots, {} to {}; seeds {}; {least} to {most} whole rounds in each",
                     boots.len(),
                     boots[0].date,
                     boots[boots.len() - 1].date,
@@ -235,7 +232,7 @@ impl Display for Report {
         let c = &self.conditions;
         writeln!(
             f,
-            "Linux {} ({}), {}{}, {} CPUs, {}; {} at most that are not counted",
+            "Linux {} ({}), {}{}, {} CPUs, {}, after {} at most that are not counted",
             c.kernel_release,
             c.kernel_config,
             c.accelerator,
