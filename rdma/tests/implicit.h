@@ -265,6 +265,22 @@ static inline void check_ranges(int64_t want)
 	}
 }
 
+/*
+ * Whether a limit holds. It counts a range as gone before the library counts it as released, so for a
+ * moment there seem to be more.
+ */
+static inline bool limit_holds(int64_t limit)
+{
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+
+	while (ranges() > limit) {
+		if (now_ms() > deadline)
+			return false;
+		sched_yield();
+	}
+	return true;
+}
+
 /* When there is no implicit MR any more, nothing is left of any that there was. */
 static inline void check_all_gone(void)
 {
