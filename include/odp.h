@@ -1280,9 +1280,10 @@ void odp_access_end(struct odp_range *range);
  * @mirror: the mirror
  *
  * And replaces what it has not begun to replace. Never waits for the worker, and leaves releases to
- * it. A fault path that does this first makes those who create ranges pay for their removal. If
- * ranges have been released since, it has another try made for up to eight that could not be
- * replaced; the next call goes on with others.
+ * it, and the removal of a range that others are in the place of. A fault path that does this first
+ * makes those who create ranges pay for their removal, and finds what is in the place of ranges
+ * that have holes. If ranges have been released since, it has another try made for up to eight that
+ * could not be replaced; the next call goes on with others.
  *
  * Context: may sleep and wait for invalidations; without locks that &odp_mirror_ops.replaced or
  * &odp_mirror_ops.zapped take.

@@ -184,9 +184,9 @@ impl Worker {
 
     /// Removes here what the worker has not begun to remove; returns how many objects that was.
     ///
-    /// Never waits for the worker: what that has taken is left to it, and so are all releases. A
-    /// fault path calls this before it looks for addresses, with locks held if need be that
-    /// `release` takes, too.
+    /// Never waits for the worker: what that has taken is left to it, and so are all releases, and
+    /// the removal of what others are in the place of. A fault path calls this before it looks for
+    /// addresses, with locks held if need be that `release` takes, too.
     pub(crate) fn drain(this: ArcBorrow<'_, Self>, p: &mut MayBlock<'_>) -> usize {
         p.for_invalidate();
         p.for_readers(&this.srcu);
@@ -223,8 +223,14 @@ impl Worker {
         // `changing`, where by the invariants of `Queues` the same has been answered, and no
         // function has been called.
         let replaced = unsafe { Self::replace(this, changing) };
-        // SAFETY: As `replace` guarantees, they have been marked and not been unpublished.
-        unsafe { Self::remove_all(this, replaced) };
+        if !replaced.is_empty() {
+            // Lookups find the pieces, and that is what the caller wants. It need not wait for a
+            // grace period of what they are in the place of.
+            let mut queues = this.queues.lock();
+            // INVARIANT: As `replace` guarantees, they have been marked and not been unpublished.
+            queues.replaced.append(replaced);
+            Self::go_on(this, queues);
+        }
         drained
     }
 

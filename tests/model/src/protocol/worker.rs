@@ -4,7 +4,8 @@
 //! step.
 //!
 //! There are up to three, as there: the work item that takes what was queued and sees to what is to
-//! go, the one that replaces what is to change, and a caller of drain, who does both.
+//! go, the one that replaces what is to change, and a caller of drain, who does both, but leaves
+//! what was replaced to the first.
 //!
 //! What is on a list is worked off in the order of the ranges' age instead of that of their
 //! requests. Removals of a batch go on side by side. An object is released in the same step in
@@ -854,13 +855,8 @@ impl Protocol {
         if !there {
             return At::Unclaim(id);
         }
-        let worker = &mut world.workers[n];
-        worker.prepared.remove(id);
-        if n == CHANGE {
-            world.replaced.add(id);
-        } else {
-            worker.expiring.add(id);
-        }
+        world.workers[n].prepared.remove(id);
+        world.replaced.add(id);
         At::Next
     }
 
