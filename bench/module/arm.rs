@@ -20,7 +20,8 @@ pub(crate) trait Arm: Send + Sync {
     /// Mirrors all ranges of a region from now on. May sleep.
     fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result;
 
-    /// Returns when all is done that callbacks have asked for so far, releases not included.
+    /// Returns when all ranges are what they should be after what callbacks have asked for so far.
+    /// What they have taken the place of may still be on its way out.
     fn settle(&self, p: &mut MayBlock<'_>) -> Result {
         let _ = p;
         Ok(())

@@ -118,7 +118,11 @@ impl Arm for Retire {
     }
 
     fn settle(&self, p: &mut MayBlock<'_>) -> Result {
-        self.mirror.flush(Until::Removed, p)
+        // As a fault path does. If nothing is left to be done here, the worker has begun with it.
+        if self.mirror.drain(p) == 0 {
+            self.mirror.flush(Until::Removed, p)?;
+        }
+        Ok(())
     }
 
     fn finish(&self, region: &Region, p: &mut MayBlock<'_>) -> Result {
