@@ -5,6 +5,7 @@
 pub const TOOK: &str = "munmap()";
 pub const IN_FIRST: &str = "in the first callback";
 pub const IN_OTHERS: &str = "in each other callback";
+pub const IN_ALL: &str = "in all callbacks";
 pub const BEGUN: &str = "whoever does the rest begins";
 pub const REMOVED: &str = "removed: a task that waits goes on";
 pub const EACH: &str = "released: each range";

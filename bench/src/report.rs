@@ -116,6 +116,7 @@ pub fn baselines(measure: Measure, what: &str) -> &'static [&'static str] {
 pub fn ranges(measure: Measure, what: &str, point: &Point) -> Option<u32> {
     match (measure, what) {
         (Measure::Munmap | Measure::Linger, TOOK) => Some(point.ranges),
+        (Measure::Callbacks, IN_ALL) => Some(point.ranges),
         (Measure::Callbacks, IN_FIRST | IN_OTHERS) => Some(1),
         (Measure::Storm, TYPICAL_CALL) | (Measure::Many, TOOK_EACH) => Some(1),
         _ => None,
@@ -496,6 +497,8 @@ pub mod tests {
             let callbacks = Measure::Callbacks;
             let each = found(callbacks, IN_OTHERS, arm, 8);
             assert_eq!(each, expected(callbacks, arm, 8, 1.0));
+            let all = found(callbacks, IN_ALL, arm, 8);
+            assert_eq!(all, expected(callbacks, arm, 8, 8.0));
         }
         assert_eq!(found(Measure::Removal, LAST, "retire", 1), None);
     }

@@ -211,8 +211,17 @@ impl Life {
         let callbacks = self.device.callbacks()?;
         self.device.finish(0)?;
         let first = callbacks.first.saturating_sub(nothing);
-        let mut answer = Answer::from([one(quantity::IN_FIRST, first)]);
-        if let Some(others) = callbacks.callbacks.checked_sub(1).filter(|&n| n != 0) {
+        let all = callbacks.first + callbacks.others;
+        let all = all.saturating_sub(callbacks.callbacks * nothing);
+        let mut answer = Answer::from([one(quantity::IN_FIRST, first), one(quantity::IN_ALL, all)]);
+        // Of who has one for each range. Whoever has one for a window has as many as there are
+        // windows, which the addresses decide.
+        let is_each = callbacks.callbacks >= point.ranges.into();
+        if let Some(others) = callbacks
+            .callbacks
+            .checked_sub(1)
+            .filter(|&n| n != 0 && is_each)
+        {
             let each = (callbacks.others / others).saturating_sub(nothing);
             answer.extend([one(quantity::IN_OTHERS, each)]);
         }

@@ -196,7 +196,7 @@ fn title(measure: Measure) -> &'static str {
 
 pub const MEASURES: [(Measure, &[&str]); 18] = [
     (Measure::Munmap, &[TOOK]),
-    (Measure::Callbacks, &[IN_FIRST, IN_OTHERS]),
+    (Measure::Callbacks, &[IN_FIRST, IN_OTHERS, IN_ALL]),
     (Measure::Removal, &[REMOVED, EACH, LAST]),
     (Measure::Floor, &[WORK, GRACE, REMOVE, CHAIN]),
     (Measure::Linger, &[TOOK, BEGUN, LAST]),
