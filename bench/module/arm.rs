@@ -15,7 +15,7 @@ use odp::MayBlock;
 /// eye on the clock, and has the rest done outside of what it measures.
 ///
 /// A range goes when all of it is unmapped. When a part is, arms that can give up that part (see
-/// [`ARMS`](super::uapi::ARMS)) do so, and others keep all of it.
+/// [`ARMS`](super::uapi::ARMS)) do so, and others keep all of it, or give up all of it.
 pub(crate) trait Arm: Send + Sync {
     /// Mirrors all ranges of a region from now on. May sleep.
     fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result;

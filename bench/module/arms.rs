@@ -4,6 +4,7 @@
 
 use super::{
     arm::Arm,
+    gpusvm::GpuSvm,
     in_callback,
     mmap_write::MmapWrite,
     none::Nothing,
@@ -56,6 +57,7 @@ pub(crate) fn choose(index: usize, mm: &MmWithUser, p: &mut MayBlock<'_>) -> Res
         "mmap-write" if cfg!(CONFIG_LOCKDEP) => return Err(EOPNOTSUPP),
         "mmap-write" => Arc::new(MmapWrite::new(mm, p)?, GFP_KERNEL)?,
         "whole" => Arc::new(Whole::new(mm, p)?, GFP_KERNEL)?,
+        "gpusvm" => Arc::new(GpuSvm::new(mm, p)?, GFP_KERNEL)?,
         name if name.starts_with("incb-") => in_callback::choose(name, mm, p)?,
         _ => return Err(EINVAL),
     })

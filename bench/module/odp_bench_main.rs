@@ -10,6 +10,7 @@ mod arms;
 mod child;
 mod disturber;
 mod floor;
+mod gpusvm;
 mod grace;
 #[cfg(CONFIG_MMU_INTERVAL_IN_CALLBACK)]
 mod in_callback;
@@ -26,6 +27,7 @@ mod refcount;
 mod references;
 mod region;
 mod retire;
+mod rw_sem;
 mod slots;
 mod spent;
 mod srcu_each;

@@ -190,6 +190,10 @@ pub(crate) const ARMS: &[ArmInfo] = &[
             "one notifier for the address space, nothing to remove (test_hmm); readers: a mutex",
         )
     },
+    arm(
+        "gpusvm",
+        "a notifier for 512 MiB, a list and a work item (drm_gpusvm, xe); readers: the vm's lock",
+    ),
     ArmInfo {
         punches: true,
         looks_up: false,

@@ -176,14 +176,15 @@ const TORN_DOWN: u32 = 512;
 const TORN_DOWN_MANY: [u32; 3] = [10_000, 100_000, 1_000_000];
 const DISTURBED_MANY: [(u32, u32); 3] = [(0, 0), (200, 200), (200, 0)];
 /// The arms of what takes long, and of what is about more than one thread: removal in a work queue
-/// and in the callback, with each way to wait for readers.
-const RIVALS: [&str; 11] = [
+/// and in the callback, with each way to wait for readers; and what gpusvm makes of that.
+const RIVALS: [&str; 12] = [
     "retire",
     "retire-each",
     "srcu-each",
     "refcount",
     "wq-rcu",
     "wq-mutex",
+    "gpusvm",
     "incb-mutex",
     "incb-srcu",
     "incb-srcu-exp",
