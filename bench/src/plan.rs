@@ -159,6 +159,10 @@ pub enum Extent {
 /// Ranges of the headline's regions.
 const RANGES: [u32; 4] = [1, 8, 64, 512];
 const RANGE_KIB: u32 = 64;
+/// The ranges of amdkfd, and the largest of xe, if nobody asks for others: the region of 512
+/// ranges in those.
+const CHUNKS: u32 = 16;
+const CHUNK_KIB: u32 = 2048;
 /// A hole leaves a piece on both sides: see `subject.rs`.
 const PUNCHED_KIB: u32 = 64;
 /// Phase and gap of the other invalidations, in microseconds; first, none.
@@ -260,6 +264,9 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
     for &ranges in ranges {
         add(Measure::Munmap, at(ranges, RANGE_KIB), &arms(|_| true));
     }
+    if full {
+        add(Measure::Munmap, at(CHUNKS, CHUNK_KIB), &arms(|_| true));
+    }
     let several = if short { &RANGES[1..2] } else { &RANGES[1..] };
     for &ranges in several {
         // Whoever has a callback.
@@ -273,6 +280,11 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
         let arms = arms(|arm| arm.removes);
         add(Measure::Removal, at(ranges, RANGE_KIB), &arms);
         add(Measure::Floor, at(ranges, RANGE_KIB), &[FLOOR]);
+    }
+    if full {
+        let arms = arms(|arm| arm.removes);
+        add(Measure::Removal, at(CHUNKS, CHUNK_KIB), &arms);
+        add(Measure::Floor, at(CHUNKS, CHUNK_KIB), &[FLOOR]);
     }
     let disturbed = match extent {
         Extent::Short => &DISTURBED[3..4],
