@@ -487,6 +487,28 @@ static inline int thaw(struct sleeper *sleeper)
 	return sleeper->result;
 }
 
+/* Whether core mm can begin a removal, and have it waited for later. */
+static inline bool kernel_removes_in_steps(void)
+{
+	FILE *symbols = fopen("/proc/kallsyms", "r");
+	char line[512];
+	bool found = false;
+
+	while (symbols && !found && fgets(line, sizeof(line), symbols))
+		found = strstr(line, " mmu_interval_notifier_remove_start\n");
+	if (symbols)
+		fclose(symbols);
+	return found;
+}
+
+/* Retires a range and waits until the worker, which has taken it, is about to remove it. */
+static inline bool put_worker_to_sleep(int fd, char *mem)
+{
+	uint64_t before = mirror_stats(fd).grace_periods;
+
+	return !mirror_retire(fd, mem) && mirror_poll(fd, grace_periods, before + 1);
+}
+
 /* Somebody who inserts a range while that has to wait for an invalidation. */
 struct inserter {
 	pthread_t thread;

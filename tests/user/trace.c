@@ -261,7 +261,45 @@ TEST_F(traced, a_removal_ends_after_the_invalidation)
 	EXPECT_EQ(0, thaw(&sleeper));
 	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
 	ASSERT_EQ(0, read_trace(trace));
-	EXPECT_LT(at, find_pages(trace, at, "odp_remove_end", NULL, mem, 1));
+	at = find_pages(trace, at, "odp_remove_end", NULL, mem, 1);
+	ASSERT_LE(0, at);
+	/* Where a removal is begun in a step of its own, who finishes it need not have waited. */
+	EXPECT_TRUE(says(&trace->events[at], " waited=%d", !kernel_removes_in_steps()));
+}
+
+TEST_F(traced, what_a_drain_takes)
+{
+	char *first = map_pages(1), *second = map_pages(1);
+	struct trace *trace = self->trace;
+	char *mem = shape_begin(self->fd, 3);
+	int at;
+
+	ASSERT_NE(NULL, first);
+	ASSERT_NE(NULL, second);
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, mirror_insert(self->fd, first, self->page));
+	ASSERT_EQ(0, mirror_insert(self->fd, second, self->page));
+	/* The worker is busy with that one, and takes nothing else. */
+	ASSERT_EQ(0, mirror_hold_worker(self->fd, 1));
+	ASSERT_EQ(0, mirror_retire(self->fd, first));
+	ASSERT_EQ(0, mirror_wait(self->fd, ODP_MIRROR_IN_WORKER, 1));
+	ASSERT_EQ(0, mirror_retire(self->fd, second));
+	ASSERT_EQ(0, munmap(mem + self->page, self->page));
+	EXPECT_EQ(2, mirror_drain(self->fd));
+	EXPECT_EQ(-1, shape_wrong(self->fd, mem, "a.b"));
+	ASSERT_EQ(0, read_trace(trace));
+	ASSERT_EQ(0, mirror_release_worker(self->fd));
+
+	at = find(trace, 0, "odp_batch", NULL, 0, 0);
+	ASSERT_LE(0, at);
+	EXPECT_TRUE(says(&trace->events[at], " retired=1 changing=0 replaced=0"));
+	at = find(trace, at + 1, "odp_batch", NULL, 0, 0);
+	ASSERT_LE(0, at);
+	EXPECT_TRUE(says(&trace->events[at], " retired=1 changing=1 replaced=0 drained"));
+	/* What is retired it removes, and what is replaced it leaves to the worker. */
+	EXPECT_LE(0, find_pages(trace, at, "odp_remove_end", NULL, second, 1));
+	EXPECT_LE(0, find_pages(trace, at, "odp_replace", NULL, mem, 3));
+	EXPECT_EQ(1, count(trace, "odp_remove_begin"));
 }
 
 /* How many removals and releases have been measured; whether any is. */
