@@ -2,6 +2,8 @@
 /* What the designs are made of, one by one: each so many times, on as many objects. */
 
 #include <linux/atomic.h>
+#include <linux/irqflags.h>
+#include <linux/ktime.h>
 #include <linux/maple_tree.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
@@ -51,6 +53,33 @@ static void do_atomic(unsigned int n)
 
 	for (i = 0; i < n; i++)
 		atomic_inc(&objects[i].count);
+}
+
+static void do_barrier(unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		smp_mb();
+}
+
+static void do_interrupts(unsigned int n)
+{
+	unsigned long flags;
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		local_irq_save(flags);
+		local_irq_restore(flags);
+	}
+}
+
+static void do_clock(unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		ktime_get();
 }
 
 static void do_spinlock(unsigned int n)
@@ -169,6 +198,9 @@ static const struct operation {
 } operations[] = {
 	{ "empty-loop", nothing, do_empty, nothing },
 	{ "atomic_inc", nothing, do_atomic, nothing },
+	{ "smp_mb", nothing, do_barrier, nothing },
+	{ "local_irq_save+restore", nothing, do_interrupts, nothing },
+	{ "ktime_get", nothing, do_clock, nothing },
 	{ "spin_lock+unlock", nothing, do_spinlock, nothing },
 	{ "mutex_lock+unlock", nothing, do_mutex, nothing },
 	{ "srcu_read_lock+unlock", nothing, do_section, nothing },
