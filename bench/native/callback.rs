@@ -39,9 +39,16 @@ const NAMES: [&str; 10] = [
     "incb-rcu",
 ];
 
-/// The arms, each with an address space of its own.
+/// An arm, with an address space of its own.
+struct Mirrored {
+    arm: Arc<dyn Arm>,
+    space: Space,
+}
+
+/// The arms, each twice: what one does brings to the caches what the other one needs. Not the same
+/// one, because the first range of many is what it wakes somebody up for.
 pub(crate) struct Callbacks {
-    arms: KVVec<(&'static str, Arc<dyn Arm>, Space)>,
+    arms: KVVec<(&'static str, [Mirrored; 2])>,
 }
 
 impl Callbacks {
@@ -50,9 +57,13 @@ impl Callbacks {
         let mut made = KVVec::new();
         for name in NAMES {
             let index = ARMS.iter().position(|arm| arm.name == name).ok_or(EINVAL)?;
-            let space = Space::new()?;
-            match arms::choose(index, space.mm(), p) {
-                Ok(arm) => made.push((name, arm, space), GFP_KERNEL)?,
+            let mut make = || -> Result<Mirrored> {
+                let space = Space::new()?;
+                let arm = arms::choose(index, space.mm(), p)?;
+                Ok(Mirrored { arm, space })
+            };
+            match make() {
+                Ok(arm) => made.push((name, [arm, make()?]), GFP_KERNEL)?,
                 Err(error) if error == EOPNOTSUPP => {}
                 Err(error) => return Err(error),
             }
@@ -69,10 +80,16 @@ impl Callbacks {
         p: &mut MayBlock<'_>,
     ) -> Result {
         for ranges in RANGES {
-            for &(name, ref arm, ref space) in self.arms.iter() {
-                // The first is for the caches.
-                Self::once(arm, space, ranges, || {}, p)?;
-                let ticks = Self::once(arm, space, ranges, || caches.cool(cache), p)?;
+            for &(name, ref both) in self.arms.iter() {
+                let regions = [Space::region(ranges)?, Space::region(ranges)?];
+                for (mirrored, region) in both.iter().zip(&regions) {
+                    mirrored.arm.mirror(region, p)?;
+                }
+                let [before, mirrored] = both;
+                let ticks = mirrored.space.unmap(&before.space, ranges, caches, cache);
+                for (mirrored, region) in both.iter().zip(&regions) {
+                    mirrored.arm.finish(region, p)?;
+                }
                 let row = Row {
                     table: "callback",
                     name,
@@ -85,20 +102,5 @@ impl Callbacks {
         // Not always after the same one.
         self.arms.rotate_left(1);
         Ok(())
-    }
-
-    fn once(
-        arm: &Arc<dyn Arm>,
-        space: &Space,
-        ranges: usize,
-        cool: impl FnOnce(),
-        p: &mut MayBlock<'_>,
-    ) -> Result<u64> {
-        let region = Space::region(ranges)?;
-        arm.mirror(&region, p)?;
-        cool();
-        let ticks = space.unmap(ranges);
-        arm.finish(&region, p)?;
-        Ok(ticks)
     }
 }

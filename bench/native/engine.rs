@@ -164,6 +164,7 @@ pub(crate) struct Engine {
     mirror: Mirror<Object>,
     shared: Arc<Shared<Object>>,
     space: Space,
+    nowhere: Space,
 }
 
 impl Engine {
@@ -188,6 +189,7 @@ impl Engine {
             mirror: Mirror::new(space.mm(), config, p)?,
             shared: Arc::pin_init(shared, GFP_KERNEL)?,
             space,
+            nowhere: Space::new()?,
         })
     }
 
@@ -252,7 +254,7 @@ impl Engine {
         // The index and what belongs to it, before the grace period.
         if cache != Cache::Far {
             let ranges = self.insert(p)?;
-            self.space.unmap(ranges);
+            self.unmap(ranges, caches);
             caches.cool(cache);
             let begin = ticks();
             if self.mirror.drain(p) == ranges {
@@ -264,12 +266,18 @@ impl Engine {
         // The notifiers, and what belongs to them, after it, which is when the worker likes.
         if cache == Cache::Warm {
             let ranges = self.insert(p)?;
-            self.space.unmap(ranges);
+            self.unmap(ranges, caches);
             self.mirror.flush(Until::Released, p)?;
             let (first, last) = RELEASED.get()?;
             result("managed-remove", last.wrapping_sub(first))?;
         }
         Ok(())
+    }
+
+    /// Has them all retired.
+    fn unmap(&self, ranges: usize, caches: &Caches) {
+        // There is nothing to be had of another address space.
+        let _ = self.space.unmap(&self.nowhere, ranges, caches, Cache::Warm);
     }
 
     /// Inserts them; returns how many.

@@ -54,17 +54,27 @@ struct mm_struct *odp_native_mm(void)
 	return mm_alloc();
 }
 
-u64 odp_native_unmap(struct mm_struct *mm, unsigned long start, unsigned long end)
+static void unmap(struct mm_struct *mm, unsigned long start, unsigned long end)
 {
 	struct mmu_notifier_range range;
-	u64 begin;
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_UNMAP, 0, mm, start, end);
-	/* No lock that a callback takes is held by anybody. */
-	begin = odp_native_begin();
 	mmu_notifier_invalidate_range_start(&range);
 	mmu_notifier_invalidate_range_end(&range);
-	return odp_native_end() - begin;
+}
+
+u64 odp_native_unmap(struct mm_struct *before, struct mm_struct *mm, unsigned long start,
+		     unsigned long end, size_t cool)
+{
+	u64 begin;
+
+	/* Nobody has a lock that a callback takes, so that none sleeps. */
+	guard(preempt)();
+	unmap(before, start, end);
+	odp_native_cool(cool);
+	begin = odp_native_ticks();
+	unmap(mm, start, end);
+	return odp_native_ticks() - begin;
 }
 
 /* In pieces of the largest size that need no page tables: the kernel's are the host's mappings. */

@@ -21,9 +21,11 @@ struct mm_struct *odp_native_mm(void);
 
 /*
  * Has everybody who watches mm from start to end hear that it is unmapped, which nobody may be busy
- * with elsewhere. The ticks that takes.
+ * with elsewhere. The ticks that takes. Just before, the same happens to another address space, for
+ * the caches, and then a walk through so many bytes of the buffer.
  */
-u64 odp_native_unmap(struct mm_struct *mm, unsigned long start, unsigned long end);
+u64 odp_native_unmap(struct mm_struct *before, struct mm_struct *mm, unsigned long start,
+		     unsigned long end, size_t cool);
 
 /* Memory to walk through, of so many bytes at most. 0 or -ENOMEM. Never freed. */
 int odp_native_buffer(size_t size);

@@ -60,7 +60,7 @@ static void do_barrier(unsigned int n)
 	unsigned int i;
 
 	for (i = 0; i < n; i++)
-		smp_mb();
+		smp_mb(); /* Between nothing and nothing: what it takes. */
 }
 
 static void do_interrupts(unsigned int n)

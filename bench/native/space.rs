@@ -15,7 +15,9 @@ use kernel::{
 };
 
 use super::{
+    clock::Caches,
     region::Region,
+    samples::Cache,
     uapi, //
 };
 
@@ -26,7 +28,13 @@ use super::{
 )]
 unsafe extern "C" {
     safe fn odp_native_mm() -> *mut bindings::mm_struct;
-    fn odp_native_unmap(mm: *mut bindings::mm_struct, start: c_ulong, end: c_ulong) -> u64;
+    fn odp_native_unmap(
+        before: *mut bindings::mm_struct,
+        mm: *mut bindings::mm_struct,
+        start: c_ulong,
+        end: c_ulong,
+        cool: c_ulong,
+    ) -> u64;
 }
 
 /// Where ranges are.
@@ -61,11 +69,14 @@ impl Space {
         })
     }
 
-    /// Says that so many ranges are unmapped; returns how many ticks that takes.
-    pub(crate) fn unmap(&self, ranges: usize) -> u64 {
+    /// Says that so many ranges are unmapped, just after the same has happened to `before` and then
+    /// the caches have been cooled; returns how many ticks that takes.
+    pub(crate) fn unmap(&self, before: &Self, ranges: usize, caches: &Caches, cache: Cache) -> u64 {
+        let (before, mm) = (before.0.as_raw(), self.0.as_raw());
+        let cool = caches.size(cache).unwrap_or_default();
         // OVERFLOW: They have been the addresses of a region.
         let end = START + ranges * RANGE_SIZE;
-        // SAFETY: The reference keeps the address space.
-        unsafe { odp_native_unmap(self.0.as_raw(), START, end) }
+        // SAFETY: The references keep the address spaces.
+        unsafe { odp_native_unmap(before, mm, START, end, cool) }
     }
 }
