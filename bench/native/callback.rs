@@ -26,11 +26,12 @@ pub(crate) const RANGES: [usize; 3] = [1, 64, 512];
 
 /// The arms, in the order in which they are measured at first. The others differ from these in what
 /// happens after the callback.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "notify",
     "retire",
     "retire-now",
     "refcount",
+    "gpusvm",
     "srcu-each",
     "rcu",
     "incb-mutex",

@@ -17,6 +17,7 @@ mod callback;
 mod child;
 mod clock;
 mod engine;
+mod gpusvm;
 mod grace;
 #[cfg(CONFIG_MMU_INTERVAL_IN_CALLBACK)]
 mod in_callback;
@@ -35,6 +36,7 @@ mod refcount;
 mod references;
 mod region;
 mod retire;
+mod rw_sem;
 mod samples;
 mod slots;
 mod space;
