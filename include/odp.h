@@ -1279,8 +1279,8 @@ void odp_access_end(struct odp_range *range);
  * odp_mirror_drain() - remove here what the worker has not begun to remove
  * @mirror: the mirror
  *
- * And replaces what it has not begun to replace. Never waits for the worker, and leaves releases to
- * it, and the removal of a range that others are in the place of. A fault path that does this first
+ * And replaces what it has not begun to replace. Never waits for the worker, and leaves to it
+ * releases, and the removal of a range that has been replaced. A fault path that does this first
  * makes those who create ranges pay for their removal, and finds what is in the place of ranges
  * that have holes. If ranges have been released since, it has another try made for up to eight that
  * could not be replaced; the next call goes on with others.

@@ -498,11 +498,11 @@ impl<T: Mirrored> Mirror<T> {
 
     /// Removes and changes here what the worker has not begun to; returns how many ranges that was.
     ///
-    /// Never waits for the worker, and leaves releases to it, and the removal of a range that others
-    /// are in the place of. A fault path does this first: it bounds the number of ranges, because
-    /// it makes who creates them pay, and holes are made by the time that it returns. If ranges
-    /// have been released since, it has another try made for up to eight changes that could not be
-    /// made; the next call goes on with others.
+    /// Never waits for the worker, and leaves to it releases, and the removal of a range that has
+    /// been replaced. A fault path does this first: it bounds the number of ranges, because it
+    /// makes who creates them pay, and holes are made by the time that it returns. If ranges have
+    /// been released since, it has another try made for up to eight changes that could not be made;
+    /// the next call goes on with others.
     ///
     /// Context: may sleep; not in a lookup, not in a callback, not under the user lock, nor
     /// `mmap_lock`.
