@@ -264,7 +264,7 @@ pub struct Sequence {
 /// # Invariants
 ///
 /// - The allocation that `self` lives in is an [`Arc`]'s.
-/// - While `phase` is [`Phase::INSERTED`], [`Phase::LEAVING`] or [`Phase::REMOVED`], `notifier` has
+/// - While its phase is [`Phase::INSERTED`], [`Phase::LEAVING`] or [`Phase::REMOVED`], `notifier` has
 ///   been initialised by a successful insertion into `mm`. While it is [`Phase::LEAVING`], the
 ///   first half of the removal is over, and the second has not begun.
 /// - One reference of the Arc belongs to the [`Registration`] from insertion to removal.
@@ -275,9 +275,9 @@ pub struct Interval<T> {
     notifier: Opaque<bindings::mmu_interval_notifier>,
     mm: ARef<Mm>,
     span: Span,
-    phase: Atomic<u32>,
-    /// Never used for another one, as its address and even its sequence numbers may be.
-    id: u64,
+    /// Its [`Phase`], and above that a number that is never used for another one, as its address and
+    /// even its sequence numbers may be.
+    state: Atomic<u64>,
     #[pin]
     data: T,
 }
@@ -289,18 +289,26 @@ static INTERVALS: Atomic<u64> = Atomic::new(0);
 struct Phase;
 
 impl Phase {
-    const NEW: u32 = 0;
-    const INSERTING: u32 = 1;
-    const INSERTED: u32 = 2;
+    const NEW: u64 = 0;
+    const INSERTING: u64 = 1;
+    const INSERTED: u64 = 2;
     /// Its removal has begun, and is to be finished.
-    const LEAVING: u32 = 3;
-    const REMOVED: u32 = 4;
+    const LEAVING: u64 = 3;
+    const REMOVED: u64 = 4;
+
+    /// In how many bits of an interval's state it is.
+    const BITS: u32 = 3;
+
+    /// The phase that is in a state.
+    fn of(state: u64) -> u64 {
+        state & ((1 << Self::BITS) - 1)
+    }
 }
 
 // SAFETY: A notifier may be used from any task; `T` is `Send` and `Sync`.
 unsafe impl<T: Send + Sync> Send for Interval<T> {}
 // SAFETY: Shared access to the notifier is by functions of core mm's that lock what they change,
-// which is behind `Opaque`. `mm` and `T` are `Sync`, and `phase` is atomic.
+// which is behind `Opaque`. `mm` and `T` are `Sync`, and `state` is atomic.
 unsafe impl<T: Send + Sync> Sync for Interval<T> {}
 
 impl<T> Interval<T> {
@@ -330,14 +338,25 @@ impl<T> Interval<T> {
     /// removal may have begun a moment before it is said. Initialised, by an insertion into
     /// [`Interval::mm`], it stays in any case.
     pub(super) fn is_inserted(&self) -> bool {
-        self.phase.load(Acquire) == Phase::INSERTED
+        Phase::of(self.state.load(Acquire)) == Phase::INSERTED
+    }
+
+    /// What is in its state but the phase; only that of this interval is.
+    fn id(&self) -> u64 {
+        let state = self.state.load(Relaxed);
+        state ^ Phase::of(state)
+    }
+
+    /// It comes to another phase. Called by who has it: whoever inserts it, or its registration.
+    fn set_phase(&self, phase: u64) {
+        self.state.store(self.id() | phase, Release);
     }
 
     /// A number that `mmu_interval_read_begin()` returned for this interval.
     pub(super) fn sequence(&self, sequence: c_ulong) -> Sequence {
         Sequence {
             sequence,
-            of: self.id,
+            of: self.id(),
         }
     }
 
@@ -371,8 +390,8 @@ impl<T: Invalidate> Interval<T> {
             notifier: Opaque::zeroed(),
             mm,
             span,
-            phase: Atomic::new(Phase::NEW),
-            id: INTERVALS.fetch_add(1, Relaxed),
+            // OVERFLOW: There are not going to be as many.
+            state: Atomic::new((INTERVALS.fetch_add(1, Relaxed) << Phase::BITS) | Phase::NEW),
             data <- data,
         }? E)
     }
@@ -448,7 +467,8 @@ impl<T: Invalidate> Interval<T> {
             return Err(this.not_inserted(InsertErrorKind::ModuleGoing));
         };
 
-        let new = this.phase.cmpxchg(Phase::NEW, Phase::INSERTING, Full);
+        let id = this.id();
+        let new = (this.state).cmpxchg(id | Phase::NEW, id | Phase::INSERTING, Full);
         if new.is_err() {
             return Err(this.not_inserted(InsertErrorKind::InsertedBefore));
         }
@@ -459,7 +479,7 @@ impl<T: Invalidate> Interval<T> {
         // INVARIANT: No other pointer to it is used before this.
         let _ = raw.expose_provenance();
         // SAFETY: The reference that was leaked just now keeps it valid.
-        let phase = unsafe { &(*raw).phase };
+        let interval = unsafe { &*raw };
         // SAFETY: As `raw` is valid, so is its field.
         let notifier = unsafe { &raw const (*raw).notifier };
         // SAFETY: The notifier is pinned in the Arc, a reference of which has just been leaked; it
@@ -477,7 +497,7 @@ impl<T: Invalidate> Interval<T> {
         match inserted {
             Ok(()) => {
                 // INVARIANT: The insertion was successful.
-                phase.store(Phase::INSERTED, Release);
+                interval.set_phase(Phase::INSERTED);
                 module.leak();
                 // INVARIANT: The references that were leaked belong to the registration.
                 //
@@ -485,7 +505,7 @@ impl<T: Invalidate> Interval<T> {
                 Ok(Registration(unsafe { NonNull::new_unchecked(raw) }))
             }
             Err(error) => {
-                phase.store(Phase::NEW, Release);
+                interval.set_phase(Phase::NEW);
                 // SAFETY: `into_raw` leaked the reference above, and nobody else has taken it over.
                 let this = unsafe { Arc::from_raw(raw) };
                 Err(this.not_inserted(InsertErrorKind::from_core(error)))
@@ -516,7 +536,7 @@ impl<T: Invalidate> Interval<T> {
 
     /// Whether `sequence` was read from this interval, and it has not been removed.
     pub(super) fn is_of(&self, sequence: Sequence) -> bool {
-        sequence.of == self.id && self.phase.load(Relaxed) == Phase::INSERTED
+        self.state.load(Relaxed) == sequence.of | Phase::INSERTED
     }
 
     /// Whether what was found since `sequence` must not be installed
@@ -632,7 +652,7 @@ impl<T: Invalidate> Registration<T> {
     /// Context: process context; spinlocks may be held that interrupts do not take.
     pub(crate) fn start_removal(&mut self) -> bool {
         let interval = self.interval();
-        if interval.phase.load(Relaxed) != Phase::INSERTED {
+        if Phase::of(interval.state.load(Relaxed)) != Phase::INSERTED {
             return true;
         }
         // SAFETY: The phase says that it is inserted, and that its removal has not begun. Only the
@@ -640,15 +660,15 @@ impl<T: Invalidate> Registration<T> {
         let started = unsafe { odp_interval_notifier_remove_start(interval.notifier.get()) };
         if started {
             // INVARIANT: That is what has been answered.
-            interval.phase.store(Phase::LEAVING, Release);
+            interval.set_phase(Phase::LEAVING);
         }
         started
     }
 
     fn remove_inner(&self) -> (Arc<Interval<T>>, bool) {
         let interval = self.interval();
-        let started = interval.phase.load(Relaxed) == Phase::LEAVING;
-        interval.phase.store(Phase::REMOVED, Release);
+        let started = Phase::of(interval.state.load(Relaxed)) == Phase::LEAVING;
+        interval.set_phase(Phase::REMOVED);
         let has_waited = if started {
             // SAFETY: By the type invariants of the interval the removal has begun. Only the owner
             // of the registration finishes it, which it can do once.
