@@ -264,6 +264,8 @@ pub struct Sequence {
 /// # Invariants
 ///
 /// - The allocation that `self` lives in is an [`Arc`]'s.
+/// - The bounds of `notifier` are those of a [`Span`], and always the same. An insertion writes them
+///   once more.
 /// - While its phase is [`Phase::INSERTED`], [`Phase::LEAVING`] or [`Phase::REMOVED`], `notifier` has
 ///   been initialised by a successful insertion into `mm`. While it is [`Phase::LEAVING`], the
 ///   first half of the removal is over, and the second has not begun.
@@ -274,7 +276,6 @@ pub struct Interval<T> {
     #[pin]
     notifier: Opaque<bindings::mmu_interval_notifier>,
     mm: ARef<Mm>,
-    span: Span,
     /// Its [`Phase`], and above that a number that is never used for another one, as its address and
     /// even its sequence numbers may be.
     state: Atomic<u64>,
@@ -319,7 +320,19 @@ impl<T> Interval<T> {
 
     /// The span that is watched.
     pub fn span(&self) -> Span {
-        self.span
+        // SAFETY: The notifier is part of `self`.
+        let node = unsafe { &raw mut (*self.notifier.get()).interval_tree };
+        // SAFETY: As above.
+        let first = unsafe { &raw mut (*node).start };
+        // SAFETY: As above.
+        let last = unsafe { &raw mut (*node).last };
+        // As READ_ONCE(), for which `atomic_load` calls a function.
+        // SAFETY: It is valid. By the type invariants nobody writes anything else there.
+        let first = unsafe { first.read_volatile() };
+        // SAFETY: As above.
+        let last = unsafe { last.read_volatile() };
+        // SAFETY: By the type invariants they are those of a span.
+        unsafe { Span::from_first_and_last(first, last) }
     }
 
     /// The address space.
@@ -386,10 +399,18 @@ impl<T: Invalidate> Interval<T> {
     where
         E: From<core::convert::Infallible>,
     {
+        let notifier = bindings::mmu_interval_notifier {
+            interval_tree: bindings::interval_tree_node {
+                start: span.start(),
+                last: span.last(),
+                ..pin_init::zeroed()
+            },
+            ..pin_init::zeroed()
+        };
+        // INVARIANT: Those are the bounds of a span.
         try_pin_init!(Self {
-            notifier: Opaque::zeroed(),
+            notifier: Opaque::new(notifier),
             mm,
-            span,
             // OVERFLOW: There are not going to be as many.
             state: Atomic::new((INTERVALS.fetch_add(1, Relaxed) << Phase::BITS) | Phase::NEW),
             data <- data,
@@ -473,7 +494,7 @@ impl<T: Invalidate> Interval<T> {
             return Err(this.not_inserted(InsertErrorKind::InsertedBefore));
         }
 
-        let span = this.span;
+        let span = this.span();
         // Not from a reference: the last reference of the Arc is dropped by way of this.
         let raw = Arc::into_raw(this).cast_mut();
         // INVARIANT: No other pointer to it is used before this.

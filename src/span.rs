@@ -66,6 +66,21 @@ impl Span {
         Ok(Self { start, end })
     }
 
+    /// Makes the span from byte `first` to byte `last`, inclusive.
+    ///
+    /// # Safety
+    ///
+    /// They are [`Span::start`] and [`Span::last`] of a span.
+    #[inline]
+    pub unsafe fn from_first_and_last(first: usize, last: usize) -> Self {
+        // INVARIANT: By the safety requirements this is a copy.
+        Self {
+            start: first,
+            // No span has the last address; a check would be a call where callbacks want none.
+            end: last.wrapping_add(1),
+        }
+    }
+
     /// The first byte.
     pub fn start(&self) -> usize {
         self.start

@@ -87,6 +87,9 @@ fn bytes() {
             );
         }
         assert!(span.contains(span.start()) && span.contains(span.last()));
+        // SAFETY: They are those of a span.
+        let same = unsafe { Span::from_first_and_last(span.start(), span.last()) };
+        assert_eq!(same, span);
         assert!(!span.contains(span.end()));
     }
 }
