@@ -270,10 +270,11 @@ struct odp_retirer_ops {
  * @kicks: times that the worker was woken up
  * @would_block: non-blockable invalidations declined, because the user lock was taken or
  *	&odp_mirror_ops.zap sleeps (managed level)
- * @changes: requests to change a range that were accepted (managed level, as are the next four)
+ * @changes: requests to change a range that were accepted (managed level, as are the next five)
  * @unchanged: times that a change came to nothing, because the range was right as it was
  * @replaced: ranges replaced by others
  * @pieces: the ranges that they were replaced by
+ * @merged: ranges that became part of a neighbour's, see odp_range_merge(); @replaced has them, too
  * @replace_failed: times that a range was kept as it was because it could not be replaced
  *
  * Each counts from the creation on, and none is ever reset. They are read one after the other, so
@@ -300,6 +301,7 @@ struct odp_stats {
 	u64 unchanged;
 	u64 replaced;
 	u64 pieces;
+	u64 merged;
 	u64 replace_failed;
 };
 
@@ -716,8 +718,9 @@ struct odp_mirror_ops {
 	/**
 	 * @replaced: other ranges, @n of them, are in service in the place of the one at
 	 * @old_start..@old_end, at @pieces, in order of address (optional): smaller ones, or one
-	 * that reaches beyond it, see odp_range_grow(). What is installed
-	 * stays. What leaves coverage is zapped after this, by @zap_dead. @pieces is valid during
+	 * that reaches beyond it, see odp_range_grow(). Where several have become one, see
+	 * odp_range_merge(), they were at @old_start..@old_end. What is installed stays. What
+	 * leaves coverage is zapped after this, by @zap_dead. @pieces is valid during
 	 * the call; by now they may be on their way out or be replaced themselves.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker.
@@ -913,7 +916,8 @@ struct odp_range *odp_range_next(struct odp_mirror *mirror, struct odp_range *ra
  *
  * In order of address; of a range that reaches beyond the span, too. It is no snapshot: between two
  * steps ranges come and go. One that is in service all the time is found, once; and no address is
- * passed over that is mirrored all the time, whatever range it is part of.
+ * passed over that is mirrored all the time, whatever range it is part of. So the next one may
+ * begin before the end of the last one, if it has grown over that or both have become part of it.
  *
  * The body may sleep. It does not end the hold, which the next step does: it calls
  * odp_range_retire(), say, and neither odp_range_put() nor odp_range_remove(). A break, goto or
@@ -1022,8 +1026,8 @@ int odp_range_punch(struct odp_range *range, unsigned long start, unsigned long 
  * @range: a range that the caller holds
  *
  * Looks whether the process has all of the range mapped, but for what &odp_mirror_config.grain
- * would keep. If not, this is odp_range_punch() of all of it, or of the smaller ranges that are in
- * its place, and the worker takes out what is not mapped by then.
+ * would keep. If not, this is odp_range_punch() of all of it, or of those that are in its place,
+ * and the worker takes out what is not mapped by then.
  *
  * &odp_mirror_ops.zap is called for what is unmapped while the range is in service, and nothing is
  * called for what was unmapped before. So after a driver has inserted a range for a fault, it calls
@@ -1048,7 +1052,10 @@ int odp_range_punch_unmapped(struct odp_range *range);
  *
  * What lies outside leaves the range, mapped or not, apart from what &odp_mirror_config.grain
  * keeps. Of several requests the range keeps the intersection; if that is empty, the range is
- * retired. Otherwise as odp_range_punch(). A range cannot grow: insert another one beside it.
+ * retired. Otherwise as odp_range_punch().
+ *
+ * If the range is just becoming one with those beside it, this may count as odp_range_punch() of
+ * what lies outside: what of that is mapped stays. See odp_range_merge().
  *
  * Context: may be called in invalidate(), under the user lock or not.
  *
@@ -1084,6 +1091,41 @@ int odp_range_resize(struct odp_range *range, unsigned long start, unsigned long
  * * -ESHUTDOWN - the mirror is being shut down; the range is as it was
  */
 int odp_range_grow(struct odp_range *range, unsigned long start, unsigned long end);
+
+/**
+ * odp_range_merge() - have a range become one with those beside it
+ * @range: a range that the caller holds
+ * @start: the first byte that the one may have; at most the start of the range
+ * @end: the first byte behind that; at least the end of the range
+ *
+ * Those that become one lie in @start..@end and follow each other without a gap, and the same
+ * pointer was passed to odp_range_insert() for them.
+ *
+ * Returns at once. They stay in service until one that has the addresses of all is in their places,
+ * so that no address is without a notifier, or not found, for a moment. What is installed stays,
+ * and &odp_mirror_ops.replaced is called once, with the span of all. That one is held by nobody,
+ * and needs no room in &odp_mirror_config.max_ranges. So memory that grows in small steps, with a
+ * range for each step, ends with few ranges. If all are asked to, they become one whatever the
+ * order.
+ *
+ * The worker leaves out a range that it has for another request, or that it could not cut as
+ * odp_range_resize() wants it, and what lies beyond that range: ask again. &odp_stats.merged counts
+ * the ranges that have become part of another.
+ *
+ * Requests for one of them that come meanwhile are done. A range that is retired or resized in time
+ * is left out, and what odp_range_punch() says counts for the one. For a moment, just before the
+ * one is in their places, it is too late for that: then odp_range_retire() of one of them retires
+ * all, and odp_range_resize() counts as odp_range_punch() of what was to be cut off.
+ *
+ * Context: may be called in invalidate(), under the user lock or not.
+ *
+ * Return:
+ * * 0 - accepted
+ * * -EINVAL - the span is empty or inverted, not of whole pages, or lacks part of the range
+ * * -ESTALE - the range is retired or has been replaced; it is as it was
+ * * -ESHUTDOWN - the mirror is being shut down; the range is as it was
+ */
+int odp_range_merge(struct odp_range *range, unsigned long start, unsigned long end);
 
 /**
  * odp_range_remove() - remove a range

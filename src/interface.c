@@ -47,6 +47,7 @@ ODP_EXPORT(odp_range_punch);
 ODP_EXPORT(odp_range_punch_unmapped);
 ODP_EXPORT(odp_range_resize);
 ODP_EXPORT(odp_range_grow);
+ODP_EXPORT(odp_range_merge);
 ODP_EXPORT(odp_range_remove);
 ODP_EXPORT(odp_range_fault);
 ODP_EXPORT(odp_read_begin);

@@ -16,8 +16,10 @@
 //!
 //! C header: [`include/linux/maple_tree.h`](srctree/include/linux/maple_tree.h)
 
+mod locked;
 mod run;
 
+pub use self::locked::Locked;
 use self::run::{
     Entry,
     Extent,
@@ -49,6 +51,14 @@ use kernel::{
 
 /// A value entry (lowest bit set), which no aligned pointer equals.
 const NOTHING_HERE: *mut c_void = ptr::without_provenance_mut(1);
+
+/// For memory that is charged, and not waited for.
+const IMPATIENT: bindings::gfp_t =
+    bindings::GFP_NOWAIT | (bindings::GFP_KERNEL_ACCOUNT & !bindings::GFP_KERNEL);
+
+/// How many objects [`RangeIndex::merge`] takes the place of at most: each is an entry, of which
+/// one change of the tree takes out so many.
+pub const MERGED: usize = run::RUN / 2;
 
 /// How many entries a walk looks at before others may change the index.
 const STEPS: usize = 1024;
@@ -137,9 +147,9 @@ impl From<ReplaceError> for Error {
 /// # Invariants
 ///
 /// - `tree` is an initialised maple tree in RCU mode.
-/// - An entry is [`NOTHING_HERE`] or was passed to [`RangeIndex::insert`] or
-///   [`RangeIndex::replace`], and no [`RangeIndex::erase`] that it was passed to has returned; or
-///   to the second as a piece in vain.
+/// - An entry is [`NOTHING_HERE`] or was passed to [`RangeIndex::insert`],
+///   [`RangeIndex::replace`] or [`RangeIndex::merge`], and no [`RangeIndex::erase`] that it was
+///   passed to has returned; or to the second as a piece in vain.
 /// - Entries are only changed with `writers` locked.
 #[pin_data(PinnedDrop)]
 pub struct RangeIndex<T> {
@@ -218,7 +228,7 @@ impl<T> RangeIndex<T> {
     ///
     /// `object` must stay valid until [`RangeIndex::erase`] has returned for it, and every
     /// read-side section in which it may have been looked up has ended. From that `erase` on it is
-    /// not passed to [`RangeIndex::replace`].
+    /// passed neither to [`RangeIndex::replace`] nor, as an old one, to [`RangeIndex::merge`].
     pub unsafe fn insert<E>(
         &self,
         span: Span,
@@ -324,25 +334,24 @@ impl<T> RangeIndex<T> {
             }
         }
         let object = object.as_ptr().cast();
-        let memory = bindings::GFP_NOWAIT | (bindings::GFP_KERNEL_ACCOUNT & !bindings::GFP_KERNEL);
         for (stored, (span, piece)) in pieces.clone().enumerate() {
             let (first, last) = (span.start(), span.last());
             let piece = piece.as_ptr().cast();
             // Where this has failed before, the object is there in many entries.
             let replaced = self
-                .clear_beyond(span, at, memory, &writers)
+                .clear_beyond(span, at, IMPATIENT, &writers)
                 .and_then(|()| match span.intersect(&at) {
-                    Some(own) => self.make_room(own, object, memory, &writers),
+                    Some(own) => self.make_room(own, object, IMPATIENT, &writers),
                     None => Ok(()),
                 })
-                .and_then(|()| self.store(first, last, piece, memory));
+                .and_then(|()| self.store(first, last, piece, IMPATIENT));
             let Err(error) = replaced else {
                 continue;
             };
             for (span, _) in pieces.take(stored) {
                 kernel::warn_on!(!at.covers(&span));
                 // An entry that takes exactly the place of another needs no memory.
-                let restored = self.store(span.start(), span.last(), object, memory);
+                let restored = self.store(span.start(), span.last(), object, IMPATIENT);
                 kernel::warn_on!(restored.is_err());
             }
             done(false);
@@ -350,6 +359,58 @@ impl<T> RangeIndex<T> {
         }
         done(true);
         Ok(())
+    }
+
+    /// Puts `object` at `span`, in the place of the objects that are there, and says to `done`
+    /// whether it is. May sleep, but not for memory.
+    ///
+    /// Those are `old`, each with its span: neighbours that have all of `span`, and no more than
+    /// [`MERGED`]. `wanted` is asked first, and if it says no, nothing is done. Both are called
+    /// with the index locked. Lookups find an old object or the new one at any time. An old one
+    /// that was there in many entries, as where a replacement has failed, is there in one before.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplaceError::Unwanted`] and [`ReplaceError::AllocError`]; in either case lookups have not
+    /// found `object`.
+    ///
+    /// # Safety
+    ///
+    /// For `object` as for [`RangeIndex::insert`]. And if `wanted` says yes, at that moment the
+    /// index has each of `old` at all of its span, they have `span` together and there are no more
+    /// than [`MERGED`] of them, and no [`RangeIndex::erase`] has been called for one.
+    pub unsafe fn merge(
+        &self,
+        old: impl Iterator<Item = (Span, NonNull<T>)>,
+        (span, object): (Span, NonNull<T>),
+        wanted: impl FnOnce() -> bool,
+        done: impl FnOnce(bool),
+    ) -> Result<(), ReplaceError> {
+        let writers = self.writers.lock();
+
+        if !wanted() {
+            return Err(ReplaceError::Unwanted);
+        }
+        for (span, old) in old {
+            // It is there in many entries if what was to replace it was undone.
+            let (_, _, last) = self.entry_at(span.start());
+            let old = old.as_ptr().cast();
+            let one = if last == span.last() {
+                Ok(())
+            } else {
+                self.make_room(span, old, IMPATIENT, &writers)
+                    .and_then(|()| self.store(span.start(), span.last(), old, IMPATIENT))
+            };
+            if let Err(error) = one {
+                done(false);
+                return Err(ReplaceError::AllocError(error));
+            }
+        }
+        // So few entries that this is one change of the tree.
+        let object = object.as_ptr().cast();
+        let merged = self.store(span.start(), span.last(), object, IMPATIENT);
+        done(merged.is_ok());
+        merged.map_err(ReplaceError::AllocError)
     }
 
     /// Has nothing at `span` but what is within `at`.
@@ -576,41 +637,6 @@ impl<T> RangeIndex<T> {
             unsafe { bindings::mtree_store_range(self.tree.get(), first, last, entry, gfp) };
         // There is no other reason: the bounds are in order, and no entry is one of the tree's own.
         to_result(stored).map_err(|_| AllocError)
-    }
-}
-
-/// An index that nobody changes.
-pub struct Locked<'a, T> {
-    index: &'a RangeIndex<T>,
-    writers: MutexGuard<'a, ()>,
-}
-
-impl<T> Locked<'_, T> {
-    /// Calls `f` for the objects from `from` on in order of address, once for each of their pieces,
-    /// until `most` entries have been looked at, some of which may be nothing, or `f` says that it
-    /// is enough. Returns where to go on, which is behind `from`, or `None` at the end.
-    ///
-    /// `f` must neither sleep nor change the index.
-    pub fn look_at(
-        &self,
-        mut from: usize,
-        most: usize,
-        mut f: impl FnMut(&T) -> bool,
-    ) -> Option<usize> {
-        let mut walk = self.index.walk(from, &self.writers);
-        for _ in 0..most {
-            let entry = walk.next()?;
-            from = entry.behind();
-            let Some(object) = as_object(entry.entry) else {
-                continue;
-            };
-            // SAFETY: By the type invariants no `erase` has returned for what is in the index,
-            // which is locked.
-            if !f(unsafe { object.as_ref() }) {
-                break;
-            }
-        }
-        Some(from)
     }
 }
 

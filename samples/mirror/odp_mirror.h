@@ -222,8 +222,9 @@ struct odp_mirror_wait {
  * @would_block: non-blockable invalidations refused
  * @changes: requests to resize or punch that were accepted
  * @unchanged: of these, how many times there was nothing to do after all
- * @replaced: ranges replaced by smaller ones
+ * @replaced: ranges replaced by others
  * @pieces: the ranges that they were replaced by
+ * @merged: ranges that became part of a neighbour's, counted in @replaced, too
  * @replace_failed: times that a range was kept as it was because replacing it failed
  * @ranges: ranges that are not released yet
  * @max_ranges: how many there may be
@@ -255,6 +256,7 @@ struct odp_mirror_stats {
 	__u64 unchanged;
 	__u64 replaced;
 	__u64 pieces;
+	__u64 merged;
 	__u64 replace_failed;
 	__u64 ranges;
 	__u64 max_ranges;

@@ -385,6 +385,7 @@ impl OpenFile {
             unchanged: library.unchanged,
             replaced: library.replaced,
             pieces: library.pieces,
+            merged: library.merged,
             replace_failed: library.replace_failed,
             // CAST: `usize` has at most 64 bits.
             ranges: self.context.mirror.ranges() as u64,

@@ -76,6 +76,7 @@ user_structs! {
         unchanged: u64,
         replaced: u64,
         pieces: u64,
+        merged: u64,
         replace_failed: u64,
         ranges: u64,
         max_ranges: u64,

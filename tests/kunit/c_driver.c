@@ -88,6 +88,33 @@ void odp_kunit_driver_end(struct odp_kunit_driver *driver)
 	kfree(driver);
 }
 
+/*
+ * Mirrors what follows up to @end, which becomes one with the range. Returns where the range of the
+ * last byte begins by then, or 0 if that fails.
+ */
+unsigned long odp_kunit_driver_extend(struct odp_kunit_driver *driver, unsigned long end)
+{
+	unsigned long start = odp_range_end(driver->range);
+	struct odp_range *range;
+	int ret;
+
+	range = odp_range_insert(driver->mirror, start, end - start, driver);
+	if (IS_ERR(range))
+		return 0;
+	ret = odp_range_merge(range, odp_range_start(driver->range), end);
+	odp_range_put(range);
+	if (ret || odp_mirror_flush(driver->mirror, ODP_REMOVED))
+		return 0;
+	range = odp_range_lookup(driver->mirror, end - 1);
+	if (!range)
+		return 0;
+	start = odp_range_start(range);
+	if (odp_range_shared(range) != driver)
+		start = 0;
+	odp_range_put(range);
+	return start;
+}
+
 /* Begins to look at @start..@end. Returns what odp_read_begin() does. */
 int odp_kunit_driver_look(struct odp_kunit_driver *driver, unsigned long start, unsigned long end)
 {

@@ -31,11 +31,12 @@ unsafe extern "C" {
         end: c_ulong,
     ) -> *mut Opaque;
     fn odp_kunit_driver_end(driver: *mut Opaque);
+    fn odp_kunit_driver_extend(driver: *mut Opaque, end: c_ulong) -> c_ulong;
     fn odp_kunit_driver_look(driver: *mut Opaque, start: c_ulong, end: c_ulong) -> c_int;
     fn odp_kunit_driver_commit(driver: *mut Opaque) -> c_int;
 }
 
-/// A driver in C that mirrors one range.
+/// A driver in C that mirrors one range, which another may become part of.
 ///
 /// # Invariants
 ///
@@ -49,6 +50,11 @@ impl Driver {
         let driver = unsafe { odp_kunit_driver_begin(mm.as_raw(), span.start(), span.end()) };
         // INVARIANT: It has just been returned.
         NonNull::new(driver).map(Self).ok_or(ENOMEM)
+    }
+
+    fn extend(&self, end: usize) -> usize {
+        // SAFETY: By the type invariants.
+        unsafe { odp_kunit_driver_extend(self.0.as_ptr(), end) }
     }
 
     fn look(&self, start: usize, end: usize) -> Result {
@@ -96,6 +102,16 @@ mod tests {
         driver.look(looked_at.start(), looked_at.end())?;
         AddressSpace::unmap(looked_at)?;
         check_eq!(driver.commit(), Err(EAGAIN));
+        Ok(())
+    }
+
+    /// For C the same pointer makes the same object.
+    #[test]
+    fn ranges_of_one_pointer_become_one() -> Result {
+        let space = AddressSpace::attach()?;
+        let span = space.map(4)?;
+        let driver = Driver::begin(&space, page(span, 0)?)?;
+        check_eq!(driver.extend(page(span, 2)?.end()), span.start());
         Ok(())
     }
 

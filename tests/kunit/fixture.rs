@@ -57,6 +57,11 @@ pub(crate) fn punching(config: Config, p: &mut MayBlock<'_>) -> Result<Setup> {
     with(Probe::punching()?, config, p)
 }
 
+/// The same, if the ranges have so many pages or more.
+pub(crate) fn punching_from(pages: usize, p: &mut MayBlock<'_>) -> Result<Setup> {
+    with(Probe::punching_from(pages)?, Config::default(), p)
+}
+
 fn with(
     (shared, record): (Arc<Shared<Probe>>, Arc<Record>),
     config: Config,

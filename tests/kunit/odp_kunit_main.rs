@@ -21,6 +21,7 @@ mod grow;
 mod insert;
 mod limits;
 mod managed;
+mod merge;
 mod own_events;
 mod probe;
 mod race;

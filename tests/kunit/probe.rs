@@ -79,8 +79,8 @@ pub(crate) struct Probe {
     record: Arc<Record>,
     /// Which event retires the range in the callback.
     retire_on: Option<Event>,
-    /// Whether munmap() punches out what is unmapped.
-    punch: bool,
+    /// Whether munmap() punches out what is unmapped, of ranges of so many pages or more.
+    punch: Option<usize>,
 }
 
 /// How many pages a probe has room for.
@@ -89,15 +89,23 @@ const ROOM: usize = 256;
 impl Probe {
     /// Makes a driver's object; ranges made from it retire themselves at `retire_on`.
     pub(crate) fn new(retire_on: Option<Event>) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
-        Self::with(retire_on, false)
+        Self::with(retire_on, None)
     }
 
     /// Makes one whose ranges lose what is unmapped.
     pub(crate) fn punching() -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
-        Self::with(None, true)
+        Self::punching_from(0)
     }
 
-    fn with(retire_on: Option<Event>, punch: bool) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
+    /// Makes one whose ranges lose what is unmapped if they have so many pages or more.
+    pub(crate) fn punching_from(pages: usize) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
+        Self::with(None, Some(pages))
+    }
+
+    fn with(
+        retire_on: Option<Event>,
+        punch: Option<usize>,
+    ) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
         let record = Arc::new(
             Record {
                 unmaps: Tally::new("unmaps")?,
@@ -165,7 +173,8 @@ impl Mirrored for Probe {
         if Some(zap.event()) == self.retire_on {
             let _ = zap.retire();
         }
-        if self.punch && zap.event() == Event::Unmap {
+        let punches = self.punch.is_some_and(|from| zap.range().pages() >= from);
+        if punches && zap.event() == Event::Unmap {
             let _ = zap.punch();
         }
         zap.done()

@@ -17,7 +17,11 @@ mod tests {
         }, //
     };
     use odp::{
-        range_index::RangeIndex,
+        range_index::{
+            RangeIndex,
+            ReplaceError,
+            MERGED, //
+        },
         Span, //
     };
 
@@ -373,6 +377,80 @@ mod tests {
             check_eq!(numbers.at(ALL - 2), Some(1));
             check_eq!(numbers.at(ALL - 1), Some(0));
             check_eq!(numbers.count(), 3);
+        }
+        Ok(())
+    }
+
+    /// Has `new` take the place of the numbers `old`, each at its span.
+    fn merge(
+        numbers: &Numbers,
+        old: &[(usize, Span)],
+        new: (usize, Span),
+        wanted: bool,
+    ) -> Result<(Result<(), ReplaceError>, Option<bool>)> {
+        let mut entries = KVec::new();
+        for &(n, span) in old {
+            entries.push((span, numbers.number(n)?), GFP_KERNEL)?;
+        }
+        let mut done = None;
+        // SAFETY: The numbers outlive the index, and the caller has put the old ones there.
+        let merged = unsafe {
+            numbers.index.merge(
+                entries.iter().copied(),
+                (new.1, numbers.number(new.0)?),
+                || wanted,
+                |there| done = Some(there),
+            )
+        };
+        Ok((merged, done))
+    }
+
+    /// As many as there may be, among others.
+    #[test]
+    fn one_takes_the_place_of_neighbours() -> Result {
+        const COUNT: usize = 300;
+        for first in [0, 1, 100, COUNT - MERGED] {
+            let numbers = Numbers::none(COUNT + 1)?;
+            let mut old = KVec::new();
+            for n in 0..COUNT {
+                numbers.insert(n, pages(n, 1)?)?;
+                if (first..first + MERGED).contains(&n) {
+                    old.push((n, pages(n, 1)?), GFP_KERNEL)?;
+                }
+            }
+            let new = (COUNT, pages(first, MERGED)?);
+            let unwanted = (Err(ReplaceError::Unwanted), None);
+            check_eq!(merge(&numbers, &old, new, false)?, unwanted);
+            check_eq!(numbers.at(first), Some(first as u64));
+            check_eq!(merge(&numbers, &old, new, true)?, (Ok(()), Some(true)));
+            for n in 0..COUNT {
+                let is_old = (first..first + MERGED).contains(&n);
+                check_eq!(numbers.at(n), Some(if is_old { COUNT } else { n } as u64));
+            }
+            check_eq!(numbers.count(), COUNT - MERGED + 1);
+        }
+        Ok(())
+    }
+
+    /// As there may be where memory was short, again and again.
+    #[test]
+    fn one_takes_the_place_of_neighbours_with_many_entries() -> Result {
+        const ALL: usize = MANY * PAGES;
+        for every in [MANY, 225, 30, 7] {
+            let numbers = Numbers::none(4)?;
+            // At many, among which are those of what was there for a moment.
+            fill(&numbers, |_| 0, every)?;
+            numbers.insert(1, pages(ALL, 1)?)?;
+            numbers.insert(2, pages(ALL + 1, 1)?)?;
+            let old = [(0, pages(0, ALL)?), (1, pages(ALL, 1)?)];
+            let new = (3, pages(0, ALL + 1)?);
+            check_eq!(merge(&numbers, &old, new, true)?, (Ok(()), Some(true)));
+            rcu_barrier();
+            for page in [0, 1, ALL / 2, ALL - 1, ALL] {
+                check_eq!(numbers.at(page), Some(3));
+            }
+            check_eq!(numbers.at(ALL + 1), Some(2));
+            check_eq!(numbers.count(), 2);
         }
         Ok(())
     }

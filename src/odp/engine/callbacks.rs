@@ -62,16 +62,18 @@ pub(crate) struct MirrorOps {
 
 /// What the worker calls, before all that, for requests to change an object.
 ///
-/// First `prepare` for all that there are, then `replace`: the latter sleeps until the
-/// invalidations that are going on have ended, which what has been prepared then waits for
-/// together.
+/// First `prepare` for all that there are, then `replace` for those that it says so of: the latter
+/// sleeps until the invalidations that are going on have ended, which what has been prepared then
+/// waits for together.
 pub(crate) struct ChangeOps {
-    /// Builds what is to take the object's place, if anything is. It is the caller's to change
-    /// until `replace` has returned.
-    pub prepare: unsafe fn(NonNull<Request>),
+    /// Builds what is to take the object's place, if anything is, and says whether there is
+    /// anything: then it is the caller's to change until `replace` has returned. If not, it has
+    /// been let go of, as by [`Worker::settle`](super::worker::Worker::settle), and may be gone.
+    pub prepare: unsafe fn(NonNull<Request>) -> bool,
     /// Puts it there, and applies [`Step::Replace`](super::state::Step::Replace); says whether it
-    /// did. If not, the object is as it was.
-    pub replace: unsafe fn(NonNull<Request>) -> bool,
+    /// did. If not, the object is as it was. Others that it has done the same to, which `prepare`
+    /// had claimed, it appends to the list.
+    pub replace: unsafe fn(NonNull<Request>, &mut Fifo) -> bool,
 }
 
 /// Evidence that a worker's callback is running: the task may sleep, but not wait for a worker.

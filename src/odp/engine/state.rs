@@ -33,8 +33,10 @@
 //! ```text
 //!        Change                  Take                        Replace, RollBack
 //!   None -------> Queued ---------------------> Taken --------------------------> Replaced
+//!    |  |                                        ^
+//!    |  '------------ Claim ---------------------'
 //!    |  ^           ^                            | ^ |                                ^
-//!    |  |           |                     Change | | | Unclaim: it stays              |
+//!    |  |           |     Change, and back: Plan | | | Unclaim: it stays              |
 //!    |  |           |   Unclaim                  v | '------------> None              |
 //!    |  |           '------------------------- Again ---------------------------------'
 //!    |  |                                        ^      Replace, RollBack
@@ -77,6 +79,10 @@
 //! | Change | on its way out | same | NotLive |
 //! | Take | Queued | Taken | None |
 //! | Take | Live · Queued | · Taken | Build |
+//! | Claim | Live · None | · Taken | Build |
+//! | Claim | Live · Queued/Taken/Again | same | Already |
+//! | Claim | on its way out | same | NotLive |
+//! | Plan | Live/Dying · Taken/Again | · Taken | None |
 //! | Unclaim | Live · Taken | · None | None |
 //! | Unclaim | Live · Again | · Queued | Queue |
 //! | Unclaim | Dying · Taken/Again | Queued · None | Queue |
@@ -115,7 +121,7 @@ pub(crate) enum Stage {
     Releasing = 6,
 }
 
-/// How far a request to shrink or split a range has come.
+/// How far a request to put others in the place of a range has come.
 ///
 /// What exactly is asked for is not the state machine's business: it adds up, in whatever
 /// order they come (see [`PendingTrim`](crate::odp::mirror::trim::PendingTrim)).
@@ -132,8 +138,8 @@ pub(crate) enum Change {
     Taken = 3,
     /// The same, and more has been asked for since.
     Again = 4,
-    /// Others are in the place of this one: smaller ranges, or the range that it was going to be a
-    /// piece of. Final.
+    /// Others are in the place of this one: smaller ranges, a larger one, or the range that it was
+    /// going to be a piece of. Final.
     Replaced = 5,
 }
 
@@ -151,9 +157,13 @@ pub(crate) enum Step {
     Change,
     /// Somebody begins to take it out, or to change it.
     Take,
+    /// Whoever has taken another one to change it takes this one as well, to replace both by one.
+    Claim,
+    /// Whoever took it to change it takes over what has been asked for so far.
+    Plan,
     /// Whoever took it to change it leaves it as it is.
     Unclaim,
-    /// Smaller ranges have taken its place.
+    /// Others have taken its place.
     Replace,
     /// It was going to be a piece of another range, which stays.
     RollBack,
@@ -214,7 +224,7 @@ pub(crate) enum Effect {
 pub(crate) struct State {
     /// How far it has come.
     pub(crate) stage: Stage,
-    /// Whether it is to be smaller.
+    /// Whether others are to be in its place.
     pub(crate) change: Change,
     /// How many long holds there are; at most [`State::MAX_HOLDS`].
     pub(crate) holds: u32,
@@ -345,6 +355,18 @@ impl State {
 
             (Step::Take, Queued, change) => (Taken, change, Effect::None),
             (Step::Take, Live, Change::Queued) => (Live, Change::Taken, Effect::Build),
+
+            (Step::Claim, Live, Change::None) => (Live, Change::Taken, Effect::Build),
+            (Step::Claim, Live, change @ (Change::Queued | Change::Taken | Change::Again)) => {
+                (Live, change, Effect::Already)
+            }
+            (Step::Claim, stage @ (Dying | Queued | Taken | Removed | Releasing), change) => {
+                (stage, change, Effect::NotLive)
+            }
+
+            (Step::Plan, stage @ (Live | Dying), Change::Taken | Change::Again) => {
+                (stage, Change::Taken, Effect::None)
+            }
 
             (Step::Unclaim, Live, Change::Taken) => (Live, Change::None, Effect::None),
             (Step::Unclaim, Live, Change::Again) => (Live, Change::Queued, Effect::Queue),

@@ -119,6 +119,8 @@ counters! {
     replaced,
     /// The ranges that they were replaced by.
     pieces,
+    /// Ranges that became part of a neighbour's, and are counted as replaced, too.
+    merged,
     /// Times that a range was kept as it was because it could not be replaced.
     replace_failed,
 }

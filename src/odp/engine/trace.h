@@ -40,7 +40,8 @@ int odp_request_probe(bool on);
 			 { 0, "retire" },		\
 			 { 1, "punch" },		\
 			 { 2, "resize" },		\
-			 { 3, "change" })
+			 { 3, "change" },		\
+			 { 4, "merge" })
 
 /* Somebody has asked for something, and it is going to be done. */
 TRACE_EVENT(odp_request,

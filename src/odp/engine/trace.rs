@@ -86,6 +86,8 @@ pub(crate) enum What {
     Resize = 2,
     /// What has been asked for earlier is to be done.
     Change = 3,
+    /// It is to become one with its neighbours, as far as they lie in this.
+    Merge = 4,
 }
 
 /// What is asked for, and for which addresses: if none are named, for those of the object.

@@ -21,6 +21,7 @@ use crate::{
             },
             shared::{
                 sealed,
+                Shared,
                 UserLock, //
             }, //
         }, //
@@ -285,9 +286,25 @@ impl Drop for Guard<'_> {
     }
 }
 
+/// Whether C has passed the same for two ranges of a mirror.
+fn is_same(one: &Shared<Object>, other: &Shared<Object>) -> bool {
+    core::ptr::eq(one.data().0.shared, other.data().0.shared)
+}
+
 impl Mirrored for Object {
     /// The library's own: the driver's module is kept by the mirror.
-    const OPS: &'static MirroredOps<Self> = crate::mirrored_ops!(Object);
+    const OPS: &'static MirroredOps<Self> = {
+        static OPS: MirroredOps<Object> = {
+            let module = &<crate::LocalModule as ::kernel::ModuleMetadata>::THIS_MODULE;
+            // SAFETY: It is the initialiser of a static item, and the module is that of its crate.
+            let ops = unsafe { MirroredOps::new(module) };
+            // SAFETY: The functions are the mirror's, which has both, so that they do the same with
+            // what is passed to them, and by the type invariants of `Driver` lock one lock for
+            // that.
+            unsafe { ops.with_same(is_same) }
+        };
+        &OPS
+    };
     type Table = ();
     type Lock = Lock;
 

@@ -185,6 +185,17 @@ unsafe extern "C" fn odp_range_grow(range: *mut odp_range, start: c_ulong, end: 
     to_errno(change(start, end, grow))
 }
 
+/// # Safety
+///
+/// The caller holds `range`.
+#[no_mangle]
+unsafe extern "C" fn odp_range_merge(range: *mut odp_range, start: c_ulong, end: c_ulong) -> c_int {
+    // SAFETY: By the safety requirements the caller holds `range`.
+    let interval = unsafe { interval(range) };
+    let merge = |span| interval.data().merge(interval.span(), span);
+    to_errno(change(start, end, merge))
+}
+
 fn change(start: usize, end: usize, f: impl FnOnce(Span) -> Result<Changed>) -> Result {
     f(Span::from_bounds(start, end)?)?.accepted()
 }

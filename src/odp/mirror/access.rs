@@ -52,7 +52,7 @@ use kernel::{
     time::Jiffies, //
 };
 
-/// The range is retired, or smaller ones are in its place. Look the address up again.
+/// The range is retired, or others are in its place. Look the address up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
 
@@ -67,7 +67,7 @@ impl From<Gone> for Error {
 pub enum Retry {
     /// An invalidation came between. Begin a new section.
     Collided,
-    /// The range is retired, or smaller ones are in its place. Look the address up again.
+    /// The range is retired, or others are in its place. Look the address up again.
     Gone,
 }
 
@@ -185,7 +185,8 @@ impl<'g, T: Mirrored> Lookup<'g, T> {
     }
 
     /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests,
-    /// what is common to all. Where that is nothing the range is retired.
+    /// what is common to all. Where that is nothing the range is retired. If the range is just
+    /// becoming one with others, this may count as a punch, see [`Hold::merge`].
     ///
     /// Context: as for [`Zap::resize`](crate::Zap::resize).
     ///
@@ -267,8 +268,8 @@ impl<T: Mirrored> Hold<T> {
     /// Removes the range: returns when no callback, lookup or access is left of it. The hold ends
     /// with this; what others hold delays the range's release, not this.
     ///
-    /// Where the range had been replaced by smaller ones before, those stay, and
-    /// [`Retire::Replaced`] says so.
+    /// Where others had taken the place of the range before, those stay, and [`Retire::Replaced`]
+    /// says so.
     ///
     /// Context: may sleep; not in a lookup of any mirror, not in a callback, not under a lock that
     /// one takes, nor `mmap_lock`.
@@ -290,7 +291,8 @@ impl<T: Mirrored> Hold<T> {
     }
 
     /// Asks for nothing but `keep` to be mirrored from now on, in bytes; of several such requests,
-    /// what is common to all. Where that is nothing the range is retired.
+    /// what is common to all. Where that is nothing the range is retired. If the range is just
+    /// becoming one with others, this may count as a punch, see [`Hold::merge`].
     ///
     /// Context: as for [`Zap::resize`](crate::Zap::resize).
     ///
@@ -325,6 +327,34 @@ impl<T: Mirrored> Hold<T> {
         self.interval().data().grow(self.span(), wanted, p)
     }
 
+    /// Asks for one range in the place of this one and of those beside it, as far as they lie in
+    /// `within`, in bytes: of those on either side that follow each other without a gap and are of
+    /// the same [`Shared`](super::shared::Shared).
+    ///
+    /// They stay in service until one that has the addresses of all is in their places, so that no
+    /// address is without a notifier, or not found, for a moment. What was installed stays, and
+    /// [`Mirrored::replaced`](crate::Mirrored::replaced) is called once, with the span of all. It
+    /// needs no room in the number of ranges. If all are asked to, they become one whatever the
+    /// order.
+    ///
+    /// The worker leaves out a range that it has for another request, or of which less is wanted
+    /// than there is, and what lies beyond that range; ask again. The counter `merged` tells how
+    /// many ranges have become part of another.
+    ///
+    /// Requests for one of them that come meanwhile are done. A range that is retired or resized in
+    /// time is left out, and what [`Hold::punch`] says counts for the one. For a moment, just
+    /// before the one is in their places, it is too late for that: then [`Hold::retire`] of one of
+    /// them retires all, and [`Hold::resize`] counts as [`Hold::punch`] of what was to be cut off.
+    ///
+    /// Context: as for [`Zap::punch`](crate::Zap::punch).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the range is not part of `within`. See also [`Changed::accepted`].
+    pub fn merge(&self, within: Span) -> Result<Changed> {
+        self.interval().data().merge(self.span(), within)
+    }
+
     /// Says that the process has nothing at `unmapped` any more, in bytes; see
     /// [`Zap::punch`](crate::Zap::punch), also for the context.
     ///
@@ -336,7 +366,7 @@ impl<T: Mirrored> Hold<T> {
     }
 
     /// Has the worker take out of the range what the process has not mapped of it, if there is any;
-    /// or out of the smaller ones that are in its place.
+    /// or out of those that are in its place.
     ///
     /// Callbacks tell of what is unmapped while the range is in service, and nobody of what was
     /// unmapped before. So whoever inserts a range because of a fault calls this once after that,

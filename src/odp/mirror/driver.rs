@@ -5,7 +5,10 @@
 use super::{
     invalidation::Invalidation,
     range::Range,
-    shared::UserLock, //
+    shared::{
+        Shared,
+        UserLock, //
+    }, //
 };
 use crate::{
     mmu_interval::{
@@ -91,6 +94,7 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
 
     /// Other ranges are in service in the place of the one at `old`: at `pieces`, in order of
     /// address; smaller ones, or one that reaches beyond it, see [`Hold::grow`](crate::Hold::grow).
+    /// Where several have become one, see [`Hold::merge`](crate::Hold::merge), they were at `old`.
     /// Nothing has to be done; the table and the lock are theirs as they were the old one's.
     ///
     /// Called before anything else of the pieces is, apart from [`Mirrored::invalidate`].
@@ -122,6 +126,21 @@ pub struct MirroredOps<T: Mirrored> {
     /// What a mirror's worker calls besides.
     pub(super) mirror: MirrorOps,
     pub(super) notifier: InvalidateOps<Range<T>>,
+    /// Whether two have one table and one lock, so that ranges of theirs may become one.
+    pub(super) same: fn(&Shared<T>, &Shared<T>) -> bool,
+}
+
+impl<T: Mirrored> MirroredOps<T> {
+    /// The same, where more than one [`Shared`] may stand for one table and one lock.
+    ///
+    /// # Safety
+    ///
+    /// Where `same` says so, a user lock of the one is that of the other, and
+    /// [`Mirrored::invalidate`] and [`Mirrored::zap`] of either take out what was installed through
+    /// ranges of the other.
+    pub(crate) const unsafe fn with_same(self, same: fn(&Shared<T>, &Shared<T>) -> bool) -> Self {
+        Self { same, ..self }
+    }
 }
 
 /// The tables for [`Mirrored::OPS`] of a type, in the module that this is written in.

@@ -159,7 +159,7 @@ impl<'cb, T: Mirrored> Zap<'cb, T> {
 
     /// Asks for the range to be removed: it returns at once, and
     /// [`Mirrored::released`] is called later. Lookups, holds and commits fail from here on; while
-    /// smaller ranges are just taking its place, lookups may find those for another moment, until
+    /// others are just taking its place, lookups may find those for another moment, until
     /// they are retired as well.
     ///
     /// Allocates nothing and does not sleep.
@@ -182,7 +182,8 @@ impl<'cb, T: Mirrored> Zap<'cb, T> {
 
     /// Asks for nothing but `keep` to be mirrored from now on, in bytes, which is part of the
     /// range; of several such requests, what is common to all. Where that is nothing the range is
-    /// retired.
+    /// retired. If the range is just becoming one with others, this may count as a punch of the
+    /// rest, see [`Hold::merge`](crate::Hold::merge).
     ///
     /// The range stays in service until smaller ones are in its place. Allocates nothing and does
     /// not sleep.

@@ -79,8 +79,8 @@ use kernel::{
 pub struct Config {
     /// How many ranges there may be, counting those that are retired but not released;
     /// [`Config::MAX_RANGES`] by default. One that would have to be split beyond this stays as it
-    /// is. Shrinking needs no room, so that there may be one more for each range that is held
-    /// though a smaller one is in its place.
+    /// is. One that takes the place of another, or of several, needs no room, so that there may be
+    /// one more for each range that is held though another is in its place.
     ///
     /// It bounds what a mirror costs. A range takes 256 bytes, and up to 90 of the index; with the
     /// default that is 22 MiB, and what the driver has for them.

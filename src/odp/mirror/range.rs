@@ -22,6 +22,7 @@
 //!   user lock
 //! ```
 
+mod merge;
 pub(super) mod space;
 mod split;
 mod stalled;
@@ -219,7 +220,7 @@ impl<T: Mirrored> Range<T> {
         matches!(self.request.state().stage, Stage::Building | Stage::Live)
     }
 
-    /// Whether smaller ranges are in its place.
+    /// Whether others are in its place.
     fn is_replaced(&self) -> bool {
         matches!(self.request.state().change, Change::Replaced)
     }
@@ -411,10 +412,11 @@ impl<T: Mirrored> Range<T> {
         self.change(PendingTrim::NONE, || What::Change.to(span)) == Changed::Queued
     }
 
-    /// A trim that another range, of which this is a piece, was asked for.
+    /// Has a trim done, before everything else that has been asked for, that another range was
+    /// asked for, or this one in vain; says whether it is going to be.
     ///
-    /// The caller has activated the range.
-    fn inherit(&self, trim: PendingTrim) {
+    /// The caller has taken, claimed or activated the range.
+    fn inherit(&self, trim: PendingTrim) -> bool {
         let effect = self.request.apply_with(Step::Change, |effect| {
             if effect != Effect::NotLive {
                 self.add_earlier_trim(trim);
@@ -422,6 +424,7 @@ impl<T: Mirrored> Range<T> {
             effect
         });
         kernel::warn_on!(effect == Effect::Queue);
+        effect != Effect::NotLive
     }
 
     /// Gives up the range, which has been activated and is not going to be a piece. Returns whether
@@ -576,6 +579,7 @@ impl<T: Mirrored> MirroredOps<T> {
             // SAFETY: By the safety requirements this is for the initialiser of a static item, and
             // `module` is that of its crate.
             notifier: unsafe { InvalidateOps::new(module) },
+            same: is_itself::<T>,
         }
     }
 }
@@ -589,6 +593,11 @@ unsafe fn span<T: Mirrored>(request: NonNull<Request>) -> Span {
     // SAFETY: By the safety requirements it is that of a range, which is valid until it is
     // released.
     unsafe { Range::<T>::of_request(request.as_ptr()) }.span()
+}
+
+/// Whether two are one, in Rust.
+fn is_itself<T: Mirrored>(one: &Shared<T>, other: &Shared<T>) -> bool {
+    core::ptr::eq(one, other)
 }
 
 /// First: nobody finds the ranges any more, and what was installed since the callbacks is taken

@@ -13,6 +13,9 @@
 //! has been asked for before, of the end that is to move outward, does not count any more. So each
 //! end of a range is a function of where it is, and what is asked for later is applied later.
 //!
+//! A range may be asked to become one with its neighbours, too. That is a hint like a hole is: of
+//! several the hull, and what is there by then is what is looked at.
+//!
 //! Free of kernel types; host-side tests compile this very file.
 
 use super::Span;
@@ -30,6 +33,7 @@ pub(super) struct PendingTrim {
     start: usize,
     end: usize,
     unmapped: (usize, usize),
+    merged: (usize, usize),
     puts_start: bool,
     puts_end: bool,
 }
@@ -51,6 +55,7 @@ impl PendingTrim {
         start: 0,
         end: usize::MAX,
         unmapped: (usize::MAX, 0),
+        merged: (usize::MAX, 0),
         puts_start: false,
         puts_end: false,
     };
@@ -82,6 +87,14 @@ impl PendingTrim {
         }
     }
 
+    /// Wants a range to become one with its neighbours, as far as these are in `within`.
+    pub(super) fn merge(within: Span) -> Self {
+        Self {
+            merged: (within.start(), within.end()),
+            ..Self::NONE
+        }
+    }
+
     /// This trim, and `later` after it. Which one is later matters where that puts an end
     /// somewhere.
     pub(super) fn then(self, later: Self) -> Self {
@@ -100,6 +113,10 @@ impl PendingTrim {
                 self.unmapped.0.min(later.unmapped.0),
                 self.unmapped.1.max(later.unmapped.1),
             ),
+            merged: (
+                self.merged.0.min(later.merged.0),
+                self.merged.1.max(later.merged.1),
+            ),
             puts_start,
             puts_end,
         }
@@ -107,7 +124,20 @@ impl PendingTrim {
 
     /// Whether it has anything to do with a range at `span`.
     pub(super) fn concerns(&self, span: Span) -> bool {
-        self.wanted(span) != Some(span) || span.clip(self.unmapped.0, self.unmapped.1).is_some()
+        !self.wants_just(span)
+            || span.clip(self.unmapped.0, self.unmapped.1).is_some()
+            || self.merged_with(span).is_some()
+    }
+
+    /// Whether of a range at `span` no less is wanted, and nothing beyond.
+    pub(super) fn wants_just(&self, span: Span) -> bool {
+        self.wanted(span) == Some(span)
+    }
+
+    /// Within which a range at `span` is to become one with its neighbours, if it is to.
+    pub(super) fn merged_with(&self, span: Span) -> Option<Span> {
+        let within = Span::from_bounds(self.merged.0, self.merged.1).ok()?;
+        (!span.covers(&within)).then_some(within)
     }
 
     /// What is wanted of a range at `span`, and what beyond.
@@ -135,9 +165,10 @@ impl PendingTrim {
         (grown != span).then_some(grown)
     }
 
-    /// Where it puts the ends, alone.
-    pub(super) fn only_put(self) -> Self {
-        let mut put = Self::NONE;
+    /// What can be done when holes have been made, alone: where it puts the ends, and what is to
+    /// become one.
+    pub(super) fn only_later(self) -> Self {
+        let mut put = self.only_merge();
         if self.puts_start {
             (put.start, put.puts_start) = (self.start, true);
         }
@@ -147,20 +178,59 @@ impl PendingTrim {
         put
     }
 
+    /// What is to become one, alone.
+    pub(super) fn only_merge(self) -> Self {
+        Self {
+            merged: self.merged,
+            ..Self::NONE
+        }
+    }
+
+    /// The same, but for where it moves and puts the ends.
+    pub(super) fn without_keep(self) -> Self {
+        Self {
+            unmapped: self.unmapped,
+            ..self.only_merge()
+        }
+    }
+
     /// What it asks of one of several pieces, which are in the place of a range that it was asked
-    /// of: an end is put by the piece that has it.
+    /// of: an end is put by the piece that has it, which is also the one that has a neighbour
+    /// there.
     pub(super) fn of_piece(mut self, first: bool, last: bool) -> Self {
         self.puts_start &= first;
         self.puts_end &= last;
+        if !first && !last {
+            self.merged = Self::NONE.merged;
+        }
         self
     }
 
     /// What it knows of a range at `span` to be unmapped, alone.
     pub(super) fn unmapped_within(self, span: Span) -> Self {
-        match span.clip(self.unmapped.0, self.unmapped.1) {
-            Some(unmapped) => Self::unmapped(unmapped),
-            None => Self::NONE,
+        Self::unmapped_between(span, self.unmapped.0, self.unmapped.1)
+    }
+
+    /// What it asks of a range at `whole`, if it was asked of one at `span` that has become part of
+    /// that: an end that both have is the same one. Of what it does not want at another end, the
+    /// neighbour of that may be in the place by now; so that is known to be unmapped, and no more.
+    pub(super) fn of_part(self, span: Span, whole: Span) -> Self {
+        let mut of_part = self;
+        let mut cut = Self::NONE;
+        if span.start() != whole.start() {
+            (of_part.start, of_part.puts_start) = (0, false);
+            cut = cut.then(Self::unmapped_between(span, span.start(), self.start));
         }
+        if span.end() != whole.end() {
+            (of_part.end, of_part.puts_end) = (usize::MAX, false);
+            cut = cut.then(Self::unmapped_between(span, self.end, span.end()));
+        }
+        of_part.then(cut)
+    }
+
+    /// Knows of the part `start..end` of `span`, if there is one, that it has been unmapped.
+    fn unmapped_between(span: Span, start: usize, end: usize) -> Self {
+        span.clip(start, end).map_or(Self::NONE, Self::unmapped)
     }
 
     /// How far inward it moves the ends, alone.

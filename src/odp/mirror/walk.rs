@@ -21,7 +21,8 @@ use crate::{
 /// It is no snapshot: between two steps ranges come and go. One that is in service all the time is
 /// found, once. Where smaller ranges take the place of one, either that one is found or those are
 /// that lie behind what has been found by then, so that no address is passed over that is mirrored
-/// all the time.
+/// all the time. A range that has grown, or that several have become, may begin before that: then
+/// part of it was found before, as part of another.
 ///
 /// Nothing is kept between two steps, so that the caller may sleep there, wait for the worker, or
 /// leave off.

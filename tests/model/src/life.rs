@@ -34,7 +34,7 @@ enum Link {
     Pending,
     /// In a batch of the worker or of a caller of drain.
     Batch,
-    /// Taken to be changed.
+    /// Taken to be changed, or claimed by who changes a neighbour.
     Changing,
     /// Adopted, as a piece of another range.
     Adopted,
@@ -180,6 +180,10 @@ fn actions(world: &World) -> Vec<Action> {
     if world.removed == 0 || world.holds > 0 {
         actions.push(Action::Step(Step::Retire));
         actions.push(Action::Step(Step::Change));
+        // By who finds it in the index, beside another one.
+        if world.inserter == Inserter::Done && world.removed == 0 {
+            actions.push(Action::Step(Step::Claim));
+        }
         if world.holds < MAX_HOLDS {
             actions.push(Action::Step(Step::Hold));
         }
@@ -195,6 +199,7 @@ fn actions(world: &World) -> Vec<Action> {
         Link::Pending => actions.push(Action::Batch),
         Link::Batch => actions.push(Action::Step(Step::Take)),
         Link::Changing => {
+            actions.push(Action::Step(Step::Plan));
             actions.push(Action::Step(Step::Unclaim));
             actions.push(Action::Step(Step::Replace));
         }
@@ -276,6 +281,14 @@ fn act(world: &World, action: Action, step: Machine) -> Result<World, Violation>
             // Who takes it looks what is wanted.
             next.asked = false;
         }
+        Step::Claim if effect == Effect::Build => {
+            if world.link != Link::Idle {
+                return Err(Violation::QueuedTwice);
+            }
+            next.link = Link::Changing;
+        }
+        Step::Claim => {}
+        Step::Plan => next.asked = false,
         Step::Unclaim => next.link = Link::Idle,
         Step::Replace | Step::RollBack => {
             next.replaced = true;
@@ -477,6 +490,17 @@ mod mutants {
             },
         ),
         (
+            "what waits for a change is claimed",
+            Violation::QueuedTwice,
+            |state, event| match (event, state.stage, state.change) {
+                (Step::Claim, Live, Change::Queued) => {
+                    let change = Change::Taken;
+                    (State { change, ..state }, Effect::Build)
+                }
+                _ => state.step(event),
+            },
+        ),
+        (
             "a change queues again what waits for one",
             Violation::QueuedTwice,
             |state, event| match (event, state.stage, state.change) {
@@ -581,8 +605,8 @@ mod mutants {
         (
             "retire queues again what is being removed",
             Violation::NotFirst,
-            |state, event| match (event, state.stage) {
-                (Step::Retire, Taken) => (at(state, Queued), Effect::Queue),
+            |state, event| match (event, state.stage, state.change) {
+                (Step::Retire, Taken, Change::None) => (at(state, Queued), Effect::Queue),
                 _ => state.step(event),
             },
         ),

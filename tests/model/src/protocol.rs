@@ -124,27 +124,20 @@ impl Protocol {
                 .scenario
                 .user
                 .iter()
-                .any(|op| matches!(op, Op::Keep(..)))
+                .any(|op| matches!(op, Op::Keep(..) | Op::KeepSecond(..)))
     }
 
     /// Whether nobody wants to be rid of a page that is mapped.
     fn keeps(&self, page: usize) -> bool {
-        let of_events = self
-            .scenario
-            .invalidators
-            .iter()
-            .flatten()
-            .filter_map(|plan| match plan.policy {
-                Policy::Keep(first, end) => Some((first, end)),
-                _ => None,
-            });
-        let of_user = self.scenario.user.iter().filter_map(|op| match *op {
-            Op::Keep(first, end) => Some((first, end)),
-            _ => None,
-        });
-        of_events
-            .chain(of_user)
-            .all(|(first, end)| (first..end).contains(&page))
+        let scenario = &self.scenario;
+        let is_of_second = scenario.second && page >= scenario.end;
+        scenario.invalidators.iter().flatten().all(|plan| {
+            !matches!(plan.policy, Policy::Keep(first, end) if !(first..end).contains(&page))
+        }) && scenario.user.iter().all(|op| match *op {
+            Op::Keep(first, end) => (first..end).contains(&page) || is_of_second,
+            Op::KeepSecond(first, end) => (first..end).contains(&page) || !is_of_second,
+            _ => true,
+        })
     }
 
     /// The pages that are one for the driver, with `page` among them.
@@ -158,6 +151,25 @@ impl Protocol {
     fn looks(&self) -> bool {
         let looks = |op: &Op| matches!(op, Op::InsertMapped(..));
         self.scenario.user.iter().any(looks)
+    }
+
+    /// Whether two ranges are to be one in the end: nothing else is asked of them, nor is there a
+    /// reason for which it could not be done.
+    fn merges(&self) -> bool {
+        let asks = |plan: &invalidator::Plan| {
+            !matches!(
+                plan.kind,
+                invalidator::Kind::Clear | invalidator::Kind::TryClear
+            )
+        };
+        let ops = &self.scenario.user;
+        self.scenario.second
+            && ops
+                .iter()
+                .all(|op| matches!(op, Op::Merge | Op::MergeAt(_) | Op::Put))
+            && !self.scenario.invalidators.iter().flatten().any(asks)
+            && self.scenario.asks.is_none()
+            && self.scenario.failures == 0
     }
 
     /// Does a step, and looks at what has come of it.
@@ -198,6 +210,20 @@ impl Model for Protocol {
         first.served = true;
         first.known = true;
         ranges[0] = Some(first);
+        let ends = match (self.scenario.second, self.scenario.third) {
+            (false, _) => vec![end],
+            (true, false) => vec![end, world::PAGES],
+            (true, true) => vec![end, end + 1, world::PAGES],
+        };
+        for (id, ends) in ends.windows(2).enumerate() {
+            let id = id + 1;
+            subscriptions.insert(id);
+            let mut other = Range::new(span(ends[0], ends[1]), State::live(), None);
+            other.served = true;
+            other.known = true;
+            ranges[id] = Some(other);
+        }
+        let mirrored = |page| page < end || self.scenario.second;
         vec![World {
             pages: std::array::from_fn(|page| {
                 let mapped = self.scenario.unmapped != Some(page);
@@ -205,14 +231,14 @@ impl Model for Protocol {
                     mapped,
                     pte: mapped.then_some(0),
                     fresh: 1,
-                    device: (mapped && page < end).then_some(0),
-                    wanted: mapped && page < end,
+                    device: (mapped && mirrored(page)).then_some(0),
+                    wanted: mapped && mirrored(page),
                 }
             }),
             subscriptions,
             exiting: false,
             ranges,
-            index: std::array::from_fn(|page| (page < end).then_some(0)),
+            index: std::array::from_fn(|page| ends.iter().position(|end| page < *end)),
             index_lock: None,
             user_lock: None,
             pending: Default::default(),
@@ -232,6 +258,7 @@ impl Model for Protocol {
             ],
             failures: self.scenario.failures,
             stalled: false,
+            cut_late: false,
             steps: 0,
             broken: None,
         }]

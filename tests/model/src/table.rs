@@ -30,12 +30,14 @@ pub(crate) const CHANGES: [Change; 6] = [
     Change::Replaced,
 ];
 
-pub(crate) const EVENTS: [Step; 11] = [
+pub(crate) const EVENTS: [Step; 13] = [
     Step::Publish,
     Step::Activate,
     Step::Retire,
     Step::Change,
     Step::Take,
+    Step::Claim,
+    Step::Plan,
     Step::Unclaim,
     Step::Replace,
     Step::RollBack,
@@ -182,6 +184,10 @@ static TABLE: &[Row] = {
         row(Ev::Change, GOING, ANY_CHANGE, (None, None), E::NotLive),
         row(Ev::Take, &[S::Queued], ANY_CHANGE, (Some(S::Taken), None), E::None),
         row(Ev::Take, &[S::Live], &[C::Queued], (None, Some(C::Taken)), E::Build),
+        row(Ev::Claim, &[S::Live], &[C::None], (None, Some(C::Taken)), E::Build),
+        row(Ev::Claim, &[S::Live], &[C::Queued, C::Taken, C::Again], (None, None), E::Already),
+        row(Ev::Claim, GOING, ANY_CHANGE, (None, None), E::NotLive),
+        row(Ev::Plan, &[S::Live, S::Dying], &[C::Taken, C::Again], (None, Some(C::Taken)), E::None),
         row(Ev::Unclaim, &[S::Live], &[C::Taken], (None, Some(C::None)), E::None),
         row(Ev::Unclaim, &[S::Live], &[C::Again], (None, Some(C::Queued)), E::Queue),
         row(Ev::Unclaim, &[S::Dying], &[C::Taken, C::Again], (Some(S::Queued), Some(C::None)), E::Queue),

@@ -71,6 +71,10 @@ fn algebra() {
     let single: Vec<PendingTrim> = std::iter::once(PendingTrim::NONE)
         .chain(spans().map(PendingTrim::keep))
         .chain(spans().map(PendingTrim::unmapped))
+        .chain([
+            PendingTrim::merge(span(0, 2)),
+            PendingTrim::merge(span(1, 4)),
+        ])
         .collect();
     let all: HashSet<PendingTrim> = single
         .iter()
@@ -80,7 +84,9 @@ fn algebra() {
         assert_eq!(a.then(a), a);
         assert_eq!(a.then(PendingTrim::NONE), a);
         assert_eq!(a.only_keep().then(a), a);
-        assert_eq!(a.only_keep().then(a.unmapped_within(span(0, PAGES))), a);
+        let unmapped = a.unmapped_within(span(0, PAGES));
+        assert_eq!(a.only_keep().then(a.only_later()).then(unmapped), a);
+        assert_eq!(a.only_keep().then(a.without_keep()), a);
         for &b in &single {
             assert_eq!(a.then(b), b.then(a));
             assert_eq!(a.then(b).then(b), a.then(b));
@@ -130,6 +136,56 @@ fn growth() {
     }
 }
 
+/// What is left of a trim for the one that a range has become part of wants that as it is.
+#[test]
+fn keeps_are_not_inherited() {
+    for a in asks() {
+        for b in asks() {
+            let merge = PendingTrim::merge(span(0, PAGES));
+            let left = a.then(b).then(merge).without_keep();
+            assert_eq!(left.only_merge(), merge);
+            for whole in spans() {
+                assert!(left.wants_just(whole), "{a:?} {b:?} {whole:?}");
+            }
+        }
+    }
+}
+
+/// What was asked of one of several that have become one takes nothing from the others, and what
+/// is unmapped is not forgotten.
+#[test]
+fn parts() {
+    let mut asked = 0;
+    for part in spans() {
+        for whole in spans().filter(|whole| whole.covers(&part)) {
+            for trim in trims() {
+                let of_part = trim.of_part(part, whole);
+                let wanted = of_part.wanted_within(whole);
+                let kept = trim.wanted_within(part);
+                for page in 0..PAGES {
+                    let page = span(page, page + 1);
+                    let has = |span: Option<Span>| span.is_some_and(|span| span.covers(&page));
+                    let unmapped = |trim: &PendingTrim| {
+                        has(trim.doubtful(whole, PAGE_SIZE)) || !has(trim.wanted_within(whole))
+                    };
+                    // Unless none of it is wanted: then neither is the one.
+                    if whole.covers(&page) && !part.covers(&page) && kept.is_some() {
+                        assert!(has(wanted), "{trim:?} {part:?} {whole:?}");
+                    }
+                    if part.covers(&page) && !has(kept) {
+                        assert!(unmapped(&of_part), "{trim:?} {part:?} {whole:?}");
+                    }
+                    if has(trim.doubtful(part, PAGE_SIZE)) {
+                        assert!(unmapped(&of_part), "{trim:?} {part:?} {whole:?}");
+                    }
+                    asked += 1;
+                }
+            }
+        }
+    }
+    println!("{asked} pages");
+}
+
 /// A range that grows has all that it had and is wanted, and of what is wanted beyond the rest is
 /// left to the pieces that have its ends.
 #[test]
@@ -148,7 +204,7 @@ fn growth_comes_last() {
                     assert!(whole.covers(piece));
                     let beyond = match verdict {
                         TrimPlan::Unchanged => trim,
-                        _ => trim.only_put().of_piece(n == 0, n + 1 == pieces.len()),
+                        _ => trim.only_later().of_piece(n == 0, n + 1 == pieces.len()),
                     };
                     let Some(grown) = beyond.grown(*piece) else {
                         continue;

@@ -46,6 +46,7 @@ structs! {
         unchanged: u64,
         replaced: u64,
         pieces: u64,
+        merged: u64,
         replace_failed: u64,
         ranges: u64,
         max_ranges: u64,

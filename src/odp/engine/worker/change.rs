@@ -91,18 +91,26 @@ impl Worker {
             kernel::warn_on!(!changing.is_empty());
             return replaced;
         };
-        for request in changing.iter() {
-            let _scope = WorkerScope::enter();
-            // SAFETY: By the type invariants the table may be called with it, and by the safety
-            // requirements `Effect::Build` was answered, for which no function has been called.
-            unsafe { (ops.prepare)(request) };
-        }
+        let mut prepared = Fifo::new();
         while let Some(request) = changing.pop() {
+            let there = {
+                let _scope = WorkerScope::enter();
+                // SAFETY: By the type invariants the table may be called with it, and by the safety
+                // requirements `Effect::Build` was answered, for which no function has been called.
+                unsafe { (ops.prepare)(request) }
+            };
+            if there {
+                // SAFETY: It was taken from the list that its link belonged to, and is valid until
+                // it is released, which nothing is that has been taken to be changed.
+                unsafe { prepared.push(request) };
+            }
+        }
+        while let Some(request) = prepared.pop() {
             let done = {
                 let _scope = WorkerScope::enter();
-                // SAFETY: By the type invariants the table may be called with it, and `prepare` was
-                // called with it in the loop above.
-                unsafe { (ops.replace)(request) }
+                // SAFETY: By the type invariants the table may be called with it, and `prepare` has
+                // said so in the loop above.
+                unsafe { (ops.replace)(request, &mut replaced) }
             };
             if done {
                 // SAFETY: It was taken from the list that its link belonged to, and is valid until
@@ -117,14 +125,51 @@ impl Worker {
         replaced
     }
 
+    /// Takes `request`, if nobody has it and nobody has asked for it to change, for one to be put
+    /// in its place and in that of `with`, which the caller has taken to change it. Returns the
+    /// answer to [`Step::Claim`]: with [`Effect::Build`] it is the caller's now, and who waits for
+    /// what was asked of `with` waits for this one, too.
+    ///
+    /// The caller is to let go of it by [`Worker::settle`], or to apply [`Step::Replace`].
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken `with`, and as for [`Worker::retire`].
+    pub(crate) unsafe fn claim(
+        this: ArcBorrow<'_, Self>,
+        request: NonNull<Request>,
+        with: NonNull<Request>,
+    ) -> Effect {
+        let mut queues = this.queues.lock();
+        // SAFETY: By the safety requirements it is valid during the call.
+        let effect = unsafe { request.as_ref() }.apply(Step::Claim);
+        if effect != Effect::Build {
+            return effect;
+        }
+        // SAFETY: By the safety requirements the caller has taken it, so that the link is the
+        // caller's.
+        let of = unsafe { Request::link(with) }.tickets;
+        let tickets = Tickets {
+            removed: queues.removed.join(of.removed),
+            released: queues.released.join(of.released),
+        };
+        // SAFETY: `Effect::Build` was answered to one that was on no list, which gives the link to
+        // this task; and it is valid until it is released, which is after it has been let go of.
+        unsafe { Request::link(request) }.tickets = Tickets {
+            removed: queues.removed.begin(tickets.removed),
+            released: queues.released.begin(tickets.released),
+        };
+        effect
+    }
+
     /// Ends the work on a change of `request`, which is left as it is: if anything has been asked
     /// for meanwhile, it is queued.
     ///
     /// # Safety
     ///
-    /// The caller has taken it to change it, or activated it, and not let go of it. It is valid
-    /// until it is released.
-    pub(super) unsafe fn settle(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
+    /// The caller has taken it to change it, or claimed or activated it, and not let go of it. It
+    /// is valid until it is released.
+    pub(crate) unsafe fn settle(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         let mut queues = this.queues.lock();
         // SAFETY: By the safety requirements the caller has it: it is valid, and nobody else has
         // the link before the step below.

@@ -2,6 +2,8 @@
 
 //! Level 2: putting other ranges in the place of a range: smaller ones, or a larger one.
 //!
+//! What is said here of the old range is true of several that become one, too.
+//!
 //! There is no moment in which a live address is without a notifier, because the new ones are
 //! inserted before the old one is removed, and no moment in which something is installed that no
 //! notifier covers:
@@ -32,6 +34,9 @@
 //! A range that is to grow is replaced by one that covers it, in the same way. What is added is in
 //! nobody's way before the index is locked: if something else is there by then, nothing is added.
 //!
+//! A range that is to become one with its neighbours, and all of these, are replaced by one that
+//! has the addresses of all, see `merge.rs`.
+//!
 //! Whatever fails on the way, the old range stays as it is: too large, which costs callbacks, and
 //! is tried again when somebody asks for a change of it, drains or flushes.
 //!
@@ -59,6 +64,7 @@ use crate::{
                 ChangeOps,
                 WorkerContext, //
             },
+            fifo::Fifo,
             request::Request,
             state::{
                 Effect,
@@ -79,7 +85,10 @@ use crate::{
     range_index::ReplaceError,
     span::Span, //
 };
-use core::ptr::NonNull;
+use core::{
+    iter,
+    ptr::NonNull, //
+};
 use kernel::{
     alloc::{
         AllocError,
@@ -97,17 +106,21 @@ const MAX_PIECES: usize = 128;
 
 /// What is to take the place of a range: inserted, but in nobody's way yet.
 pub(super) struct Split<T: Mirrored> {
-    trim: PendingTrim,
+    pub(super) trim: PendingTrim,
     spans: KVec<Span>,
-    /// Whether the last piece is larger than it should be.
-    unfinished: bool,
+    /// Whether the last piece is larger than it should be, or may not be as large.
+    pub(super) unfinished: bool,
     pieces: KVec<Registration<Range<T>>>,
+    /// What else the pieces, which are one then, are to take the place of: claimed by this.
+    pub(super) neighbours: Fifo,
 }
 
 /// Why nothing is to take the place of a range.
-enum Outcome {
+pub(super) enum Outcome {
     /// It is right as it is.
     Unchanged,
+    /// The same, and it has been let go of.
+    LetGo,
     /// It is to go as a whole.
     Retire,
     /// There was no memory, or no room for more ranges.
@@ -146,6 +159,22 @@ fn memory() -> Flags {
 }
 
 impl<T: Mirrored> Range<T> {
+    /// Takes over what has been asked for, to do it: what is asked for from here on is for another
+    /// time. The caller has taken the range to change it.
+    fn begin_change(&self) -> PendingTrim {
+        self.request.apply_with(Step::Plan, |effect| {
+            kernel::warn_on!(effect != Effect::None);
+            self.with_trim(|trim| core::mem::replace(trim, PendingTrim::NONE))
+        })
+    }
+
+    /// Notes that it is right as it is.
+    pub(super) fn stay(&self, trim: PendingTrim) {
+        // What is wanted may matter when more goes.
+        self.remember(trim.only_keep());
+        self.worker().stats().unchanged.inc();
+    }
+
     /// What a worker calls for a range that is to change.
     pub(super) const CHANGE_OPS: ChangeOps = ChangeOps {
         prepare: prepare::<T>,
@@ -153,80 +182,93 @@ impl<T: Mirrored> Range<T> {
     };
 }
 
-/// Builds what is to take the place of a range.
+/// Builds what is to take the place of a range; says whether there is anything to be put there. If
+/// not, it lets go of the range.
 ///
 /// # Safety
 ///
 /// Called by a worker with [`Range::CHANGE_OPS`], for the request of a range that it has taken to
 /// change.
-unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) {
+unsafe fn prepare<T: Mirrored>(request: NonNull<Request>) -> bool {
     // SAFETY: By the safety requirements it is that of a range, which is valid until it is
     // released.
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
     let range = interval.data();
-    let trim = range.take_trim();
-    let (space, _) = range.parts();
-    match space.memcg.charged(|| Split::build(interval, trim)) {
-        // SAFETY: By the safety requirements the range is the caller's to change.
-        Ok(split) => unsafe { range.set_split(Some(split)) },
-        Err(Outcome::Unchanged) => {
-            // What is wanted may matter when more goes.
-            range.remember(trim.only_keep());
-            range.worker().stats().unchanged.inc();
+    let trim = range.begin_change();
+    // The range may be gone when it has been let go of.
+    let space = range.parts().0.clone();
+    match space.memcg.charged(|| Split::build(interval, &space, trim)) {
+        Ok(split) => {
+            // SAFETY: By the safety requirements the range is the caller's to change.
+            unsafe { range.set_split(Some(split)) };
+            return true;
         }
+        Err(Outcome::LetGo) => return false,
+        Err(Outcome::Unchanged) => range.stay(trim),
         // The worker has it, and is going to queue it.
         Err(Outcome::Retire) => {
             let _ = range.request().apply(Step::Retire);
         }
         Err(Outcome::Failed) => range.give_up(trim),
     }
+    // SAFETY: By the safety requirements it has been taken to be changed.
+    unsafe { Worker::settle(space.worker.as_arc_borrow(), request) };
+    false
 }
 
 /// Puts what [`prepare`] has built in the place of a range.
 ///
 /// # Safety
 ///
-/// As for [`prepare`], after that.
-unsafe fn replace<T: Mirrored>(request: NonNull<Request>) -> bool {
+/// As for [`prepare`], after that, if it said so.
+unsafe fn replace<T: Mirrored>(request: NonNull<Request>, others: &mut Fifo) -> bool {
     // SAFETY: By the safety requirements it is that of a range, which is valid until it is
     // released.
     let interval = unsafe { Range::<T>::of_request(request.as_ptr()) };
     let (space, _) = interval.data().parts();
     // SAFETY: By the safety requirements the range is the caller's to change.
     match unsafe { interval.data().take_split() } {
-        Some(split) => space.memcg.charged(|| split.put(interval)),
+        Some(split) => space.memcg.charged(|| split.put(interval, others)),
         None => false,
     }
 }
 
 impl<T: Mirrored> Split<T> {
     /// Works out what is to take the place of a range and inserts it.
-    fn build(interval: &Interval<Range<T>>, trim: PendingTrim) -> Result<KBox<Self>, Outcome> {
-        let range = interval.data();
+    fn build(
+        interval: &Interval<Range<T>>,
+        space: &Arc<Space<T>>,
+        trim: PendingTrim,
+    ) -> Result<KBox<Self>, Outcome> {
         let mut split = KBox::new(
             Self {
                 trim,
                 spans: KVec::new(),
                 unfinished: false,
                 pieces: KVec::new(),
+                neighbours: Fifo::new(),
             },
             memory(),
         )?;
-        let (space, shared) = range.parts();
         match plan(interval.span(), space, trim, |piece| split.note(piece)) {
             Ok(TrimPlan::Pieces) => {}
-            Ok(TrimPlan::Unchanged) => match trim.grown(interval.span()) {
-                // Alone: what fails half-way is undone within the old range.
-                Some(grown) => split.spans.push(grown, memory())?,
-                None => return Err(Outcome::Unchanged),
-            },
+            Ok(TrimPlan::Unchanged) => {
+                // Before it claims what would have to be let go of.
+                split.spans.reserve(1, memory())?;
+                // Either alone: what fails half-way is undone within the old range.
+                let larger = match trim.grown(interval.span()) {
+                    Some(grown) => grown,
+                    None => split.claim_neighbours(interval, space)?,
+                };
+                split.spans.push(larger, memory())?;
+            }
             Ok(TrimPlan::Nothing) => return Err(Outcome::Retire),
             Err(Unplanned::Enough) => split.leave_the_rest(interval.span(), space.grain),
             Err(Unplanned::AllocError) => return Err(Outcome::Failed),
             // There is nothing to be mirrored in it.
             Err(Unplanned::NoUser) => return Err(Outcome::Retire),
         }
-        match split.insert(space, shared) {
+        match split.insert(space, interval.data().parts().1) {
             Ok(()) => Ok(split),
             Err(error) => {
                 split.abandon(interval);
@@ -286,7 +328,7 @@ impl<T: Mirrored> Split<T> {
     /// Takes back what has been inserted. Nobody has seen it but callbacks.
     ///
     /// Sleeps until the invalidations that are going on have ended.
-    fn abandon(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
+    pub(super) fn abandon(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
         let range = interval.data();
         if range.parts().0.split_removal {
             // So that they wait for invalidations once.
@@ -294,6 +336,7 @@ impl<T: Mirrored> Split<T> {
                 let _ = piece.start_removal();
             }
         }
+        let mut asked = PendingTrim::NONE;
         for piece in self.pieces.drain_all() {
             let piece = MayBlock::assume(|p| piece.remove(p));
             // What callbacks asked of it, its driver has asked of the old range, too, unless it
@@ -303,14 +346,22 @@ impl<T: Mirrored> Split<T> {
             if !piece.data().is_wanted() && interval.span().covers(&piece.span()) {
                 range.remember(PendingTrim::unmapped(piece.span()));
             }
+            asked = asked.then(trim);
         }
+        self.for_each_neighbour(|neighbour| {
+            let asked = asked.unmapped_within(neighbour.span());
+            if asked.concerns(neighbour.span()) {
+                let _ = neighbour.data().inherit(asked);
+            }
+        });
+        self.let_neighbours_go(range);
         // Somebody may wait for the number of ranges to drop.
         range.worker().notify();
     }
 
     /// Puts the pieces in the place of the range that they were built for, unless that is not to be
     /// any more; says whether it did.
-    fn put(self: KBox<Self>, interval: &Interval<Range<T>>) -> bool {
+    fn put(self: KBox<Self>, interval: &Interval<Range<T>>, others: &mut Fifo) -> bool {
         let range = interval.data();
         let (space, _) = range.parts();
 
@@ -323,6 +374,9 @@ impl<T: Mirrored> Split<T> {
             let _ = MayBlock::assume(|p| last.interval().read_begin(p));
         }
 
+        if !self.neighbours.is_empty() {
+            return self.merge(interval, others);
+        }
         let mut handed = PendingTrim::NONE;
         // SAFETY: If it succeeds the pieces are ranges like any other from here on, kept until a
         // grace period has passed after their `unpublish`. If pieces may have been seen in vain,
@@ -340,7 +394,7 @@ impl<T: Mirrored> Split<T> {
         };
         match indexed {
             Ok(()) => {
-                self.take_over(interval, handed);
+                self.take_over(interval, handed, others);
                 true
             }
             Err(ReplaceError::AllocError(_)) => {
@@ -354,6 +408,11 @@ impl<T: Mirrored> Split<T> {
                 if range.is_live() {
                     range.worker().stats().replace_failed.inc();
                     range.remember(self.trim.only_keep());
+                    // It is to become one with others all the same.
+                    let left = self.trim.only_merge();
+                    if left.concerns(interval.span()) {
+                        let _ = range.inherit(left);
+                    }
                 }
                 self.abandon(interval);
                 false
@@ -362,7 +421,7 @@ impl<T: Mirrored> Split<T> {
     }
 
     /// Has the pieces be in service, for whoever finds them; says whether they are to be.
-    fn activate(&self, interval: &Interval<Range<T>>) -> bool {
+    pub(super) fn activate(&self, interval: &Interval<Range<T>>) -> bool {
         for request in self.requests() {
             let effect = request.apply(Step::Activate);
             kernel::warn_on!(effect != Effect::None);
@@ -378,9 +437,15 @@ impl<T: Mirrored> Split<T> {
     /// what they were asked for. Returns what was asked of it meanwhile. The index is locked.
     fn settle_old(&self, interval: &Interval<Range<T>>, there: bool) -> PendingTrim {
         if !there {
-            self.hand_back(interval);
+            self.hand_back(|| iter::once(interval));
             return PendingTrim::NONE;
         }
+        self.mark_replaced(interval)
+    }
+
+    /// Marks a range as replaced by the pieces, which are in its place. Returns what was asked of
+    /// it meanwhile. The index is locked.
+    pub(super) fn mark_replaced(&self, interval: &Interval<Range<T>>) -> PendingTrim {
         let (effect, trim) = interval.data().replaced();
         kernel::warn_on!(!matches!(effect, Effect::HandOver | Effect::HandOverRetire));
         if effect == Effect::HandOverRetire {
@@ -393,44 +458,72 @@ impl<T: Mirrored> Split<T> {
 
     /// Marks the pieces as what the old range is in the place of, and asks that for what they were
     /// asked for: by callbacks that looked at their size, or by who found them.
-    fn hand_back(&self, interval: &Interval<Range<T>>) {
-        let old = interval.data();
+    pub(super) fn hand_back<'a, I>(&self, olds: impl Fn() -> I)
+    where
+        I: Iterator<Item = &'a Interval<Range<T>>>,
+    {
         for piece in self.pieces.iter() {
             let span = piece.interval().span();
             let (wanted, trim) = piece.interval().data().roll_back();
-            // What it wanted to keep was meant for itself.
-            let trim = trim.unmapped_within(interval.span());
-            if !wanted && interval.span().covers(&span) {
-                let _ = old.request().apply(Step::Retire);
-            } else if trim.concerns(interval.span()) {
-                old.inherit(trim);
+            for old in olds() {
+                // What it wanted to keep was meant for itself.
+                let trim = trim.unmapped_within(old.span());
+                if !wanted && old.span().covers(&span) {
+                    let _ = old.data().request().apply(Step::Retire);
+                } else if trim.concerns(old.span()) {
+                    let _ = old.data().inherit(trim);
+                }
             }
         }
     }
 
+    /// The piece that several ranges are to become part of, with the span that it has.
+    pub(super) fn whole(&self) -> Option<(Span, NonNull<Interval<Range<T>>>)> {
+        let piece = self.pieces.last()?.interval();
+        Some((piece.span(), NonNull::from(piece)))
+    }
+
     /// Gives up pieces that lookups may have found: they leave as any range does, but nobody hears
     /// of it.
-    fn roll_back(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
+    pub(super) fn roll_back(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
         interval.data().give_up(self.trim);
         interval.data().note_rolled_back();
+        self.for_each_neighbour(|neighbour| neighbour.data().note_rolled_back());
         self.let_go(interval);
+        self.let_neighbours_go(interval.data());
     }
 
     /// Gives what was asked of the old range to the pieces, tells the driver of them, and lets go
-    /// of them.
-    fn take_over(mut self: KBox<Self>, interval: &Interval<Range<T>>, handed: PendingTrim) {
+    /// of them. Appends neighbours, which they are in the place of as well, to `others`.
+    pub(super) fn take_over(
+        mut self: KBox<Self>,
+        interval: &Interval<Range<T>>,
+        handed: PendingTrim,
+        others: &mut Fifo,
+    ) {
         let range = interval.data();
         let stats = range.worker().stats();
-        let kept = self.trim.only_keep();
+        let merges = !self.neighbours.is_empty();
+        // What becomes part of another is wanted as it is, so that no end was to move inward; and
+        // an end that has a neighbour is no end of that.
+        let kept = match merges {
+            true => PendingTrim::NONE,
+            false => self.trim.only_keep(),
+        };
         let pieces = self.pieces.len();
         for (n, piece) in self.pieces.iter().enumerate() {
             let (span, piece) = (piece.interval().span(), piece.interval().data());
-            // What is to grow, grows when it has been split.
+            // What is to grow, grows when it has been split, and becomes one with others after
+            // that.
             // OVERFLOW: Small numbers.
-            let asked = self.trim.only_put().then(handed);
-            let asked = asked.of_piece(n == 0, n + 1 == pieces);
+            let left = match merges {
+                // That is what has been done.
+                true => PendingTrim::NONE,
+                false => self.trim.only_later(),
+            };
+            let asked = left.then(handed).of_piece(n == 0, n + 1 == pieces);
             if asked.concerns(span) {
-                piece.inherit(asked);
+                let _ = piece.inherit(asked);
             }
             // Its ends are rounded, so it may reach beyond what is wanted.
             if kept.concerns(span) {
@@ -438,23 +531,30 @@ impl<T: Mirrored> Split<T> {
             }
         }
         if let Some(last) = self.pieces.last().filter(|_| self.unfinished) {
-            let trim = self.trim.of_piece(pieces == 1, true);
-            last.interval().data().inherit(trim);
+            let trim = match merges {
+                true => self.trim.without_keep(),
+                false => self.trim.of_piece(pieces == 1, true),
+            };
+            let _ = last.interval().data().inherit(trim);
         }
-        stats.replaced.inc();
+        let merged = self.neighbours.len();
+        stats.merged.add(merged);
+        // OVERFLOW: Small numbers.
+        stats.replaced.add(1 + merged);
         stats.pieces.add(self.pieces.len());
         self.trace(range);
+        // All that they are in the place of.
+        let old = match self.whole() {
+            Some((whole, _)) if merged > 0 => whole,
+            _ => interval.span(),
+        };
         // SAFETY: `replace`, which is all that leads here, is called by a worker as
         // `ChangeOps::replace`.
         unsafe {
-            WorkerContext::enter(|ctx| {
-                range
-                    .shared()
-                    .data()
-                    .replaced(interval.span(), &self.spans, ctx)
-            })
+            WorkerContext::enter(|ctx| range.shared().data().replaced(old, &self.spans, ctx))
         };
         self.let_go(interval);
+        others.append(self.neighbours.take());
     }
 
     /// Tells whoever traces that the pieces are in the place of `old`.
@@ -462,6 +562,12 @@ impl<T: Mirrored> Split<T> {
         let worker = old.worker();
         // SAFETY: It is of this worker, and we have taken it, so that it has not been released.
         unsafe { worker.trace_replaced(old.request().into(), self.pieces.len()) };
+        self.for_each_neighbour(|neighbour| {
+            let request = neighbour.data().request();
+            // SAFETY: It is of this worker, and we have claimed it, so that it has not been
+            // released.
+            unsafe { worker.trace_replaced(request.into(), self.pieces.len()) };
+        });
         for request in self.requests() {
             // SAFETY: It is of this worker, and inserted; having activated it we have it.
             unsafe { worker.trace_piece(request.into()) };

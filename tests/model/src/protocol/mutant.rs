@@ -134,6 +134,30 @@ mutants! {
         "A range that grows is replaced although what was to be added has been retired.";
     GrowthIsNotLookedAt: Untold in "growth while pages are cleared, and what is added is unmapped",
         "Whether what has been added to a range is mapped is not looked at after that.";
+    MergesUnclaimed: Refused in "two become one, and a fault",
+        "A neighbour that a range is to become one with is not claimed before.";
+    MergesWhatGoes: NotSticky in "two become one, and the second is retired from outside",
+        "Nobody looks, when a range is about to become one with its neighbour, whether that has been \
+         retired.";
+    MergeClearsFirst: OutOfService in "two become one, and a fault",
+        "The neighbour of a range is taken out of the index before the one is put in their place.";
+    ForgetsNeighbour: Untold in "two become one while pages are cleared, and a hole in the second",
+        "What was asked of a neighbour meanwhile is not handed over to the one.";
+    ForgetsRetiredNeighbour: Lost in "two become one, and the second is retired from outside",
+        "Nobody looks whether a neighbour was retired before it was marked replaced.";
+    KeepsOfPart: OutOfService in "two become one, and the first was to keep what it has",
+        "What a range was asked to keep of itself is remembered by the one that it becomes part of.";
+    SettlesLate: Lost in "two that both ask become one, and a drain",
+        "Of those that are to change together, one that has nothing to be one with is not let go of \
+         before all have looked.";
+    SettlesUnlocked: Lost in "two that both ask become one, and a drain",
+        "A range that has found nothing to be one with is let go of when the index is not locked any \
+         more.";
+    ForgetsBusy: Lost in "three that all ask become one",
+        "Neighbours that somebody has when a range becomes one with others are not looked at again.";
+    PlansTwice: Lost in "three that all ask become one",
+        "What is asked of a range between that it is taken and that it is planned for has it planned \
+         for once more, with nothing to do; who finds it taken for that does not look again.";
     AlwaysAgain: Endless in "a hole that is mapped again, and a fault in it",
         "A range that is right as it is is queued again.";
 }

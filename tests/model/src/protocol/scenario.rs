@@ -37,6 +37,10 @@ pub(super) struct Scenario {
     pub(super) grain: usize,
     /// The first range is at the pages from 0 to before this.
     pub(super) end: usize,
+    /// Whether a second one is at the others.
+    pub(super) second: bool,
+    /// Whether that is at one of them, and a third one at the rest.
+    pub(super) third: bool,
 }
 
 impl Scenario {
@@ -54,6 +58,8 @@ impl Scenario {
             failures: 0,
             grain: 1,
             end: PAGES,
+            second: false,
+            third: false,
         }
     }
 
@@ -121,6 +127,19 @@ impl Scenario {
     pub(super) const fn end(mut self, end: usize) -> Self {
         self.end = end;
         self
+    }
+
+    /// The first range is at the pages before this, and a second one at the others.
+    pub(super) const fn two(mut self, end: usize) -> Self {
+        self.end = end;
+        self.second = true;
+        self
+    }
+
+    /// Three ranges of a page each.
+    pub(super) const fn three(mut self) -> Self {
+        self.third = true;
+        self.two(1)
     }
 
     /// Who finds `page` has what he finds retired.
@@ -392,6 +411,84 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .exit()
         .reader(0)
         .user(&[Op::GrowMapped(0, 3), Op::Put]),
+    Scenario::new("two become one, and a fault")
+        .two(1)
+        .clear(1, 3)
+        .reader(1)
+        .user(&[Op::Merge, Op::Put]),
+    Scenario::new("two become one while pages are cleared, and a hole in the second")
+        .two(1)
+        .clear(0, 1)
+        .punch(1, 2)
+        .user(&[Op::Merge, Op::Put]),
+    Scenario::new("two become one, and a hole in the first")
+        .two(2)
+        .punch(0, 1)
+        .reader(2)
+        .user(&[Op::Merge, Op::Put]),
+    Scenario::new("two become one, and the second is retired from outside")
+        .two(1)
+        .clear(0, 2)
+        .retires(2)
+        .user(&[Op::Merge, Op::Put]),
+    Scenario::new("two become one, and the first is retired from outside")
+        .two(1)
+        .clear(0, 2)
+        .reader(2)
+        .user(&[Op::Merge, Op::Retire, Op::Put]),
+    Scenario::new("two become one, and the second is retired in a callback")
+        .two(1)
+        .retire(2, 3)
+        .reader(0)
+        .user(&[Op::Merge, Op::Put]),
+    Scenario::new("two become one, and the second loses its edge")
+        .two(1)
+        .clear(0, 1)
+        .user(&[Op::Merge, Op::KeepSecond(1, 2), Op::Put]),
+    Scenario::new("two become one, and the second loses the edge beside the first")
+        .two(1)
+        .clear(0, 1)
+        .user(&[Op::Merge, Op::KeepSecond(2, 3), Op::Put]),
+    Scenario::new("two become one, and the first was to keep what it has")
+        .two(1)
+        .punch(2, 3)
+        .user(&[Op::Keep(0, 1), Op::Merge, Op::Put]),
+    Scenario::new("two that both ask become one, and a drain")
+        .two(1)
+        .user(&[Op::Merge, Op::MergeAt(2), Op::Put])
+        .drain(),
+    Scenario::new("two that both ask become one while pages are cleared")
+        .two(1)
+        .clear(0, 3)
+        .reader(2)
+        .user(&[Op::MergeAt(2), Op::Merge, Op::Put]),
+    Scenario::new("three that all ask become one")
+        .three()
+        .user(&[Op::Merge, Op::MergeAt(1), Op::MergeAt(2), Op::Put])
+        .drain(),
+    Scenario::new("three become one, and who asked is retired")
+        .three()
+        .retires(1)
+        .user(&[Op::MergeAt(1), Op::Put]),
+    Scenario::new("two become one, and memory runs out")
+        .two(1)
+        .punch(2, 3)
+        .user(&[Op::Merge, Op::Retry, Op::Put])
+        .failures(1),
+    Scenario::new("two become one, and a drain")
+        .two(1)
+        .punch(1, 2)
+        .user(&[Op::Merge, Op::Put])
+        .drain(),
+    Scenario::new("two become one, and the end of the process")
+        .two(1)
+        .exit()
+        .reader(2)
+        .user(&[Op::Merge, Op::Put]),
+    Scenario::new("two become one, and the first is removed")
+        .two(1)
+        .clear(0, 2)
+        .user(&[Op::Merge, Op::Remove]),
     Scenario::new("an insertion while pages are cleared, and the end of the process")
         .end(1)
         .clear(0, 1)

@@ -23,7 +23,8 @@ use super::{
         text,
         Range,
         Violation,
-        World, //
+        World,
+        PAGES, //
     },
     Protocol, //
 };
@@ -54,6 +55,12 @@ pub(super) enum Op {
     Grow(usize, usize),
     /// The same; and when that has been done, `Hold::punch_unmapped` of what is there then.
     GrowMapped(usize, usize),
+    /// Has the first range become one with the others.
+    Merge,
+    /// The same, of whatever is found at a page.
+    MergeAt(usize),
+    /// Wants no more than these pages of the second range, or of what is in its place.
+    KeepSecond(usize, usize),
     /// Ends its hold.
     Put,
     /// `Mirror::remove`, with its hold.
@@ -207,6 +214,27 @@ impl Protocol {
                     for id in self.indexed(world) {
                         self.keep(world, id, span(first, end), log);
                     }
+                }
+                self.user_next(world);
+            }
+            (At::Calls, Op::Merge) => {
+                world.change(self, FIRST, PendingTrim::merge(span(0, PAGES)), log);
+                self.user_next(world);
+            }
+            (At::Calls, Op::MergeAt(page)) => {
+                if let Some(id) = world.index[page] {
+                    world.change(self, id, PendingTrim::merge(span(0, PAGES)), log);
+                }
+                self.user_next(world);
+            }
+            (At::Calls, Op::KeepSecond(first, end)) => {
+                if let Some(id) = world.index[PAGES - 1] {
+                    // Who finds the one takes nothing from the first, nor from its middle.
+                    let start = pages(world.range(id).span).start;
+                    let finds_one = start < self.scenario.end;
+                    world.cut_late |= finds_one && first > self.scenario.end;
+                    let first = if finds_one { start } else { first };
+                    self.keep(world, id, span(first, end), log);
                 }
                 self.user_next(world);
             }

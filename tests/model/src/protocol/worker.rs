@@ -68,6 +68,8 @@ pub(super) enum At {
     Next,
     Unpublish(usize),
     Plan(usize, PendingTrim),
+    /// It is right as it is, and is to become one with others.
+    Claim(usize, PendingTrim),
     /// Mutant: the range is removed before its pieces are inserted.
     RemoveFirst(usize),
     Insert(usize, usize),
@@ -79,7 +81,11 @@ pub(super) enum At {
     /// With the index's mutex, from here on.
     Activate(usize, usize),
     Store(usize, usize),
+    /// Mutant: the neighbours have been taken out of the index before that.
+    StoreLate(usize),
     Replace(usize),
+    /// The range has been marked, and these have not; how that was answered, and what was asked.
+    ReplaceOthers(usize, Set, Effect, PendingTrim),
     /// Mutant: the pieces are indexed after that.
     IndexLate(usize, Effect, PendingTrim),
     /// The pieces are retired, with the old range.
@@ -89,6 +95,8 @@ pub(super) enum At {
     HandBack(usize, usize, bool, PendingTrim),
     /// Without the mutex.
     Inherit(usize, usize, PendingTrim),
+    /// Several are not to be one after all.
+    Decline(usize),
     GiveUp(usize),
     LetGo(usize, usize, bool),
     Unclaim(usize),
@@ -115,6 +123,8 @@ pub(super) struct Worker {
     changing: Set,
     /// To be replaced, or settled.
     prepared: Set,
+    /// Claimed for that.
+    claimed: Set,
     /// To be unpublished.
     expiring: Set,
     /// Unpublished.
@@ -132,6 +142,7 @@ impl Worker {
             batch: Set::default(),
             changing: Set::default(),
             prepared: Set::default(),
+            claimed: Set::default(),
             expiring: Set::default(),
             leaving: Set::default(),
             removing: Set::default(),
@@ -149,6 +160,7 @@ impl Worker {
             self.batch,
             self.changing,
             self.prepared,
+            self.claimed,
             self.expiring,
             self.leaving,
             self.removing,
@@ -181,7 +193,7 @@ impl Protocol {
             At::AbandonAsleep(_, _, _, seq) | At::ReadAsleep(_, seq) => {
                 world.subscriptions.is_over(seq)
             }
-            At::Index(_) => world.index_lock.is_none(),
+            At::Index(_) | At::Claim(..) => world.index_lock.is_none(),
             // It may have something to zap.
             At::Activate(..) => world.user_lock.is_none(),
             At::GracePeriod => !worker.waits,
@@ -233,6 +245,7 @@ impl Protocol {
                 At::Next
             }
             At::Plan(id, trim) => self.make_plan(world, n, id, trim, fails, log),
+            At::Claim(id, trim) => self.claim(world, n, id, trim, log),
             At::RemoveFirst(id) => {
                 say!(log, "removes {} first", name(id));
                 let _ = world.subscriptions.remove(id);
@@ -269,11 +282,44 @@ impl Protocol {
                 let effect = world.apply(self, id, Step::Replace);
                 let trim = std::mem::replace(&mut world.touch(id).trim, PendingTrim::NONE);
                 say!(log, "marks {} replaced: {effect:?}", name(id));
-                if self.is(Mutant::ReplacesFirst) {
+                let swap = self.swap(world, id);
+                if !swap.others.is_empty() {
+                    self.note_cut(world, id, trim);
+                    let trim = self.of_part(world, id, id, trim);
+                    At::ReplaceOthers(id, swap.others, effect, trim)
+                } else if self.is(Mutant::ReplacesFirst) {
                     At::IndexLate(id, effect, trim)
                 } else {
                     self.replaced(world, id, effect, trim, log)
                 }
+            }
+            At::ReplaceOthers(id, mut left, effect, trim) => {
+                let other = left.pop().expect("there are some");
+                let its_effect = world.apply(self, other, Step::Replace);
+                let asked = std::mem::replace(&mut world.touch(other).trim, PendingTrim::NONE);
+                say!(log, "marks {} replaced: {its_effect:?}", name(other));
+                self.note_cut(world, other, asked);
+                let trim = match self.is(Mutant::ForgetsNeighbour) {
+                    true => trim,
+                    false => trim.then(self.of_part(world, id, other, asked)),
+                };
+                let effect = match its_effect {
+                    Effect::HandOverRetire if !self.is(Mutant::ForgetsRetiredNeighbour) => {
+                        its_effect
+                    }
+                    _ => effect,
+                };
+                if left.is_empty() {
+                    self.replaced(world, id, effect, trim, log)
+                } else {
+                    At::ReplaceOthers(id, left, effect, trim)
+                }
+            }
+            At::StoreLate(id) => {
+                let piece = self.swap(world, id).pieces[0];
+                say!(log, "indexes {}", name(piece));
+                self.index(world, piece);
+                At::Replace(id)
             }
             At::IndexLate(id, effect, trim) => {
                 let swap = self.swap(world, id);
@@ -288,6 +334,8 @@ impl Protocol {
                 let piece = swap.pieces[i];
                 let effect = world.apply(self, piece, Step::Retire);
                 world.touch(piece).retired = true;
+                // Who retires one while they become one has retired all.
+                world.give_up(world.range(piece).span);
                 say!(log, "retires {}: {effect:?}", name(piece));
                 if i + 1 < swap.len {
                     At::Retire(id, i + 1, trim)
@@ -315,6 +363,7 @@ impl Protocol {
                     At::LetGo(id, 0, true)
                 }
             }
+            At::Decline(id) => self.decline(world, id, log),
             At::GiveUp(id) => {
                 let trim = self.swap(world, id).trim;
                 self.keep_trim(world, id, trim, log);
@@ -322,9 +371,14 @@ impl Protocol {
             }
             At::LetGo(id, i, there) => self.let_go(world, n, id, i, there, log),
             At::Unclaim(id) => {
-                world.workers[n].prepared.remove(id);
-                self.settle(world, id, log);
-                At::Next
+                if self.let_neighbour_go(world, n, id, log) {
+                    At::Unclaim(id)
+                } else {
+                    world.touch(id).swap = None;
+                    world.workers[n].prepared.remove(id);
+                    self.settle(world, id, log);
+                    At::Next
+                }
             }
             At::Synchronize => {
                 say!(log, "begins a grace period");
@@ -401,6 +455,9 @@ impl Protocol {
         }
         if let Some(id) = world.workers[n].changing.pop() {
             world.workers[n].prepared.add(id);
+            if !self.is(Mutant::PlansTwice) {
+                world.apply(self, id, Step::Plan);
+            }
             let trim = std::mem::replace(&mut world.touch(id).trim, PendingTrim::NONE);
             say!(log, "prepares {}", name(id));
             return At::Plan(id, trim);
@@ -436,6 +493,22 @@ impl Protocol {
             if live { "live" } else { "not live" }
         );
         world.index_lock = Some(Owner::Worker(n));
+        let swap = self.swap(world, id);
+        if live && !swap.others.is_empty() {
+            let steady = self.is_steady(world, id)
+                && (self.is(Mutant::MergesWhatGoes)
+                    || swap.others.iter().all(|other| self.is_steady(world, other)));
+            if !steady {
+                say!(log, "and that one of them is to go, or to be cut");
+                self.unlock_index(world, log);
+                return At::Decline(id);
+            }
+            for other in swap.others.iter().chain([id]) {
+                // As below.
+                let gone = !world.is_live(other);
+                world.touch(swap.pieces[0]).retired |= gone;
+            }
+        }
         if live || self.is(Mutant::IndexesRetired) {
             for piece in self.swap(world, id).pieces() {
                 // It must not come into service after a call to retire has returned.
@@ -444,7 +517,11 @@ impl Protocol {
             return At::Activate(id, 0);
         }
         self.unlock_index(world, log);
-        At::Abandon(id, 0, After::Unclaim)
+        if swap.others.is_empty() {
+            At::Abandon(id, 0, After::Unclaim)
+        } else {
+            At::Decline(id)
+        }
     }
 
     fn activate(&self, world: &mut World, id: usize, i: usize, log: &mut Log) -> At {
@@ -469,6 +546,9 @@ impl Protocol {
         if swap.pieces().any(dying) && !self.is(Mutant::GrowsIntoDying) {
             say!(log, "what was to be added has gone");
             self.unlock_index(world, log);
+            if !swap.others.is_empty() {
+                return At::Decline(id);
+            }
             let range = world.touch(id);
             range.trim = swap.trim.only_keep().then(range.trim);
             return At::Abandon(id, 0, After::Unclaim);
@@ -478,6 +558,7 @@ impl Protocol {
             .pieces()
             .flat_map(|piece| pages(world.range(piece).span))
             .filter_map(|page| Some((page, world.index[page].filter(|other| *other != id)?)))
+            .filter(|(_, other)| !swap.others.contains(*other))
             .collect();
         let stays = |other: usize| {
             matches!(
@@ -509,6 +590,135 @@ impl Protocol {
         }
     }
 
+    /// `Range::is_steady()`
+    fn is_steady(&self, world: &mut World, id: usize) -> bool {
+        let range = *world.touch(id);
+        range.state.is_live() && range.trim.wants_just(range.span)
+    }
+
+    /// Claims the neighbours that a range is to become one with.
+    fn claim(
+        &self,
+        world: &mut World,
+        n: usize,
+        id: usize,
+        trim: PendingTrim,
+        log: &mut Log,
+    ) -> At {
+        let mut whole = world.touch(id).span;
+        let within = trim.merged_with(whole).expect("that is why");
+        let mut others = Set::default();
+        let mut busy = false;
+        while trim.wants_just(world.touch(id).span) {
+            busy = false;
+            let beside = [whole.start().checked_sub(1), Some(whole.end())];
+            let mut found = None;
+            for addr in beside.into_iter().flatten() {
+                let Some(&Some(other)) = world.index.get(addr / PAGE_SIZE) else {
+                    continue;
+                };
+                if !within.covers(&world.range(other).span) || !self.is_steady(world, other) {
+                    continue;
+                }
+                if !self.is(Mutant::MergesUnclaimed) {
+                    let effect = world.apply(self, other, Step::Claim);
+                    say!(log, "claims {}: {effect:?}", name(other));
+                    busy |= effect == Effect::Already;
+                    if effect != Effect::Build {
+                        continue;
+                    }
+                }
+                found = Some(other);
+                break;
+            }
+            let Some(other) = found else {
+                break;
+            };
+            world.workers[n].claimed.add(other);
+            others.add(other);
+            whole = whole.hull(&world.range(other).span);
+        }
+        if others.is_empty() {
+            say!(log, "{} has no neighbour to be one with", name(id));
+            let range = world.touch(id);
+            range.trim = trim.only_keep().then(range.trim);
+            if self.is(Mutant::SettlesLate) {
+                return At::Next;
+            }
+            if self.is(Mutant::SettlesUnlocked) {
+                return At::Unclaim(id);
+            }
+            // The index is locked.
+            world.workers[n].prepared.remove(id);
+            self.settle(world, id, log);
+            return At::Next;
+        }
+        let piece = world.make(whole, 0, Some(id));
+        say!(log, "{} at {}", name(piece), text(whole));
+        world.touch(id).swap = Some(Swap {
+            trim,
+            pieces: [piece, 0],
+            len: 1,
+            others,
+            unfinished: busy && !self.is(Mutant::ForgetsBusy),
+        });
+        At::Insert(id, 0)
+    }
+
+    /// Leaves a neighbour of a range as it is; says whether there was one.
+    fn let_neighbour_go(&self, world: &mut World, n: usize, id: usize, log: &mut Log) -> bool {
+        let Some(Swap { mut others, .. }) = world.touch(id).swap else {
+            return false;
+        };
+        let Some(other) = others.pop() else {
+            return false;
+        };
+        world.touch(id).swap.as_mut().expect("it is there").others = others;
+        world.workers[n].claimed.remove(other);
+        self.settle(world, other, log);
+        true
+    }
+
+    /// Does not have several become one, and has that tried again with those that are left.
+    fn decline(&self, world: &mut World, id: usize, log: &mut Log) -> At {
+        let swap = self.swap(world, id);
+        if !self.ask_earlier(world, id, swap.trim, log) {
+            // On either side of it.
+            for before in [true, false] {
+                let at = world.range(id).span.start();
+                for other in swap.others.iter() {
+                    let is_there = (world.range(other).span.start() < at) == before;
+                    if is_there && self.ask_earlier(world, other, swap.trim.only_merge(), log) {
+                        break;
+                    }
+                }
+            }
+        }
+        At::Abandon(id, 0, After::Unclaim)
+    }
+
+    /// `Range::inherit()`
+    fn ask_earlier(&self, world: &mut World, id: usize, trim: PendingTrim, log: &mut Log) -> bool {
+        let later = std::mem::replace(&mut world.touch(id).trim, PendingTrim::NONE);
+        let effect = world.change(self, id, trim, log);
+        let range = world.touch(id);
+        range.trim = range.trim.then(later);
+        effect != Effect::NotLive
+    }
+
+    /// What was asked of `old`, for the one that takes its place and that of others.
+    fn of_part(&self, world: &mut World, id: usize, old: usize, trim: PendingTrim) -> PendingTrim {
+        let piece = self.swap(world, id).pieces[0];
+        trim.of_part(world.range(old).span, world.range(piece).span)
+    }
+
+    /// Notes that a range that becomes part of another has been asked to be cut since the look:
+    /// that says no more than that something may be unmapped.
+    fn note_cut(&self, world: &mut World, old: usize, asked: PendingTrim) {
+        let span = world.range(old).span;
+        world.cut_late |= !asked.wants_just(span);
+    }
+
     fn unlock_index(&self, world: &mut World, log: &mut Log) {
         say!(log, "unlocks the index");
         world.index_lock = None;
@@ -523,7 +733,14 @@ impl Protocol {
         trim: PendingTrim,
         log: &mut Log,
     ) -> At {
-        let whole = pages(world.range(id).span);
+        let swap = self.swap(world, id);
+        let whole = swap
+            .others
+            .iter()
+            .fold(world.range(id).span, |whole, other| {
+                whole.hull(&world.range(other).span)
+            });
+        let whole = pages(whole);
         for piece in self.swap(world, id).pieces() {
             world.touch(piece).known = true;
             let live = world.is_live(piece) && effect == Effect::HandOver;
@@ -548,8 +765,9 @@ impl Protocol {
         let range = world.touch(piece);
         range.rolled_back = !self.is(Mutant::DisownedReleased);
         let trim = std::mem::replace(&mut range.trim, PendingTrim::NONE);
-        let retired = effect == Effect::HandBackRetire;
-        let asked = retired || trim.concerns(range.span);
+        let at = range.span;
+        let retired = effect == Effect::HandBackRetire && world.range(id).span.covers(&at);
+        let asked = retired || trim.concerns(at);
         if asked && !self.is(Mutant::ForgetsGivenBack) {
             At::HandBack(id, i, retired, trim)
         } else {
@@ -618,7 +836,7 @@ impl Protocol {
         if fails {
             say!(log, "no memory");
             self.keep_trim(world, id, trim, log);
-            return At::Next;
+            return At::Unclaim(id);
         }
         let _ = n;
         let whole = world.touch(id).span;
@@ -627,7 +845,7 @@ impl Protocol {
         if doubtful.is_some() && world.exiting {
             say!(log, "plans {}: ESRCH", name(id));
             self.retire_taken(world, id, log);
-            return At::Next;
+            return At::Unclaim(id);
         }
         let mapped: Vec<Span> = (0..world.pages.len())
             .filter(|&page| world.pages[page].mapped && !self.is(Mutant::TrustsTheHull))
@@ -645,14 +863,19 @@ impl Protocol {
             verdict.expect("nothing fails")
         );
         match verdict {
+            Ok(TrimPlan::Unchanged)
+                if trim.grown(whole).is_none() && trim.merged_with(whole).is_some() =>
+            {
+                At::Claim(id, trim)
+            }
             Ok(TrimPlan::Unchanged) if trim.grown(whole).is_none() => {
                 let range = world.touch(id);
                 range.trim = trim.only_keep().then(range.trim);
-                At::Next
+                At::Unclaim(id)
             }
             Ok(TrimPlan::Nothing) => {
                 self.retire_taken(world, id, log);
-                At::Next
+                At::Unclaim(id)
             }
             _ => {
                 if let (Ok(TrimPlan::Unchanged), Some(grown)) = (verdict, trim.grown(whole)) {
@@ -663,6 +886,8 @@ impl Protocol {
                     trim,
                     pieces: [0; 2],
                     len: spans.len(),
+                    others: Set::default(),
+                    unfinished: false,
                 };
                 for (i, piece) in spans.into_iter().enumerate() {
                     swap.pieces[i] = world.make(piece, 0, Some(id));
@@ -729,7 +954,6 @@ impl Protocol {
         after: After,
         log: &mut Log,
     ) -> At {
-        let _ = n;
         let swap = self.swap(world, id);
         if i < swap.len {
             let piece = swap.pieces[i];
@@ -745,15 +969,18 @@ impl Protocol {
             self.abandoned(world, id, i, log);
             return At::Abandon(id, i + 1, after);
         }
+        if self.let_neighbour_go(world, n, id, log) {
+            return At::Abandon(id, i, after);
+        }
         world.touch(id).swap = None;
         match after {
             After::GiveUp => {
                 self.keep_trim(world, id, swap.trim, log);
-                At::Next
+                At::Unclaim(id)
             }
             After::Retire => {
                 self.retire_taken(world, id, log);
-                At::Next
+                At::Unclaim(id)
             }
             After::Unclaim => {
                 say!(log, "leaves {} as it is", name(id));
@@ -764,9 +991,18 @@ impl Protocol {
 
     /// A piece that nobody has seen but callbacks is freed.
     fn abandoned(&self, world: &mut World, id: usize, i: usize, log: &mut Log) {
-        let piece = self.swap(world, id).pieces[i];
+        let swap = self.swap(world, id);
+        let piece = swap.pieces[i];
         if self.is(Mutant::AbandonedReleased) {
             world.release(piece, log);
+        }
+        let asked = world.range(piece).trim;
+        for other in swap.others.iter() {
+            let span = world.range(other).span;
+            let asked = asked.unmapped_within(span);
+            if asked.concerns(span) {
+                self.ask_earlier(world, other, asked, log);
+            }
         }
         world.ranges[piece] = None;
     }
@@ -791,6 +1027,13 @@ impl Protocol {
             }
             return At::RollBack(id, 0);
         }
+        if self.is(Mutant::MergeClearsFirst) && !swap.others.is_empty() {
+            say!(log, "takes its neighbours out of the index");
+            for entry in &mut world.index {
+                *entry = entry.filter(|other| !swap.others.contains(*other));
+            }
+            return At::StoreLate(id);
+        }
         say!(log, "indexes {}", name(piece));
         self.index(world, piece);
         if i + 1 < swap.len {
@@ -814,19 +1057,27 @@ impl Protocol {
         let at = world.touch(piece).span;
         let swap = self.swap(world, id);
         let (first, last) = (swap.pieces[0], swap.pieces[swap.len - 1]);
-        let trim = swap
-            .trim
-            .only_put()
-            .then(trim)
-            .of_piece(piece == first, piece == last);
+        let merges = !swap.others.is_empty();
+        let later = match merges {
+            true => PendingTrim::NONE,
+            false => swap.trim.only_later(),
+        };
+        let trim = later.then(trim).of_piece(piece == first, piece == last);
         if trim.concerns(at) && !self.is(Mutant::NoHandOver) {
-            // Before what the piece has been asked for.
-            let later = std::mem::replace(&mut world.touch(piece).trim, PendingTrim::NONE);
-            world.change(self, piece, trim, log);
-            let range = world.touch(piece);
-            range.trim = range.trim.then(later);
+            self.ask_earlier(world, piece, trim, log);
         } else {
             say!(log, "nothing for {}", name(piece));
+        }
+        let kept = match merges && !self.is(Mutant::KeepsOfPart) {
+            true => PendingTrim::NONE,
+            false => swap.trim.only_keep(),
+        };
+        if kept.concerns(at) {
+            let range = world.touch(piece);
+            range.trim = kept.then(range.trim);
+        }
+        if swap.unfinished {
+            self.ask_earlier(world, piece, swap.trim.without_keep(), log);
         }
     }
 
@@ -851,12 +1102,15 @@ impl Protocol {
         if i + 1 < swap.len {
             return At::LetGo(id, i + 1, there);
         }
-        world.touch(id).swap = None;
         if !there {
             return At::Unclaim(id);
         }
+        world.touch(id).swap = None;
         world.workers[n].prepared.remove(id);
-        world.replaced.add(id);
+        for old in swap.others.iter().chain([id]) {
+            world.workers[n].claimed.remove(old);
+            world.replaced.add(old);
+        }
         At::Next
     }
 

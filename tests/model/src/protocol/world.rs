@@ -72,6 +72,10 @@ pub(super) struct Swap {
     pub(super) trim: PendingTrim,
     pub(super) pieces: [usize; 2],
     pub(super) len: usize,
+    /// Neighbours that the piece, which is one then, is to take the place of, too: claimed.
+    pub(super) others: Set,
+    /// Whether that is to be tried again, with those that somebody had.
+    pub(super) unfinished: bool,
 }
 
 impl Swap {
@@ -253,6 +257,9 @@ pub(super) struct World {
     pub(super) failures: u8,
     /// Whether there may be changes that have failed, to be tried again.
     pub(super) stalled: bool,
+    /// Whether a range was asked to be cut just when it became part of another, or after that, where
+    /// that other has more on both sides.
+    pub(super) cut_late: bool,
     /// How many steps have been taken.
     pub(super) steps: u8,
     pub(super) broken: Option<Violation>,
@@ -504,6 +511,9 @@ impl World {
             if !settled || asked {
                 return Some(Violation::Lost);
             }
+            if protocol.merges() && range.span != span(0, PAGES) {
+                return Some(Violation::Lost);
+            }
             for page in pages(range.span) {
                 if self.reader.is_ignored(protocol, range, page, self.stalled) {
                     return Some(Violation::Lost);
@@ -537,7 +547,7 @@ impl World {
             && pages(range.span).any(|page| {
                 protocol
                     .grain(page)
-                    .all(|page| !self.pages[page].mapped || !protocol.keeps(page))
+                    .all(|page| !self.pages[page].mapped || !self.cut_late && !protocol.keeps(page))
             })
     }
 }
