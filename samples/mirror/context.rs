@@ -49,7 +49,8 @@ use odp::{
     Mirror,
     Section,
     Shared,
-    Span, //
+    Span,
+    Until, //
 };
 
 /// How long HMM goes on while invalidations of the range get in between, before we look at signals.
@@ -283,6 +284,31 @@ impl Context {
             Err(error) if error != ESTALE => Err(error),
             _ => Ok(hold),
         }
+    }
+
+    /// Has a range become `wanted`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Hold::grow`], `EINVAL` if the device does not punch, and `EINTR` if the task is
+    /// killed.
+    pub(crate) fn grow(&self, hold: Hold<Device>, wanted: Span, p: &mut MayBlock<'_>) -> Result {
+        if !self.device().punches() {
+            // What is added would have to go where it is not mapped, and the rest with it.
+            return Err(EINVAL);
+        }
+        hold.grow(wanted, p)?.accepted()?;
+        drop(hold);
+        self.mirror.flush(Until::Removed, p)?;
+        // Nobody tells of what of that was not mapped before.
+        let mut ranges = self.mirror.walk(wanted);
+        while let Some(range) = ranges.get_next(p) {
+            match range.punch_unmapped(p) {
+                Err(error) if error != ESTALE => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// What is around `addr` in `window` and not mirrored, as far as can be seen: at least its

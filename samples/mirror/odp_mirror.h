@@ -377,4 +377,17 @@ struct odp_mirror_stats {
 #define ODP_MIRROR_HOLD_WORKER _IOW(ODP_MIRROR_MAGIC, 23, __u64)
 #define ODP_MIRROR_RELEASE_WORKER _IO(ODP_MIRROR_MAGIC, 24)
 
+/*
+ * Asks for the range at an address to become one with its neighbours, as far as they lie in the
+ * part, which has all of it. ENOENT: no range. EINVAL: the part lacks some of it. ESTALE: retired.
+ */
+#define ODP_MIRROR_MERGE _IOW(ODP_MIRROR_MAGIC, 25, struct odp_mirror_part)
+/*
+ * Has the range at an address become the part, and waits for that. EEXIST: another range is there.
+ * EINVAL: it has nothing of the range, or the device does not punch. ENOENT, ESTALE: as for MERGE.
+ * EINTR: the caller is being killed. If another range comes to be there meanwhile, it stays as it
+ * is.
+ */
+#define ODP_MIRROR_GROW _IOW(ODP_MIRROR_MAGIC, 26, struct odp_mirror_part)
+
 #endif /* _SAMPLES_ODP_MIRROR_H */

@@ -235,6 +235,14 @@ impl OpenFile {
             }
             command::HOLD_WORKER => self.worker.close(get(arg)?),
             command::RELEASE_WORKER => self.worker.open(),
+            command::MERGE => {
+                let (hold, part) = self.part(arg, p)?;
+                hold.merge(part)?.accepted()?;
+            }
+            command::GROW => {
+                let (hold, part) = self.part(arg, p)?;
+                self.context.grow(hold, part, p)?;
+            }
             _ => return Err(ENOTTY),
         }
         Ok(0)

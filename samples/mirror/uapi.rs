@@ -142,4 +142,6 @@ pub(crate) mod command {
     pub(crate) const PAGES: u32 = _IOWR::<Pages>(MAGIC, 22);
     pub(crate) const HOLD_WORKER: u32 = _IOW::<u64>(MAGIC, 23);
     pub(crate) const RELEASE_WORKER: u32 = _IO(MAGIC, 24);
+    pub(crate) const MERGE: u32 = _IOW::<Part>(MAGIC, 25);
+    pub(crate) const GROW: u32 = _IOW::<Part>(MAGIC, 26);
 }

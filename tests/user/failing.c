@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Each allocation that replacing a range takes fails once. */
+/* Each allocation that replacing a range, or several, takes fails once. */
 
 #include "fail_nth.h"
 #include "mirror_fixture.h"
@@ -64,6 +64,75 @@ TEST_F(mirror, a_range_that_cannot_be_replaced_stays)
 	close(file);
 	/* The swap, its two lists, and the pieces. */
 	EXPECT_LE(5, failed);
+	EXPECT_GT(MOST, failed);
+}
+
+TEST_F(mirror, ranges_that_cannot_become_one_stay)
+{
+	int file = fail_nth_open();
+	int failed = 0, merged_all_the_same = 0;
+
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, mirror_configure(self->fd, ODP_MIRROR_PUNCH_UNMAP, 0));
+	for (int n = 1; n <= MOST; n++) {
+		char *mem = map_pages(6);
+		struct odp_mirror_part part = {
+			.addr = (uintptr_t)mem + 2 * self->page,
+			.start = (uintptr_t)mem,
+			.len = 6 * self->page,
+		};
+		struct odp_mirror_stats before, after;
+		uint64_t value;
+		int left;
+
+		ASSERT_NE(NULL, mem);
+		for (int i = 0; i < 6; i += 2)
+			ASSERT_EQ(0, mirror_insert(self->fd, mem + i * self->page,
+						   2 * self->page));
+		for (int i = 0; i < 6; i++)
+			ASSERT_LE(0, mirror_load(self->fd, mem + i * self->page, &value));
+		/* It is done here, by who drains. */
+		ASSERT_EQ(0, shape_hold_worker(self->fd));
+		before = mirror_stats(self->fd);
+		ASSERT_EQ(0, mirror_ioctl(self->fd, ODP_MIRROR_MERGE, &part));
+		ASSERT_EQ(0, fail_nth(file, n));
+		EXPECT_EQ(1, mirror_drain(self->fd));
+		left = fail_nth_left(file);
+		ASSERT_EQ(0, fail_nth(file, 0));
+		ASSERT_LE(0, left);
+		after = mirror_stats(self->fd);
+
+		/* All of them, or the one. */
+		for (int i = 0; i < 6; i++) {
+			EXPECT_EQ(0, mirror_load_cached(self->fd, mem + i * self->page, &value));
+			EXPECT_EQ(CONTENT, value);
+		}
+		if (after.merged == before.merged) {
+			failed++;
+			EXPECT_EQ(0, left);
+			EXPECT_LT(before.replace_failed, after.replace_failed);
+			EXPECT_EQ(-1, shape_wrong(self->fd, mem, "aabbcc"));
+		} else {
+			merged_all_the_same += !left;
+			EXPECT_EQ(-1, shape_wrong(self->fd, mem, "aaaaaa"));
+		}
+		ASSERT_EQ(0, shape_release_worker(self->fd));
+		/* A flush tries again. */
+		ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+		EXPECT_EQ(-1, shape_wrong(self->fd, mem, "aaaaaa"));
+		EXPECT_EQ(before.merged + 2, mirror_stats(self->fd).merged);
+		ASSERT_EQ(0, munmap(mem, 6 * self->page));
+		EXPECT_EQ(0, shape_ranges(self->fd));
+		if (left)
+			break;
+	}
+	TH_LOG("%d allocations failed, and %d after which the ranges became one", failed,
+	       merged_all_the_same);
+	close(file);
+	/* The swap, its two lists, and the one. */
+	EXPECT_LE(4, failed);
+	/* The maple tree tries again by itself. */
+	EXPECT_LE(1, merged_all_the_same);
 	EXPECT_GT(MOST, failed);
 }
 

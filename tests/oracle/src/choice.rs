@@ -17,7 +17,7 @@
 //! merging.
 
 use crate::{
-    device::How,
+    device::{How, Reshape},
     model::{Access, Model, PAGES, WORDS},
     op::{Advice, Disturbance, ForkPlan, Op},
 };
@@ -104,7 +104,9 @@ impl Choice {
                 Op::Clear { pages, warm }
             }
             940..955 => self.advise(Advice::PageOut),
-            955..961 => self.advise(Advice::Cold),
+            955..958 => self.advise(Advice::Cold),
+            958..960 => self.reshape(Reshape::Merge),
+            960..961 => self.reshape(Reshape::Grow),
             961..965 => self.advise(Advice::Mergeable),
             965..968 => self.advise(Advice::HugePage),
             968..978 => self.relocate(false),
@@ -204,6 +206,18 @@ impl Choice {
                 _ => self.run(LONGEST),
             },
             advice,
+        }
+    }
+
+    /// Of windows, so that there are whole ranges in them.
+    fn reshape(&mut self, how: Reshape) -> Op {
+        let (pages, page) = self.run_and_page(2 * LONGEST);
+        let start = pages.start / LONGEST * LONGEST;
+        let end = pages.end.next_multiple_of(LONGEST).min(PAGES);
+        Op::Reshape {
+            page,
+            pages: start..end,
+            how,
         }
     }
 

@@ -22,6 +22,13 @@ pub enum How {
     Cached,
 }
 
+/// What becomes of a range when nothing is unmapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reshape {
+    Merge,
+    Grow,
+}
+
 /// A page that the device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mirrored {
@@ -46,6 +53,11 @@ pub trait Device: Sync {
     fn store(&self, address: usize, value: u64, how: How) -> io::Result<u64>;
     /// Waits for what was given up before, and for its release if `released`.
     fn flush(&self, released: bool) -> io::Result<()>;
+    /// Has the range at `address` become one with its neighbours, as far as they lie in `within`,
+    /// or larger. Nothing can be seen of it but how many ranges there are.
+    fn reshape(&self, _address: usize, _within: Range<usize>, _how: Reshape) -> io::Result<()> {
+        Ok(())
+    }
     /// How many ranges are not released.
     fn ranges(&self) -> io::Result<u64>;
     /// The pages that it has, in order.

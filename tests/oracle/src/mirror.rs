@@ -3,7 +3,7 @@
 //! The real device: `/dev/odp_mirror`.
 
 use crate::{
-    device::{Device, How, Mirrored, Policy},
+    device::{Device, How, Mirrored, Policy, Reshape},
     model::PAGE,
     uapi,
 };
@@ -14,6 +14,9 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     ptr,
 };
+
+/// Why a range is not reshaped, where that is no fault of the device's.
+const NOT_SO: [i32; 4] = [libc::ENOENT, libc::EINVAL, libc::EEXIST, libc::ESTALE];
 
 /// A file of the device's.
 pub struct Mirror(File);
@@ -100,6 +103,23 @@ impl Device for Mirror {
             uapi::REMOVED
         };
         self.request(uapi::FLUSH, &mut until)
+    }
+
+    fn reshape(&self, address: usize, within: Range<usize>, how: Reshape) -> io::Result<()> {
+        let mut part = uapi::Part {
+            addr: address as u64,
+            start: within.start as u64,
+            len: within.len() as u64,
+        };
+        let request = match how {
+            Reshape::Merge => uapi::MERGE,
+            Reshape::Grow => uapi::GROW,
+        };
+        match self.request(request, &mut part) {
+            // There is none, or it is not in there, or others are.
+            Err(error) if error.raw_os_error().is_some_and(|no| NOT_SO.contains(&no)) => Ok(()),
+            other => other,
+        }
     }
 
     fn ranges(&self) -> io::Result<u64> {

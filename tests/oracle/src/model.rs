@@ -42,7 +42,7 @@ const UNMAPPED: Page = Page {
 /// What the device may have done about a window.
 #[derive(Clone, Copy, Default)]
 struct Window {
-    /// It accessed a page that was mapped.
+    /// It accessed a page that was mapped, or has a range from beside it.
     touched: bool,
     /// At some time, part of it was mapped and part was not.
     torn: bool,
@@ -148,13 +148,23 @@ impl Model {
         }
     }
 
+    /// A range may have grown to `pages`, where the device has accessed nothing.
+    pub fn grow(&mut self, pages: &Range<usize>) {
+        if self.policy == Policy::Punch {
+            for window in pages.start / WINDOW..pages.end.div_ceil(WINDOW) {
+                self.windows[window].touched = true;
+            }
+        }
+    }
+
     /// How many ranges there may be when nothing is on its way out.
     ///
     /// A window is mirrored as one range. If unmapping retires, that is one since the window was
     /// last touched by that. If it punches, what is unmapped cuts the range in pieces, what is
-    /// mapped again there gets others, and pieces are never put together, but each has a page that
-    /// is mapped. A range may also be as it was, if all of it is mapped again before the worker
-    /// looks.
+    /// mapped again there gets others, and pieces may merge and grow, but each has a page that is
+    /// mapped. A range may also be as it was, if all of it is mapped again before the worker looks.
+    ///
+    /// Ranges that merge only become fewer, over windows as well.
     pub fn most_ranges(&self) -> u64 {
         let most = |(number, window): (usize, &Window)| match self.policy {
             _ if !window.touched || self.mapped_in(number) == 0 => 0,

@@ -2,7 +2,10 @@
 
 //! What a thread does, one thing at a time.
 
-use crate::{device::How, model::Access};
+use crate::{
+    device::{How, Reshape},
+    model::Access,
+};
 use std::ops::Range;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,12 @@ pub enum Op {
     Flush {
         released: bool,
     },
+    /// The device's range at `page`, within `pages`.
+    Reshape {
+        page: usize,
+        pages: Range<usize>,
+        how: Reshape,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +139,13 @@ impl Op {
             Op::Fork { .. } => "fork",
             Op::Disturb { .. } => "another's madvise",
             Op::Flush { .. } => "flush",
+            Op::Reshape {
+                how: Reshape::Merge,
+                ..
+            } => "merge",
+            Op::Reshape {
+                how: Reshape::Grow, ..
+            } => "growth",
         }
     }
 
@@ -145,7 +161,8 @@ impl Op {
             | Op::Protect { pages, .. }
             | Op::Clear { pages, .. }
             | Op::Advise { pages, .. }
-            | Op::Shrink { pages, .. } => pages.contains(&page),
+            | Op::Shrink { pages, .. }
+            | Op::Reshape { pages, .. } => pages.contains(&page),
             Op::Grow { pages, more } => (pages.start..pages.end + more).contains(&page),
             Op::Relocate { from, to, .. } => {
                 from.contains(&page) || (*to..to + from.len()).contains(&page)

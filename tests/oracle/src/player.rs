@@ -6,7 +6,7 @@ use crate::{
     arena::Arena,
     child,
     choice::Choice,
-    device::{Change, Device, How},
+    device::{Change, Device, How, Reshape},
     history::History,
     mismatch::{Kind, Mismatch},
     model::{Access, Model, PAGES, WINDOW},
@@ -164,6 +164,14 @@ impl<'a> Player<'a> {
                 Ok(())
             }
             Op::Flush { released } => call("flush", self.device.flush(released)),
+            Op::Reshape { page, pages, how } => {
+                if how == Reshape::Grow {
+                    self.model.grow(&pages);
+                }
+                let (address, within) =
+                    (self.arena.page_address(page), self.arena.addresses(&pages));
+                call("reshape", self.device.reshape(address, within, how))
+            }
         }
     }
 

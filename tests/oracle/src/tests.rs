@@ -186,3 +186,18 @@ fn the_model_needs_no_device() {
     let fake = Fake::new(Policy::Retire, Flaw::None);
     assert_eq!(fake.ranges().expect("a number"), 0);
 }
+
+#[test]
+fn a_range_may_grow_to_where_nothing_was_accessed() {
+    for (policy, grown, torn) in [(Policy::Punch, 2, 1 + 14), (Policy::Retire, 1, 1)] {
+        let mut model = Model::new(policy);
+        model.map(0..32, crate::model::Access::Store);
+        model.touch(0);
+        assert_eq!(model.most_ranges(), 1);
+        // Where ranges retire they do not grow.
+        model.grow(&(0..32));
+        assert_eq!(model.most_ranges(), grown);
+        model.unmap(20..22);
+        assert_eq!(model.most_ranges(), torn);
+    }
+}

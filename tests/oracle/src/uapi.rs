@@ -18,6 +18,8 @@ structs! {
     Config { retire: u64, flags: u64, }
     /// `struct odp_mirror_access`
     Access { addr: u64, flags: u64, value: u64, faults: u64, }
+    /// `struct odp_mirror_part`
+    Part { addr: u64, start: u64, len: u64, }
     /// `struct odp_mirror_probe`
     Probe { addr: u64, flags: u64, start: u64, len: u64, }
     /// `struct odp_mirror_page`
@@ -88,3 +90,5 @@ pub const FLUSH: u64 = number::<u64>(TO_KERNEL, 11);
 pub const STATS: u64 = number::<Stats>(FROM_KERNEL, 13);
 pub const ACCESS: u64 = number::<Access>(TO_KERNEL | FROM_KERNEL, 19);
 pub const PAGES: u64 = number::<Pages>(TO_KERNEL | FROM_KERNEL, 22);
+pub const MERGE: u64 = number::<Part>(TO_KERNEL, 25);
+pub const GROW: u64 = number::<Part>(TO_KERNEL, 26);
