@@ -8,6 +8,7 @@
 
 #include <linux/falloc.h>
 #include <linux/memfd.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -143,6 +144,64 @@ static void reuse(void)
 	must(!munmap(memory, 2 * PAGE));
 	check_denied(&peer, IBV_WR_RDMA_READ, 8, (uint64_t)memory);
 	check_ranges(0);
+}
+
+/* So much grows page by page, and ends with no more ranges than that. */
+#define GROWTH (rounds < 5000 ? 64 * MIB : 1024 * MIB)
+#define GROWN 32
+
+/* Waits until there are no more than that: what is to become one does so in its own time. */
+static void check_at_most(int64_t most)
+{
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+
+	while (ranges() > most) {
+		if (now_ms() > deadline)
+			fail("%s: %ld ranges, not %ld: %lu inserted, %lu replaced, %lu merged",
+			     where, ranges(), most, counter("inserted"), counter("replaced"),
+			     counter("merged"));
+		sched_yield();
+	}
+}
+
+/* A heap grows, with a peer at work on each page as soon as it is there. */
+static void heap(void)
+{
+	struct peer peer = make_peer(implicit(REMOTE)->rkey, IBV_MTU_4096);
+	uint8_t *begin, *end, zeroes[8] = {};
+	int64_t most = 0;
+	size_t grown;
+
+	/* So that nothing else of it is in use, and its pages are whole. */
+	must(mallopt(M_MMAP_THRESHOLD, 1));
+	begin = sbrk(0);
+	must(sbrk(-(uint64_t)begin & (PAGE - 1)) != (void *)-1);
+	begin = sbrk(0);
+	for (grown = 0; grown < GROWTH; grown += PAGE) {
+		uint8_t *page = sbrk(PAGE);
+
+		must(page != (void *)-1);
+		at("page %zu", grown / PAGE);
+		check_read(&peer, page + PAGE - 8, zeroes, 8);
+		if (!(grown % MIB)) {
+			check_write(&peer, page, 8);
+			if (ranges() > most)
+				most = ranges();
+		}
+	}
+	end = sbrk(0);
+	at("the end");
+	check_at_most(GROWN);
+	printf("# %ld ranges in the end, %ld at most, %lu merged, %lu inserted\n", ranges(), most,
+	       counter("merged"), counter("inserted"));
+	at("what shrinks");
+	must(sbrk(-(intptr_t)(end - begin) / 2) != (void *)-1);
+	check_read(&peer, begin + PAGE, zeroes, 8);
+	check_denied(&peer, IBV_WR_RDMA_READ, 8, (uint64_t)end - 8);
+	must(sbrk(begin - (uint8_t *)sbrk(0)) != (void *)-1);
+	check_denied(&peer, IBV_WR_RDMA_READ, 8, (uint64_t)begin + PAGE);
+	/* What was there before may be in the first one. */
+	check_at_most(1);
 }
 
 /* What a hole in a range has to be to be worth another one. */
@@ -775,6 +834,7 @@ static struct test tests[] = {
 	{ "churn", churn },
 	{ "reuse", reuse },
 	{ "limit", limit },
+	{ "heap", heap },
 	{ "large_parts", large_parts },
 	{ "small_parts", small_parts },
 	{ "moved", moved },
