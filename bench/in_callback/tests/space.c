@@ -343,10 +343,12 @@ static void frozen_stay(struct frozen *frozen)
 	while (wait_for_completion_timeout(&frozen->order, LONG_WAIT)) {
 		run = READ_ONCE(frozen->order_run);
 		if (!run)
-			break;
+			return;
 		run(frozen->order_data);
 		complete(&frozen->done);
 	}
+	/* Whoever was to wait for its end need not have. */
+	WRITE_ONCE(frozen->forgotten, true);
 }
 
 static bool frozen_invalidate(struct mmu_interval_notifier *notifier,
@@ -439,4 +441,5 @@ void frozen_end(struct frozen *frozen)
 {
 	frozen_thaw(frozen);
 	KUNIT_ASSERT_TRUE(frozen->space->test, job_ended(&frozen->writer, LONG_WAIT));
+	KUNIT_EXPECT_FALSE(frozen->space->test, READ_ONCE(frozen->forgotten));
 }

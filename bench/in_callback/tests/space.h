@@ -137,6 +137,8 @@ struct frozen {
 	struct space *space;
 	unsigned long page;
 	bool partial;
+	/* nobody told it to end within LONG_WAIT, so it ended by itself */
+	bool forgotten;
 	unsigned long seq;
 	struct job writer;
 	struct completion entered, order, done;

@@ -16,11 +16,14 @@ static unsigned int told(struct space *space, unsigned int page)
 	return READ_ONCE(space->told[page]) - before;
 }
 
-/* What another thread finishes. */
+/* What another thread finishes, or removes. */
 struct leaving {
 	struct job job;
+	struct kunit *test;
 	struct probe *probes[PAGES];
 	unsigned int n;
+	/* by remove_all() */
+	int warnings;
 };
 
 static void finish_all(void *data)
@@ -30,6 +33,20 @@ static void finish_all(void *data)
 
 	for (i = 0; i < leaving->n; i++)
 		probe_finish(leaving->probes[i]);
+}
+
+static void remove_all(void *data)
+{
+	struct leaving *leaving = data;
+	unsigned int i;
+
+	kunit_warning_suppress(leaving->test) {
+		for (i = 0; i < leaving->n; i++) {
+			mmu_interval_notifier_remove(&leaving->probes[i]->notifier);
+			leaving->probes[i]->inserted = false;
+		}
+		leaving->warnings = KUNIT_SUPPRESSED_WARNING_COUNT();
+	}
 }
 
 /* Inserts one for each of the first pages. */
@@ -44,7 +61,15 @@ static struct leaving *leaving_new(struct kunit *test, unsigned int n)
 		KUNIT_ASSERT_EQ(test, probe_insert(leaving->probes[i], i, 1, &without_release), 0);
 	}
 	leaving->n = n;
+	leaving->test = test;
 	return leaving;
+}
+
+/* Finishes them in another thread, which should not have to wait for long. */
+static void leaving_finish(struct kunit *test, struct leaving *leaving)
+{
+	job_start(test, &leaving->job, finish_all, leaving);
+	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
 }
 
 static void idle(struct kunit *test)
@@ -91,15 +116,13 @@ static void all_leave_with_the_same_phase(struct kunit *test)
 		probe_start(leaving->probes[i]);
 	frozen_end(first);
 	frozen_begin(second);
-	job_start(test, &leaving->job, finish_all, leaving);
-	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	leaving_finish(test, leaving);
 	frozen_end(second);
 }
 
 static void start(struct probe *probe, const struct mmu_notifier_range *range)
 {
-	if (range->event == MMU_NOTIFY_UNMAP)
-		probe_start(probe);
+	probe_start(probe);
 }
 
 static void started_in_the_callback(struct kunit *test)
@@ -109,11 +132,28 @@ static void started_in_the_callback(struct kunit *test)
 
 	leaving->probes[0]->told = start;
 	leaving->probes[1]->told = start;
+	KUNIT_EXPECT_EQ(test, told(space, 0), 1);
+	KUNIT_EXPECT_EQ(test, told(space, 1), 1);
+	leaving_finish(test, leaving);
+	/* They have left the tree, so nobody hears of this. */
 	space_unmap(space, 0, 2);
-	job_start(test, &leaving->job, finish_all, leaving);
-	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
 	KUNIT_EXPECT_EQ(test, atomic_read(&leaving->probes[0]->callbacks), 1);
 	KUNIT_EXPECT_EQ(test, atomic_read(&leaving->probes[1]->callbacks), 1);
+}
+
+/* What gets other bounds is on the list already, and leaves all the same. */
+static void started_after_a_change(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct frozen *frozen = frozen_prepare(space, false);
+	struct leaving *leaving = leaving_new(test, 1);
+
+	frozen_begin(frozen);
+	KUNIT_EXPECT_TRUE(test, probe_update(leaving->probes[0], 0, 4));
+	probe_start(leaving->probes[0]);
+	frozen_end(frozen);
+	leaving_finish(test, leaving);
+	KUNIT_EXPECT_EQ(test, told(space, 0) + told(space, 3), 0);
 }
 
 /* What is not in the tree yet need not be waited for. */
@@ -126,8 +166,7 @@ static void inserted_in_the_same_phase(struct kunit *test)
 	frozen_begin(frozen);
 	leaving = leaving_new(test, 1);
 	probe_start(leaving->probes[0]);
-	job_start(test, &leaving->job, finish_all, leaving);
-	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	leaving_finish(test, leaving);
 	frozen_end(frozen);
 	KUNIT_EXPECT_EQ(test, told(space, 0), 0);
 }
@@ -155,9 +194,38 @@ static void started_once(struct kunit *test)
 		probe_start(leaving->probes[2]);
 		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 2);
 	}
-	job_start(test, &leaving->job, finish_all, leaving);
-	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	leaving_finish(test, leaving);
 	KUNIT_EXPECT_EQ(test, told(space, 0) + told(space, 1) + told(space, 2), 0);
+}
+
+/* What removes in one step finds that somebody has begun: it waits, and takes nothing twice. */
+static void removed_after_the_start(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct frozen *frozen = frozen_prepare(space, false);
+	struct leaving *leaving = leaving_new(test, 2);
+
+	frozen_begin(frozen);
+	probe_start(leaving->probes[0]);
+	job_start(test, &leaving->job, remove_all, leaving);
+	KUNIT_EXPECT_TRUE(test, job_waits(&leaving->job));
+	frozen_end(frozen);
+	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	KUNIT_EXPECT_EQ(test, leaving->warnings, 1);
+	KUNIT_EXPECT_EQ(test, told(space, 0) + told(space, 1), 0);
+}
+
+/* Nothing is given up that stays in the tree. */
+static void finished_without_a_start(struct kunit *test)
+{
+	struct space *space = test->priv;
+	struct leaving *leaving = leaving_new(test, 1);
+
+	kunit_warning_suppress(test) {
+		mmu_interval_notifier_remove_finish(&leaving->probes[0]->notifier);
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_EQ(test, told(space, 0), 1);
 }
 
 /* One that is released when it is gone is nobody's to wait for. */
@@ -188,8 +256,7 @@ static void not_changed_any_more(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, probe_update(leaving->probes[0], 4, 1));
 	probe_start(leaving->probes[1]);
 	KUNIT_EXPECT_FALSE(test, probe_update(leaving->probes[1], 4, 1));
-	job_start(test, &leaving->job, finish_all, leaving);
-	KUNIT_EXPECT_TRUE(test, job_ended(&leaving->job, LONG_WAIT));
+	leaving_finish(test, leaving);
 	KUNIT_EXPECT_EQ(test, told(space, 4), 0);
 }
 
@@ -198,8 +265,11 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(told_until_the_phase_ends),
 	KUNIT_CASE(all_leave_with_the_same_phase),
 	KUNIT_CASE(started_in_the_callback),
+	KUNIT_CASE(started_after_a_change),
 	KUNIT_CASE(inserted_in_the_same_phase),
 	KUNIT_CASE(started_once),
+	KUNIT_CASE(removed_after_the_start),
+	KUNIT_CASE(finished_without_a_start),
 	KUNIT_CASE(not_with_release),
 	KUNIT_CASE(not_changed_any_more),
 	{}
