@@ -230,6 +230,7 @@ bool odp_interval_notifier_remove_start(struct mmu_interval_notifier *notifier)
 	mmu_interval_notifier_remove_start(notifier);
 	return true;
 #else
+	/* Core mm has no such thing. */
 	return false;
 #endif
 }
