@@ -7,9 +7,9 @@
 #   make try        what the library does, shown on the distribution's own kernel
 #   make kunit      the KUnit suites, on User-Mode Linux
 #   make test       the fast tests
-#   make check      the long ones; RESUME=1, also for make test, goes on where an earlier run ended
+#   make check      the long ones; RESUME=1, also for test and soak, goes on where a run ended
 #   make mutants    whether each safety step of the code is missed by a test (tests/mutants)
-#   make soak       the oracle for SECONDS (600)
+#   make soak       what can go on for ever, for hours; then the oracle for SECONDS (600)
 #   make test-rdma  those of rxe: each patch, with both series, and that those of the repairs fail without
 #   make bench      the tables that say most, in six minutes; BUDGET=SECONDS for fewer or more
 #   make bench-full all of them, for an hour or more, and a report with plots
@@ -47,6 +47,7 @@ mutants:
 	@tests/mutants/run
 
 soak:
+	@tests/run --soak $(if $(RESUME),--resume)
 	@tests/oracle/soak $(SECONDS)
 
 test-rdma:
