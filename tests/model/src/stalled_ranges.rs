@@ -57,6 +57,16 @@ impl Mirror {
         self.ask();
         self.stalled.stop(None);
     }
+
+    /// The first step of a round, which has not come by the range yet, and then a flush.
+    fn step_and_flush(&self) {
+        {
+            let _index = self.index.lock().unwrap();
+            let from = self.stalled.step();
+            self.stalled.stop(Some(from + 1));
+        }
+        self.flush();
+    }
 }
 
 /// Whoever finds nothing relies on it that another try has been asked for.
@@ -85,4 +95,9 @@ fn beside_a_flush() {
 #[test]
 fn beside_a_drain() {
     judge(Mirror::drain);
+}
+
+#[test]
+fn beside_a_step_and_a_flush() {
+    judge(Mirror::step_and_flush);
 }

@@ -54,8 +54,8 @@ impl Stalled {
 
     /// Whether there may be any.
     pub(super) fn any(&self) -> bool {
-        // This first: whoever clears it has said before that it is going to look.
-        self.some.load(Acquire) || self.cursor.load(Relaxed) != 0 || self.passing.load(Relaxed) != 0
+        // In this order: whoever clears one of them has said in the next that it is going to look.
+        self.some.load(Acquire) || self.cursor.load(Acquire) != 0 || self.passing.load(Relaxed) != 0
     }
 
     /// Whether a step is to be made, now that `released` have been released: either a round is
@@ -92,6 +92,7 @@ impl Stalled {
     /// Leaves all there are to the caller, who is in [`Stalled::pass`]. The index is locked.
     pub(super) fn take_all(&self) {
         self.some.store(false, Release);
-        self.cursor.store(0, Relaxed);
+        // A round that had begun ends here, and what it had left is the caller's.
+        self.cursor.store(0, Release);
     }
 }
