@@ -47,6 +47,35 @@ TEST_F(mirror, mprotect_takes_the_page)
 	EXPECT_EQ(ODP_MIRROR_MIRRORED | ODP_MIRROR_PRESENT, mirror_probe(self->fd, mem));
 }
 
+/* Whom a file belongs to decides what there is, not whom the device belongs to. */
+TEST_F(mirror, another_process_takes_the_page)
+{
+	int file = open("/dev/shm", O_TMPFILE | O_RDWR, 0600), status;
+	pid_t child;
+	char *mem;
+
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, ftruncate(file, 2 * self->page));
+	mem = mmap(NULL, 2 * self->page, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_EQ(0, mirror_insert(self->fd, mem, 2 * self->page));
+	ASSERT_EQ(0, mirror_write(self->fd, mem, 1));
+	ASSERT_EQ(0, mirror_write(self->fd, mem + self->page, 2));
+
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child)
+		_exit(!!ftruncate(file, self->page));
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	ASSERT_EQ(0, status);
+
+	EXPECT_EQ(1, mirror_read(self->fd, mem));
+	EXPECT_EQ(ODP_MIRROR_MIRRORED, mirror_probe(self->fd, mem + self->page));
+	EXPECT_EQ(-EFAULT, mirror_read(self->fd, mem + self->page));
+	EXPECT_LE(1, mirror_stats(self->fd).events[ODP_MIRROR_EVENT_CLEAR]);
+	EXPECT_EQ(0, mirror_stats(self->fd).queued);
+}
+
 TEST_F(mirror, mremap_moves)
 {
 	char *mem = map_pages(2), *target = map_pages(2);
