@@ -42,8 +42,9 @@ use super::{
     invalidation::Invalidation,
     shared::Shared,
     trim::{
-        PendingTrim, //
-        TrimPlan,
+        PendingTrim,
+        StoredTrim,
+        TrimPlan, //
     },
     InsertErrorKind, //
 };
@@ -130,7 +131,7 @@ pub(super) enum InTheWay {
 pub(crate) struct Range<T: Mirrored> {
     #[pin]
     request: Request,
-    trim: Guarded<PendingTrim>,
+    trim: Guarded<StoredTrim>,
     split: Guarded<Option<KBox<Split<T>>>>,
     /// Whether the driver has not been told of it and never will be.
     rolled_back: Atomic<bool>,
@@ -175,7 +176,7 @@ impl<T: Mirrored> Range<T> {
                 span,
                 try_pin_init!(Self {
                     request <- Request::in_state(State::building(holds)),
-                    trim: Guarded::new(PendingTrim::NONE),
+                    trim: Guarded::new(StoredTrim::new(PendingTrim::NONE)),
                     split: Guarded::new(None),
                     rolled_back: Atomic::new(false),
                     has_rolled_back: Atomic::new(false),
@@ -364,7 +365,11 @@ impl<T: Mirrored> Range<T> {
     /// Runs `f` with what has been asked for. The request is locked.
     fn with_trim<R>(&self, f: impl FnOnce(&mut PendingTrim) -> R) -> R {
         // SAFETY: By the type invariants nobody else accesses it while the request is locked.
-        f(unsafe { self.trim.get() })
+        let stored = unsafe { self.trim.get() };
+        let mut trim = stored.get();
+        let answer = f(&mut trim);
+        *stored = StoredTrim::new(trim);
+        answer
     }
 
     /// Adds to what has been asked for. The request is locked.

@@ -38,6 +38,44 @@ pub(super) struct PendingTrim {
     puts_end: bool,
 }
 
+/// A [`PendingTrim`] as a range keeps it, in two words less.
+///
+/// # Invariants
+///
+/// The lowest bit of `start` and `end` says whether that end is put, unless `end` is
+/// [`PendingTrim::NONE`]'s. A bound has that bit free, for it is a multiple of a page.
+#[derive(Clone, Copy)]
+pub(super) struct StoredTrim {
+    start: usize,
+    end: usize,
+    unmapped: (usize, usize),
+    merged: (usize, usize),
+}
+
+impl StoredTrim {
+    pub(super) const fn new(trim: PendingTrim) -> Self {
+        // INVARIANT: As it is said there.
+        Self {
+            start: trim.start | trim.puts_start as usize,
+            end: trim.end | trim.puts_end as usize,
+            unmapped: trim.unmapped,
+            merged: trim.merged,
+        }
+    }
+
+    pub(super) fn get(&self) -> PendingTrim {
+        let no_end = self.end == PendingTrim::NONE.end;
+        PendingTrim {
+            start: self.start & !1,
+            end: if no_end { self.end } else { self.end & !1 },
+            unmapped: self.unmapped,
+            merged: self.merged,
+            puts_start: self.start & 1 != 0,
+            puts_end: !no_end && self.end & 1 != 0,
+        }
+    }
+}
+
 /// What follows from a trim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TrimPlan {

@@ -8,8 +8,9 @@ use crate::{
         PAGE_SIZE, //
     },
     trim::{
-        PendingTrim, //
-        TrimPlan,
+        PendingTrim,
+        StoredTrim,
+        TrimPlan, //
     },
 };
 use std::collections::HashSet;
@@ -64,6 +65,17 @@ fn asks() -> impl Iterator<Item = PendingTrim> {
             PendingTrim::unmapped(span(1, 3)),
             PendingTrim::unmapped(span(3, 4)),
         ])
+}
+
+#[test]
+fn what_a_range_keeps_is_what_was_asked() {
+    for first in asks() {
+        for later in asks() {
+            let trim = first.then(later);
+            assert_eq!(StoredTrim::new(trim).get(), trim);
+        }
+    }
+    assert!(trims().all(|trim| StoredTrim::new(trim).get() == trim));
 }
 
 #[test]
