@@ -181,6 +181,11 @@ static inline int mirror_resize(int fd, const void *addr, const void *start, siz
 	return mirror_change(fd, ODP_MIRROR_RESIZE, addr, start, len);
 }
 
+static inline int mirror_grow(int fd, const void *addr, const void *start, size_t len)
+{
+	return mirror_change(fd, ODP_MIRROR_GROW, addr, start, len);
+}
+
 static inline int mirror_punch(int fd, const void *addr, const void *start, size_t len)
 {
 	return mirror_change(fd, ODP_MIRROR_PUNCH, addr, start, len);

@@ -254,6 +254,23 @@ TEST_F(mirror, a_part_is_kept)
 	EXPECT_EQ(1, shape_ranges(self->fd));
 }
 
+TEST_F(mirror, a_part_is_added)
+{
+	char *mem = shape_begin(self->fd, 6);
+
+	ASSERT_NE(NULL, mem);
+	ASSERT_EQ(0, mirror_resize(self->fd, mem, mem + 2 * self->page, 2 * self->page));
+	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+	EXPECT_EQ(-1, shape_wrong(self->fd, mem, "..aa.."));
+	/* At both ends, less what is not mapped there. */
+	ASSERT_EQ(0, munmap(mem + 5 * self->page, self->page));
+	ASSERT_EQ(0, mirror_grow(self->fd, mem + 2 * self->page, mem, 6 * self->page));
+	ASSERT_EQ(0, mirror_flush(self->fd, ODP_MIRROR_REMOVED));
+	EXPECT_EQ(5 * self->page, mirror_range_length(self->fd, mem));
+	EXPECT_EQ(0, mirror_probe(self->fd, mem + 5 * self->page));
+	EXPECT_EQ(1, shape_ranges(self->fd));
+}
+
 TEST_F(mirror, a_part_that_is_none)
 {
 	char *mem = shape_begin(self->fd, 4);
