@@ -190,11 +190,25 @@ mod tests {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(6)?;
             let hold = mirrored(&s, span, 0, 3, p)?;
-            let mirror = held(&s, p, |p| {
+            held(&s, p, |p| {
                 check_eq!(hold.grow(pages(span, 0, 6)?, p), Ok(Changed::Queued));
-                // Beside that, something goes.
-                check_eq!(hold.resize(pages(span, 1, 2)?), Ok(Changed::Joined));
                 drop(s.mirror.insert(pages(span, 4, 1)?, s.shared.clone(), p)?);
+                Ok(())
+            })?;
+            for n in 0..6 {
+                let there = match n {
+                    0..=2 => Some(pages(span, 0, 3)?),
+                    4 => Some(page(span, 4)?),
+                    _ => None,
+                };
+                check_eq!(range_at(&s.mirror, page(span, n)?, p), there);
+            }
+            check_eq!(s.mirror.stats().replace_failed, 1);
+
+            // Before that, something goes.
+            let mirror = held(&s, p, |p| {
+                check_eq!(hold.resize(pages(span, 1, 2)?), Ok(Changed::Queued));
+                check_eq!(hold.grow(pages(span, 1, 5)?, p), Err(EEXIST));
                 Ok(())
             })?;
             check_eq!(range_at(&mirror, page(span, 0)?, p), None);
