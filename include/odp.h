@@ -719,9 +719,9 @@ struct odp_mirror_ops {
 	 * @replaced: other ranges, @n of them, are in service in the place of the one at
 	 * @old_start..@old_end, at @pieces, in order of address (optional): smaller ones, or one
 	 * that reaches beyond it, see odp_range_grow(). Where several have become one, see
-	 * odp_range_merge(), they were at @old_start..@old_end. What is installed stays. What
-	 * leaves coverage is zapped after this, by @zap_dead. @pieces is valid during
-	 * the call; by now they may be on their way out or be replaced themselves.
+	 * odp_range_merge(), they were at @old_start..@old_end. What is installed stays, but
+	 * for what leaves coverage, which has been zapped, by @zap_dead. @pieces is valid
+	 * during the call; by now they may be on their way out or be replaced themselves.
 	 *
 	 * Context: may sleep and wait for invalidations, but not for the worker.
 	 */
@@ -773,8 +773,8 @@ struct odp_section {
 /**
  * struct odp_mirror_config - what can be chosen when a mirror is made
  * @max_ranges: how many ranges there may be, counting those that are not released yet and those
- *	that take the place of others; 0 for 65536. Each takes 256 bytes, what the index has for it
- *	(less than 90), 32 if there has been a fault in it, and what the driver has for it.
+ *	that take the place of others; 0 for 65536. Each takes 256 bytes, 32 more if there has been a
+ *	fault in it, and what the driver has for it.
  * @grain: in bytes. When a range is split, the ends of the smaller ranges are rounded outward to a
  *	multiple of this, but not beyond the old range. A power of two, and no less than PAGE_SIZE;
  *	0 stands for PAGE_SIZE. A device with huge pages wants the size of those.
@@ -872,7 +872,8 @@ struct odp_range *odp_range_insert(struct odp_mirror *mirror, unsigned long star
  * @mirror: the mirror
  * @addr: the address
  *
- * Context: any process context. Takes no lock but the range's own spinlock.
+ * Context: any process context. Takes no lock but the range's own spinlock, and may wait for a
+ * moment for somebody who changes the mirror's index: under no lock that an interrupt takes.
  *
  * Return: the range, held by the caller, who ends that by odp_range_put() or odp_range_remove();
  * or NULL.

@@ -21,6 +21,7 @@
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/seqlock.h>
 #include <linux/srcu.h>
 #include <linux/workqueue.h>
 
@@ -187,6 +188,36 @@ struct mem_cgroup *odp_memcg_activate(struct mem_cgroup *memcg)
 	return set_active_memcg(memcg);
 }
 EXPORT_SYMBOL_GPL(odp_memcg_activate);
+
+void odp_seqlock_init(struct seqlock *lock)
+{
+	seqlock_init(lock);
+}
+EXPORT_SYMBOL_GPL(odp_seqlock_init);
+
+unsigned int odp_read_seqbegin(const struct seqlock *lock)
+{
+	return read_seqbegin(lock);
+}
+EXPORT_SYMBOL_GPL(odp_read_seqbegin);
+
+bool odp_read_seqretry(const struct seqlock *lock, unsigned int start)
+{
+	return read_seqretry(lock, start);
+}
+EXPORT_SYMBOL_GPL(odp_read_seqretry);
+
+void odp_write_seqlock(struct seqlock *lock)
+{
+	write_seqlock(lock);
+}
+EXPORT_SYMBOL_GPL(odp_write_seqlock);
+
+void odp_write_sequnlock(struct seqlock *lock)
+{
+	write_sequnlock(lock);
+}
+EXPORT_SYMBOL_GPL(odp_write_sequnlock);
 
 size_t odp_srcu_size(void)
 {

@@ -10,6 +10,7 @@ struct mm_struct;
 struct mmu_interval_notifier;
 struct module;
 struct page;
+struct seqlock;
 struct srcu_struct;
 struct workqueue_struct;
 
@@ -56,6 +57,13 @@ struct mem_cgroup *odp_memcg_get(struct mm_struct *mm);
 void odp_memcg_put(struct mem_cgroup *memcg);
 /* Has @memcg charged for what the caller allocates; returns which one was before that. */
 struct mem_cgroup *odp_memcg_activate(struct mem_cgroup *memcg);
+
+/* A sequence lock. To lockdep all that are initialised so are one. */
+void odp_seqlock_init(struct seqlock *lock);
+unsigned int odp_read_seqbegin(const struct seqlock *lock);
+bool odp_read_seqretry(const struct seqlock *lock, unsigned int start);
+void odp_write_seqlock(struct seqlock *lock);
+void odp_write_sequnlock(struct seqlock *lock);
 
 /* How much memory init_srcu_struct() allocates. */
 size_t odp_srcu_size(void);

@@ -264,10 +264,10 @@ pub struct Sequence {
 /// # Invariants
 ///
 /// - The allocation that `self` lives in is an [`Arc`]'s.
-/// - The bounds of `notifier` are those of a [`Span`], and always the same. An insertion writes them
-///   once more.
-/// - While its phase is [`Phase::INSERTED`], [`Phase::LEAVING`] or [`Phase::REMOVED`], `notifier` has
-///   been initialised by a successful insertion into `mm`. While it is [`Phase::LEAVING`], the
+/// - The bounds of `notifier` are those of a [`Span`], and always the same. An insertion writes
+///   them once more.
+/// - While its phase is [`Phase::INSERTED`], [`Phase::LEAVING`] or [`Phase::REMOVED`], `notifier`
+///   has been initialised by a successful insertion into `mm`. While it is [`Phase::LEAVING`], the
 ///   first half of the removal is over, and the second has not begun.
 /// - One reference of the Arc belongs to the [`Registration`] from insertion to removal.
 /// - Once an insertion has begun, the provenance of the allocation is exposed.
@@ -276,8 +276,8 @@ pub struct Interval<T> {
     #[pin]
     notifier: Opaque<bindings::mmu_interval_notifier>,
     mm: ARef<Mm>,
-    /// Its [`Phase`], and above that a number that is never used for another one, as its address and
-    /// even its sequence numbers may be.
+    /// Its [`Phase`], and above that a number that is never used for another one, as its address
+    /// and even its sequence numbers may be.
     state: Atomic<u64>,
     #[pin]
     data: T,
@@ -371,6 +371,30 @@ impl<T> Interval<T> {
             sequence,
             of: self.id(),
         }
+    }
+
+    /// The data, for who goes back from it with [`Interval::of_raw_data`].
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid.
+    pub(crate) unsafe fn raw_data(this: NonNull<Self>) -> NonNull<T> {
+        // SAFETY: By the safety requirements it is valid, and so is its field.
+        let data = unsafe { &raw mut (*this.as_ptr()).data };
+        // SAFETY: A field of something valid is not at address null.
+        unsafe { NonNull::new_unchecked(data) }
+    }
+
+    /// The interval that `data` is the data of, which may be used as what it was made of.
+    ///
+    /// # Safety
+    ///
+    /// [`Interval::raw_data`] has returned it, for an interval that is valid.
+    pub(crate) unsafe fn of_raw_data(data: NonNull<T>) -> NonNull<Self> {
+        // SAFETY: By the safety requirements it is the field of an interval.
+        let this = unsafe { container_of!(data.as_ptr(), Self, data) };
+        // SAFETY: A pointer to a valid object is not null.
+        unsafe { NonNull::new_unchecked(this) }
     }
 
     /// The interval that `data` is the data of. The answer may be used for whatever

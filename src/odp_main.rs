@@ -20,6 +20,8 @@ pub mod mmu_interval;
 mod module_ref;
 pub mod owned_queue;
 pub mod range_index;
+pub mod range_tree;
+pub mod seq_lock;
 pub mod span;
 mod wait_queue;
 

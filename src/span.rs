@@ -91,7 +91,7 @@ impl Span {
         self.end
     }
 
-    /// The last byte of the span, as the interval tree and the maple tree want it.
+    /// The last byte of the span, as the interval tree wants it.
     pub fn last(&self) -> usize {
         // OVERFLOW: `end > start >= 0` by the type invariants.
         self.end - 1

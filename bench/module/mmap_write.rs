@@ -62,6 +62,7 @@ use odp::{
         Registration, //
     },
     range_index::RangeIndex,
+    range_tree::Place,
     Event,
     MayBlock,
     Span, //
@@ -115,7 +116,10 @@ struct Object {
     region: Arc<Region>,
     lock: Arc<UserLock>,
     span: Span,
+    place: Place,
 }
+
+odp::impl_indexed!(Object, place, span);
 
 struct Watched {
     object: Arc<Object>,
@@ -192,6 +196,7 @@ impl Object {
                 region: region.clone(),
                 lock: lock.clone(),
                 span,
+                place: Place::new(),
             }),
             GFP_KERNEL,
         )
@@ -227,13 +232,14 @@ impl Object {
         )?;
         let raw = NonNull::from(&**self);
         // SAFETY: It is taken out with `ranges` locked, as it is looked up, before it goes.
-        unsafe { process.index.insert(self.span, raw, |_, _| Err(EEXIST)) }?;
+        unsafe { process.index.insert(raw, |_| Err(EEXIST)) }?;
         *process.objects.lock() += 1;
         let mut registration = self.registration.lock();
         match Interval::insert(interval, p) {
             Ok(inserted) => *registration = Some(inserted),
             Err(error) => {
-                process.index.erase(iter::once((self.span, raw)), |_, _| ());
+                // SAFETY: It is valid, and in no other index.
+                unsafe { process.index.erase(iter::once(raw), |_| ()) };
                 *process.objects.lock() -= 1;
                 return Err(error.into());
             }
@@ -244,9 +250,9 @@ impl Object {
     /// Removes the notifier, and puts others in its place for what is left. `ranges` is locked, and
     /// `mmap_lock` for writing if there are pieces to be had.
     fn change(&self) {
-        self.process
-            .index
-            .erase(iter::once((self.span, NonNull::from(self))), |_, _| ());
+        let this = iter::once(NonNull::from(self));
+        // SAFETY: It is valid, and in no other index.
+        unsafe { self.process.index.erase(this, |_| ()) };
         let registration = self.registration.lock().take();
         MayBlock::enter(|p| {
             if let Some(registration) = registration {
@@ -335,10 +341,8 @@ impl Arm for MmapWrite {
 
     fn lookup(&self, addr: usize, _p: &mut MayBlock<'_>) -> bool {
         let _ranges = self.process.ranges.lock();
-        self.process.index.load(addr).is_some_and(|object| {
-            // SAFETY: It leaves the index with `ranges` locked, before it goes.
-            unsafe { object.as_ref() }.span.contains(addr)
-        })
+        // SAFETY: What is in the index leaves it with `ranges` locked, before it goes.
+        unsafe { self.process.index.load(addr) }.is_some()
     }
 }
 

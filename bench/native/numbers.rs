@@ -26,12 +26,18 @@ use kernel::{
 };
 use odp::{
     range_index::RangeIndex,
+    range_tree::Place,
     Span, //
 };
 
 /// A number of 256 bytes, which is what a range of the library has.
 #[repr(align(256))]
-struct Number;
+struct Number {
+    place: Place,
+    span: Span,
+}
+
+odp::impl_indexed!(Number, place, span);
 
 /// A sample of each.
 pub(crate) fn measure(caches: &Caches, cache: Cache, samples: &mut Samples) -> Result {
@@ -53,21 +59,20 @@ fn once(
     result: &mut dyn FnMut(&'static str, u64) -> Result,
 ) -> Result {
     let mut numbers = KVVec::new();
-    let mut entries = KVVec::new();
-    for _ in 0..COUNT {
-        numbers.push(Number, GFP_KERNEL)?;
-    }
-    for (n, number) in numbers.iter().enumerate() {
-        let span = Span::new(START + n * RANGE_SIZE, RANGE_SIZE)?;
-        entries.push((span, NonNull::from(number)), GFP_KERNEL)?;
+    for n in 0..usize::try_from(COUNT)? {
+        let number = Number {
+            place: Place::new(),
+            span: Span::new(START + n * RANGE_SIZE, RANGE_SIZE)?,
+        };
+        numbers.push(number, GFP_KERNEL)?;
     }
 
     let index = Arc::pin_init(RangeIndex::new(), GFP_KERNEL)?;
     caches.cool(cache);
     let ticks = time_sleeping(|| {
-        entries.iter().try_for_each(|&(span, number)| {
+        numbers.iter().try_for_each(|number| {
             // SAFETY: The numbers go after the index, which nobody else has.
-            Ok(unsafe { index.insert(span, number, |_, _| Err(EEXIST)) }?)
+            unsafe { index.insert(NonNull::from(number), |_| Err(EEXIST)) }
         })
     })?;
     result("store", ticks)?;
@@ -75,12 +80,14 @@ fn once(
     caches.cool(cache);
     let mut found = 0;
     let ticks = time(|| {
-        found = entries
-            .iter()
-            .filter(|(span, number)| index.load(span.start()) == Some(*number))
-            .count();
+        let is_found = |number: &&Number| {
+            // SAFETY: The numbers go after the index.
+            let found = unsafe { index.load(number.span.start()) };
+            found == Some(NonNull::from(*number))
+        };
+        found = numbers.iter().filter(is_found).count();
     });
-    if found != entries.len() {
+    if found != numbers.len() {
         return Err(ENOENT);
     }
     result("load", ticks)?;
@@ -88,10 +95,11 @@ fn once(
     caches.cool(cache);
     let mut erased = 0;
     let ticks = time_sleeping(|| {
-        index.erase(entries.iter().copied(), |_, _| erased += 1);
+        // SAFETY: They are valid, and in no other index.
+        unsafe { index.erase(numbers.iter().map(NonNull::from), |_| erased += 1) };
         Ok(())
     })?;
-    if erased != entries.len() {
+    if erased != numbers.len() {
         return Err(ENOENT);
     }
     result("erase", ticks)

@@ -2,48 +2,44 @@
 
 //! Looks at an index, one after the other, between which nobody changes it.
 
-use super::{
-    as_object,
-    RangeIndex, //
-};
+use super::RangeIndex;
+use crate::range_tree::Indexed;
 use kernel::sync::MutexGuard;
 
 /// An index that nobody changes.
 pub struct Locked<'a, T> {
-    pub(super) index: &'a RangeIndex<T>,
-    pub(super) writers: MutexGuard<'a, ()>,
+    index: &'a RangeIndex<T>,
+    writers: MutexGuard<'a, ()>,
 }
 
-impl<T> Locked<'_, T> {
-    /// The object at `addr`.
-    pub fn get(&self, addr: usize) -> Option<&T> {
-        let object = self.index.load(addr)?;
-        // SAFETY: By the type invariants no `erase` has returned for what is in the index, which is
-        // locked.
-        Some(unsafe { object.as_ref() })
+impl<'a, T: Indexed> Locked<'a, T> {
+    /// One whose writers are locked.
+    pub(super) fn new(index: &'a RangeIndex<T>, writers: MutexGuard<'a, ()>) -> Self {
+        Self { index, writers }
     }
 
-    /// Calls `f` for the objects from `from` on in order of address, once for each of their pieces,
-    /// until `most` entries have been looked at, some of which may be nothing, or `f` says that it
-    /// is enough. Returns where to go on, which is behind `from`, or `None` at the end.
+    /// The object at `addr`.
+    pub fn get(&self, addr: usize) -> Option<&T> {
+        let mut from = self.index.all_from(addr, &self.writers);
+        from.next().filter(|object| object.span().contains(addr))
+    }
+
+    /// Calls `f` for the objects that have anything at `from` or behind it, in order of address,
+    /// until it was called for `most` of them, or says that it is enough. Returns where to go on,
+    /// or `None` at the end.
     ///
-    /// `f` must neither sleep nor change the index.
+    /// `f` must not change the index.
     pub fn look_at(
         &self,
         mut from: usize,
         most: usize,
         mut f: impl FnMut(&T) -> bool,
     ) -> Option<usize> {
-        let mut walk = self.index.walk(from, &self.writers);
+        let mut objects = self.index.all_from(from, &self.writers);
         for _ in 0..most {
-            let entry = walk.next()?;
-            from = entry.behind();
-            let Some(object) = as_object(entry.entry) else {
-                continue;
-            };
-            // SAFETY: By the type invariants no `erase` has returned for what is in the index,
-            // which is locked.
-            if !f(unsafe { object.as_ref() }) {
+            let object = objects.next()?;
+            from = object.span().end();
+            if !f(object) {
                 break;
             }
         }

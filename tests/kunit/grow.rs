@@ -131,7 +131,7 @@ mod tests {
             check_eq!(hold.grow(pages(span, 3, 1)?, p), Err(EINVAL));
             check_eq!(s.mirror.stats().changes, 0);
 
-            // What is retired is not, even if it is still being removed; nor is its entry found.
+            // What is retired is not, even if it is still being removed; nor is its entry.
             let mirror = held(&s, p, |p| {
                 let _ = other.retire();
                 check_eq!(hold.grow(pages(span, 0, 6)?, p), Ok(Changed::Queued));

@@ -217,6 +217,50 @@ mod tests {
         })
     }
 
+    /// Of a retired range that gives way to another one the worker finds nothing any more.
+    #[test]
+    fn what_gives_way_is_zapped_as_a_whole() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let (shared, _) = Probe::new(None)?;
+            let span = space.map(4)?;
+            let (first, last) = (
+                Span::new(span.start(), PAGE_SIZE)?,
+                Span::new(span.start() + 3 * PAGE_SIZE, PAGE_SIZE)?,
+            );
+            let old = mirror.insert(span, shared.clone(), p)?;
+            let section = old.begin(old.span(), p).map_err(Error::from)?;
+            old.commit(section, |pages| pages.install(first.start()))??;
+            old.retire();
+            // Not where the page is.
+            let _last = mirror.insert(last, shared.clone(), p)?;
+            let found = mirror.insert(first, shared.clone(), p)?;
+            check_eq!(found.access(|pages| pages.has(first.start())), Ok(false));
+            Ok(())
+        })
+    }
+
+    /// No event says so: what a driver retires of its own accord is zapped by the worker.
+    #[test]
+    fn what_is_retired_is_zapped() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
+            let (shared, _) = Probe::new(None)?;
+            let span = space.map(1)?;
+            let old = mirror.insert(span, shared.clone(), p)?;
+            let section = old.begin(old.span(), p).map_err(Error::from)?;
+            old.commit(section, |pages| pages.install(span.start()))??;
+            old.retire();
+            drop(old);
+            mirror.flush(Until::Released, p)?;
+            let new = mirror.insert(span, shared, p)?;
+            check_eq!(new.access(|pages| pages.has(span.start())), Ok(false));
+            Ok(())
+        })
+    }
+
     #[test]
     fn there_is_a_limit() -> Result {
         MayBlock::enter(|p| {

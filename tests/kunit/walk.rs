@@ -189,21 +189,26 @@ mod tests {
         })
     }
 
-    /// What grows over the gap before it is found all the time, from either end of the gap.
+    /// What grows over the gap before it is found all the time, from either end of the gap, and not
+    /// what comes behind it.
     #[test]
     fn what_grows_is_not_passed_over() -> Result {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
-            let span = s.space.map(33)?;
+            let all = s.space.map(41)?;
+            let span = pages(all, 0, 33)?;
             let living = pages(span, 32, 1)?;
             insert(&s, living, p)?;
+            for behind in [34, 36, 38, 40] {
+                insert(&s, pages(all, behind, 1)?, p)?;
+            }
             let missed = Tally::new("missed")?;
             let walked = Tally::new("walked")?;
             let walker = s.space.repeat({
                 let mirror = s.mirror.clone();
                 let (missed, walked) = (missed.clone(), walked.clone());
                 move |p| {
-                    let mut ranges = mirror.walk(span);
+                    let mut ranges = mirror.walk(all);
                     let mut found = false;
                     while let Some(range) = ranges.next(p) {
                         found |= range.span().covers(&living);

@@ -42,7 +42,7 @@ TEST_F(mirror, a_range_that_cannot_be_replaced_stays)
 		}
 		if (!left) {
 			failed++;
-			/* The index can do without memory in part. */
+			/* Some of what is allocated for memory's sake can be done without. */
 			if (after.replaced > before.replaced) {
 				replaced_all_the_same++;
 			} else {
@@ -70,7 +70,7 @@ TEST_F(mirror, a_range_that_cannot_be_replaced_stays)
 TEST_F(mirror, ranges_that_cannot_become_one_stay)
 {
 	int file = fail_nth_open();
-	int failed = 0, merged_all_the_same = 0;
+	int failed = 0, again = 0;
 
 	ASSERT_LE(0, file);
 	ASSERT_EQ(0, mirror_configure(self->fd, ODP_MIRROR_PUNCH_UNMAP, 0));
@@ -113,7 +113,6 @@ TEST_F(mirror, ranges_that_cannot_become_one_stay)
 			EXPECT_LT(before.replace_failed, after.replace_failed);
 			EXPECT_EQ(-1, shape_wrong(self->fd, mem, "aabbcc"));
 		} else {
-			merged_all_the_same += !left;
 			EXPECT_EQ(-1, shape_wrong(self->fd, mem, "aaaaaa"));
 		}
 		ASSERT_EQ(0, shape_release_worker(self->fd));
@@ -125,14 +124,16 @@ TEST_F(mirror, ranges_that_cannot_become_one_stay)
 		EXPECT_EQ(0, shape_ranges(self->fd));
 		if (left)
 			break;
+		/* Now and then the kernel does without one of its own: then it is not the n-th of ours. */
+		if (after.merged > before.merged && again < MOST) {
+			again++;
+			n--;
+		}
 	}
-	TH_LOG("%d allocations failed, and %d after which the ranges became one", failed,
-	       merged_all_the_same);
+	TH_LOG("%d allocations failed, and %d that the kernel can do without", failed, again);
 	close(file);
 	/* The swap, its two lists, and the one. */
 	EXPECT_LE(4, failed);
-	/* The maple tree tries again by itself. */
-	EXPECT_LE(1, merged_all_the_same);
 	EXPECT_GT(MOST, failed);
 }
 

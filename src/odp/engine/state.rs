@@ -31,7 +31,7 @@
 //! What is to change and not to go has a [`Change`] besides:
 //!
 //! ```text
-//!        Change                  Take                        Replace, RollBack
+//!        Change                  Take                            Replace
 //!   None -------> Queued ---------------------> Taken --------------------------> Replaced
 //!    |  |                                        ^
 //!    |  '------------ Claim ---------------------'
@@ -39,7 +39,7 @@
 //!    |  |           |     Change, and back: Plan | | | Unclaim: it stays              |
 //!    |  |           |   Unclaim                  v | '------------> None              |
 //!    |  |           '------------------------- Again ---------------------------------'
-//!    |  |                                        ^      Replace, RollBack
+//!    |  |                                        ^           Replace
 //!    |  '-- Publish: Queued                      |
 //!    v                                           | Activate
 //!   Asked, while it is being built --------------'    (None becomes Taken by that)
@@ -86,11 +86,8 @@
 //! | Unclaim | Live · Taken | · None | None |
 //! | Unclaim | Live · Again | · Queued | Queue |
 //! | Unclaim | Dying · Taken/Again | Queued · None | Queue |
-//! | Unclaim | Dying · Replaced | Queued | Queue |
 //! | Replace | Live · Taken/Again | Taken · Replaced | HandOver |
 //! | Replace | Dying · Taken/Again | Taken · Replaced | HandOverRetire |
-//! | RollBack | Live · Taken/Again | Dying · Replaced | HandBack |
-//! | RollBack | Dying · Taken/Again | · Replaced | HandBackRetire |
 //! | Remove | Taken, no holds | Releasing | Release |
 //! | Remove | Taken, held | Removed | None |
 //! | Hold | Live, room for a hold | holds + 1 | None |
@@ -138,8 +135,7 @@ pub(crate) enum Change {
     Taken = 3,
     /// The same, and more has been asked for since.
     Again = 4,
-    /// Others are in the place of this one: smaller ranges, a larger one, or the range that it was
-    /// going to be a piece of. Final.
+    /// Others are in the place of this one: smaller ranges, or a larger one. Final.
     Replaced = 5,
 }
 
@@ -165,8 +161,6 @@ pub(crate) enum Step {
     Unclaim,
     /// Others have taken its place.
     Replace,
-    /// It was going to be a piece of another range, which stays.
-    RollBack,
     /// Its grace period and its blocking removal are over.
     Remove,
     /// A long hold begins.
@@ -197,10 +191,6 @@ pub(crate) enum Effect {
     HandOver,
     /// The same, and it has been retired meanwhile: so are they to be.
     HandOverRetire,
-    /// What it has been asked for is the range's that stays: the trim.
-    HandBack,
-    /// The same, and it has been retired: so is that range to be.
-    HandBackRetire,
     /// Release it: the caller now owns it, nobody else can reach it.
     Release,
     /// The event makes no sense in this state, or the number of holds would not fit.
@@ -218,8 +208,9 @@ pub(crate) enum Effect {
 /// |---|---|
 /// | Building | None, Asked |
 /// | Live | None, Queued, Taken, Again |
-/// | Dying | any but Queued |
-/// | Queued, Taken, Removed, Releasing | None, Replaced |
+/// | Dying | None, Asked, Taken, Again |
+/// | Queued | None |
+/// | Taken, Removed, Releasing | None, Replaced |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     /// How far it has come.
@@ -380,14 +371,6 @@ impl State {
             (Step::Replace, Dying, Change::Taken | Change::Again) => {
                 (Taken, Change::Replaced, Effect::HandOverRetire)
             }
-
-            (Step::RollBack, Live, Change::Taken | Change::Again) => {
-                (Dying, Change::Replaced, Effect::HandBack)
-            }
-            (Step::RollBack, Dying, Change::Taken | Change::Again) => {
-                (Dying, Change::Replaced, Effect::HandBackRetire)
-            }
-            (Step::Unclaim, Dying, Change::Replaced) => (Queued, Change::Replaced, Effect::Queue),
 
             (Step::Remove, Taken, change) if self.holds == 0 => {
                 (Releasing, change, Effect::Release)

@@ -283,8 +283,8 @@ impl<T: Mirrored> Hold<T> {
         p.for_mmap_lock(range.mm());
         let retire = self.retire();
         Worker::wait_removed(range.worker_borrow(), range.request(), p)?;
-        if range.leaves_with_others() && retire != Retire::Replaced {
-            // Pieces that are in its place, and have been retired, or that were for a moment.
+        if range.is_replaced() && retire != Retire::Replaced {
+            // Pieces that are in its place, and have been retired.
             Worker::flush(range.worker_borrow(), Until::Removed, p)?;
         }
         Ok(retire)

@@ -100,7 +100,7 @@ pub trait Mirrored: Send + Sync + Sized + 'static {
     /// Called before anything else of the pieces is, apart from [`Mirrored::invalidate`].
     ///
     /// Context: the worker, or a caller of drain; may sleep, but not wait for a worker. The old
-    /// range has yet to leave: what is not covered any more is zapped after this.
+    /// range has yet to leave; what is not covered any more has been zapped.
     fn replaced(&self, old: Span, pieces: &[Span], ctx: &WorkerContext<'_>) {
         let (_, _, _) = (old, pieces, ctx);
     }

@@ -46,7 +46,6 @@ use crate::{
         EventOwner,
         Interval, //
     },
-    range_index::InsertError as IndexError,
     span::Span, //
 };
 use core::{
@@ -82,8 +81,8 @@ pub struct Config {
     /// is. One that takes the place of another, or of several, needs no room, so that there may be
     /// one more for each range that is held though another is in its place.
     ///
-    /// It bounds what a mirror costs. A range takes 256 bytes, and up to 90 of the index; with the
-    /// default that is 22 MiB, and what the driver has for them.
+    /// It bounds what a mirror costs. A range takes 256 bytes; with the default that is 16 MiB, and
+    /// what the driver has for them.
     pub max_ranges: usize,
     /// What the ends of pieces of a range are rounded to, in bytes: a power of two, and no less
     /// than a page. A device with huge pages wants the size of those. Pieces reach as far as this
@@ -339,12 +338,11 @@ impl<T: Mirrored> Mirror<T> {
         )?;
         let raw = NonNull::from(&*interval);
 
-        // Memory for the index is had before anything is registered. Until it is published lookups
-        // skip the range.
+        // Until it is published lookups skip the range.
         //
         // SAFETY: The range is kept until a grace period has passed after `erase`: below if the
         // insertion fails, by the worker otherwise.
-        unsafe { self.reserve(span, raw) }?;
+        unsafe { self.reserve(raw) }?;
 
         // `shutdown` looks at the index after it has set this: either it finds the range, or we see
         // that it has begun. Both look with the index locked in between.
@@ -372,7 +370,8 @@ impl<T: Mirrored> Mirror<T> {
                 Ok(unsafe { Hold::new(raw) })
             }
             Err(error) => {
-                self.space.index.erase(iter::once((span, raw)), |_, _| ());
+                // SAFETY: It is valid, and in this index if in any.
+                unsafe { self.space.index.erase(iter::once(raw), |_| ()) };
                 self.worker.synchronize();
                 Err(error)
             }
@@ -385,25 +384,19 @@ impl<T: Mirrored> Mirror<T> {
     /// # Safety
     ///
     /// As for [`RangeIndex::insert`](crate::range_index::RangeIndex::insert).
-    unsafe fn reserve(
-        &self,
-        span: Span,
-        raw: NonNull<Interval<Range<T>>>,
-    ) -> Result<(), InsertErrorKind> {
+    unsafe fn reserve(&self, raw: NonNull<Interval<Range<T>>>) -> Result<(), InsertErrorKind> {
         let mut seen = None;
         loop {
             // SAFETY: By the safety requirements the caller keeps the range for as long as `insert`
             // wants.
             let reserved = unsafe {
-                self.space
-                    .index
-                    .insert(span, raw, |other, piece| other.data().make_way(piece, span))
+                let make_way = |other: &Interval<Range<T>>| other.data().make_way(other.span());
+                self.space.index.insert(raw, make_way)
             };
             match reserved {
                 Ok(()) => return Ok(()),
-                Err(IndexError::InTheWay(InTheWay::Building)) => {}
-                Err(IndexError::InTheWay(InTheWay::Live)) => return Err(InsertErrorKind::Occupied),
-                Err(IndexError::AllocError(error)) => return Err(error.into()),
+                Err(InTheWay::Building) => {}
+                Err(InTheWay::Live) => return Err(InsertErrorKind::Occupied),
             }
             if let Some(seen) = seen {
                 Worker::wait_for_insertion(self.worker.as_arc_borrow(), seen)
@@ -419,47 +412,41 @@ impl<T: Mirrored> Mirror<T> {
     /// Context: process context; may sleep while it has the answer, but not for long.
     pub fn lookup<'g>(&'g self, addr: usize, _p: &'g mut MayBlock<'_>) -> Option<Lookup<'g, T>> {
         let section = self.worker.read_lock();
-        let look = || Some((self.space.index.load(addr)?, addr, ()));
-        // SAFETY: The section is of this mirror's worker, and `look` looks in the index.
+        // SAFETY: `section`, which is of this mirror's worker, lasts until the answer is dropped.
+        let look = || unsafe { self.space.index.load(addr) };
+        // SAFETY: As above, and `look` looks in the index.
         let range = unsafe { self.in_service(&section, look) }.ok()?;
         // SAFETY: `in_service` has found it in that section, which is of this mirror.
         Some(unsafe { Lookup::new(range, section) })
     }
 
-    /// Asks `look` for a range until what it has found is in service.
-    ///
-    /// It finds in the index, and says at which address and what else there is to be said of it.
+    /// Asks `look` for a range until what it has found in the index is in service.
     ///
     /// # Errors
     ///
-    /// What it said of a range that is not in service, nor is anything in its place; or `None` if
-    /// it has found none.
+    /// Where the range is that is not in service, nor is anything in its place; or `None` if `look`
+    /// has found none.
     ///
     /// # Safety
     ///
     /// The section is of this mirror, and what `look` returns it has just found in the index.
-    unsafe fn in_service<P>(
+    unsafe fn in_service(
         &self,
         _section: &srcu::Guard<'_>,
-        look: impl Fn() -> Option<(NonNull<Interval<Range<T>>>, usize, P)>,
-    ) -> Result<NonNull<Interval<Range<T>>>, Option<P>> {
+        look: impl Fn() -> Option<NonNull<Interval<Range<T>>>>,
+    ) -> Result<NonNull<Interval<Range<T>>>, Option<Span>> {
         let mut stale = None;
         loop {
-            let (raw, addr, found) = look().ok_or(None)?;
+            let raw = look().ok_or(None)?;
             // SAFETY: By the safety requirements it was found in the index after the section had
             // been entered, and its release waits for a grace period after it has left the index.
             let interval = unsafe { raw.as_ref() };
-            if !interval.span().contains(addr) {
-                // The index was being changed just there; what it says now is something else.
-                continue;
-            }
             if interval.data().is_live() {
                 return Ok(raw);
             }
-            // Something else may be in its place: pieces, which were before it was marked, or the
-            // range that it was a piece of, if memory for the others was short.
+            // Pieces may be in its place, which were there before it was marked.
             if stale == Some(raw) {
-                return Err(Some(found));
+                return Err(Some(interval.span()));
             }
             stale = Some(raw);
         }

@@ -18,8 +18,8 @@
 //!     a worker's lists                    (spinlock)
 //!       a request                         (spinlock)
 //! writers of the index                    (mutex; insert and worker)
-//!   reclaim                               (it allocates; nobody waits for the worker there)
 //!   user lock
+//!   changes of the index                  (sequence lock; nothing is taken in it)
 //! ```
 
 mod merge;
@@ -88,6 +88,10 @@ use crate::{
         },
         worker::Worker, //
     },
+    range_tree::{
+        Indexed,
+        Place, //
+    },
     span::Span, //
 };
 use core::ptr::NonNull;
@@ -103,10 +107,6 @@ use kernel::{
     },
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         Arc,
         ArcBorrow, //
     },
@@ -133,10 +133,8 @@ pub(crate) struct Range<T: Mirrored> {
     request: Request,
     trim: Guarded<StoredTrim>,
     split: Guarded<Option<KBox<Split<T>>>>,
-    /// Whether the driver has not been told of it and never will be.
-    rolled_back: Atomic<bool>,
-    /// Whether there have been pieces of it that were rolled back.
-    has_rolled_back: Atomic<bool>,
+    /// In the mirror's index.
+    place: Place,
     space: Arc<Space<T>>,
     shared: Arc<Shared<T>>,
 }
@@ -178,8 +176,7 @@ impl<T: Mirrored> Range<T> {
                     request <- Request::in_state(State::building(holds)),
                     trim: Guarded::new(StoredTrim::new(PendingTrim::NONE)),
                     split: Guarded::new(None),
-                    rolled_back: Atomic::new(false),
-                    has_rolled_back: Atomic::new(false),
+                    place: Place::new(),
                     space,
                     shared,
                 }),
@@ -222,7 +219,7 @@ impl<T: Mirrored> Range<T> {
     }
 
     /// Whether others are in its place.
-    fn is_replaced(&self) -> bool {
+    pub(super) fn is_replaced(&self) -> bool {
         matches!(self.request.state().change, Change::Replaced)
     }
 
@@ -235,21 +232,20 @@ impl<T: Mirrored> Range<T> {
         self.shared.data().zap(&mut table, dead);
     }
 
-    /// Whether `piece` of the index, which is this one's, may be overwritten by a range at `span`.
+    /// Whether it, which is at `span`, may leave the index because another range is to be there.
+    /// The index is locked.
     ///
     /// # Errors
     ///
     /// See [`InTheWay`].
-    pub(super) fn make_way(&self, piece: Span, span: Span) -> Result<(), InTheWay> {
+    pub(super) fn make_way(&self, span: Span) -> Result<(), InTheWay> {
         match self.request.state().stage {
             Stage::Live => Err(InTheWay::Live),
             Stage::Building => Err(InTheWay::Building),
             _ => {
-                // The worker zaps what it still finds in the index; where the new range is going to
-                // be, this must happen before anything is installed through that one.
-                if let Some(dead) = piece.intersect(&span) {
-                    self.zap_dead(dead);
-                }
+                // All of it, because it leaves the index, and the worker zaps what it finds there.
+                // And now: this must come before anything is installed through the new range.
+                self.zap_dead(span);
                 Ok(())
             }
         }
@@ -432,26 +428,6 @@ impl<T: Mirrored> Range<T> {
         effect != Effect::NotLive
     }
 
-    /// Gives up the range, which has been activated and is not going to be a piece. Returns whether
-    /// nobody had retired it, and what else it was asked for.
-    fn roll_back(&self) -> (bool, PendingTrim) {
-        self.rolled_back.store(true, Relaxed);
-        self.request.apply_with(Step::RollBack, |effect| {
-            let trim = self.with_trim(|trim| core::mem::replace(trim, PendingTrim::NONE));
-            (effect != Effect::HandBackRetire, trim)
-        })
-    }
-
-    /// Remembers that pieces of it have been rolled back, which leave in the same batches.
-    fn note_rolled_back(&self) {
-        self.has_rolled_back.store(true, Relaxed);
-    }
-
-    /// Whether what leaves with it may be more than itself.
-    pub(super) fn leaves_with_others(&self) -> bool {
-        self.is_replaced() || self.has_rolled_back.load(Relaxed)
-    }
-
     /// Marks the range replaced, and returns what has been asked for since it was taken.
     fn replaced(&self) -> (Effect, PendingTrim) {
         self.request.apply_with(Step::Replace, |effect| {
@@ -519,6 +495,33 @@ impl<T: Mirrored> Range<T> {
         // SAFETY: By the safety requirements the range is the data of an interval that has been
         // inserted, and valid.
         unsafe { Interval::from_data(range) }
+    }
+}
+
+// SAFETY: The place is a field of the data of an interval, and each function goes one step, there
+// and back. An interval's span does not change.
+unsafe impl<T: Mirrored> Indexed for Interval<Range<T>> {
+    fn span(&self) -> Span {
+        Interval::span(self)
+    }
+
+    unsafe fn place(this: NonNull<Self>) -> NonNull<Place> {
+        // SAFETY: By the safety requirements it is valid.
+        let range = unsafe { Self::raw_data(this) };
+        // SAFETY: The data of a valid interval is valid, and so is its field.
+        let place = unsafe { &raw mut (*range.as_ptr()).place };
+        // SAFETY: A field of something valid is not at address null.
+        unsafe { NonNull::new_unchecked(place) }
+    }
+
+    unsafe fn of_place(place: NonNull<Place>) -> NonNull<Self> {
+        // SAFETY: By the safety requirements it is the field of a range.
+        let range = unsafe { container_of!(place.as_ptr(), Range<T>, place) };
+        // SAFETY: A field's container is not at address null.
+        let range = unsafe { NonNull::new_unchecked(range) };
+        // SAFETY: `place`, which by the safety requirements has returned it, went through
+        // `raw_data` for a valid interval.
+        unsafe { Self::of_raw_data(range) }
     }
 }
 
@@ -621,12 +624,15 @@ unsafe fn unpublish<T: Mirrored>(leaving: &Fifo) {
     let Some(first) = intervals().next() else {
         return;
     };
-    first.data().space.index.erase(
-        intervals().map(|interval| (interval.span(), NonNull::from(interval))),
-        // What has been overwritten is the business of the new range, and has been zapped for it.
-        |interval, piece| interval.data().zap_dead(piece),
-    );
-    for interval in intervals().filter(|interval| !interval.data().rolled_back.load(Relaxed)) {
+    // SAFETY: They are valid, and of one mirror, which has one index.
+    unsafe {
+        first.data().space.index.erase(
+            intervals().map(NonNull::from),
+            // What has left it before was zapped then.
+            |interval| interval.data().zap_dead(interval.span()),
+        )
+    };
+    for interval in intervals() {
         let data = interval.data().shared.data();
         // SAFETY: By the safety requirements a worker is calling this, as `MirrorOps::unpublish`.
         unsafe { WorkerContext::enter(|ctx| data.zapped(interval.span(), ctx)) };
@@ -690,9 +696,6 @@ unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     // SAFETY: `remove`, which by the order of the table has been called, left us the reference that
     // the registration had.
     let interval = unsafe { Arc::from_raw(interval.as_ptr()) };
-    if interval.data().rolled_back.load(Relaxed) {
-        return;
-    }
     let (span, shared) = (interval.span(), interval.data().shared.clone());
     // First, so that there is room for another range when the driver hears of it.
     drop(interval);

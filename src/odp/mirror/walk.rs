@@ -50,11 +50,9 @@ impl<'m, T: Mirrored> Walk<'m, T> {
         let section = mirror.worker.read_lock();
         loop {
             let left = self.left?;
-            let look = || {
-                let (raw, piece) = mirror.space.index.first_within(left)?;
-                Some((raw, piece.start().max(left.start()), piece))
-            };
-            // SAFETY: The section is of the mirror's worker, and `look` looks in the index.
+            // SAFETY: `section` is of the mirror's worker, and the answer is not used beyond it.
+            let look = || unsafe { mirror.space.index.first_within(left) };
+            // SAFETY: As above, and `look` looks in the index.
             match unsafe { mirror.in_service(&section, look) } {
                 Ok(raw) => {
                     // SAFETY: `in_service` has found it in that section, which is of this mirror.

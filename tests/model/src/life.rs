@@ -38,8 +38,6 @@ enum Link {
     Changing,
     /// Adopted, as a piece of another range.
     Adopted,
-    /// Adopted and rolled back: that range stays.
-    Disowned,
     /// Taken, on its way through unpublishing, grace period and removal.
     Removing,
     /// With somebody who got the answer `Release` and has not passed it on yet.
@@ -72,7 +70,7 @@ struct World {
     first: bool,
     /// Whether a call to change it was accepted, and nobody has begun to do that since.
     asked: bool,
-    /// Whether others are in its place, or the range that it was going to be a piece of.
+    /// Whether others are in its place.
     replaced: bool,
     removed: u8,
     released: u8,
@@ -101,8 +99,7 @@ impl World {
 
     /// Whether somebody has it, who will see to what it is asked for meanwhile.
     fn is_had(&self) -> bool {
-        self.inserter == Inserter::Inserting
-            || matches!(self.link, Link::Changing | Link::Adopted | Link::Disowned)
+        self.inserter == Inserter::Inserting || matches!(self.link, Link::Changing | Link::Adopted)
     }
 
     /// Whether it is where it may stay.
@@ -150,7 +147,7 @@ enum Violation {
     Lost,
     /// The first to retire it was not told so, or more than one was.
     NotFirst,
-    /// Whoever replaced or rolled back it was not told what had been asked for, or something else.
+    /// Whoever replaced it was not told what had been asked for, or something else.
     NotHandedOver,
     /// Asked for a change, and nobody has it who would see to that.
     Forgotten,
@@ -203,11 +200,7 @@ fn actions(world: &World) -> Vec<Action> {
             actions.push(Action::Step(Step::Unclaim));
             actions.push(Action::Step(Step::Replace));
         }
-        Link::Adopted => {
-            actions.push(Action::Step(Step::Unclaim));
-            actions.push(Action::Step(Step::RollBack));
-        }
-        Link::Disowned => actions.push(Action::Step(Step::Unclaim)),
+        Link::Adopted => actions.push(Action::Step(Step::Unclaim)),
         Link::Removing => actions.push(Action::Step(Step::Remove)),
         Link::Releasing => actions.push(Action::PassOn),
         Link::Ready => actions.push(Action::Release),
@@ -290,17 +283,13 @@ fn act(world: &World, action: Action, step: Machine) -> Result<World, Violation>
         Step::Claim => {}
         Step::Plan => next.asked = false,
         Step::Unclaim => next.link = Link::Idle,
-        Step::Replace | Step::RollBack => {
+        Step::Replace => {
             next.replaced = true;
-            let handed = match (event, effect) {
-                (Step::Replace, Effect::HandOver) | (Step::RollBack, Effect::HandBack) => false,
-                (Step::Replace, Effect::HandOverRetire)
-                | (Step::RollBack, Effect::HandBackRetire) => true,
+            next.link = Link::Removing;
+            let handed = match effect {
+                Effect::HandOver => false,
+                Effect::HandOverRetire => true,
                 _ => return Err(Violation::NotHandedOver),
-            };
-            next.link = match event {
-                Step::Replace => Link::Removing,
-                _ => Link::Disowned,
             };
             if handed != world.retired {
                 return Err(Violation::NotHandedOver);
@@ -334,7 +323,7 @@ fn act(world: &World, action: Action, step: Machine) -> Result<World, Violation>
             if next.inserter == Inserter::Inserting {
                 return Err(Violation::QueuedEarly);
             }
-            if !next.retired && !next.asked && !next.replaced {
+            if !next.retired && !next.asked {
                 return Err(Violation::QueuedUnasked);
             }
         }
@@ -544,46 +533,6 @@ mod mutants {
             Violation::NotHandedOver,
             |state, event| match (event, state.change) {
                 (Step::Retire, Change::Replaced) => (state, Effect::Already),
-                _ => state.step(event),
-            },
-        ),
-        (
-            "a retire of what is rolled back is not handed back",
-            Violation::NotHandedOver,
-            |state, event| match (event, state.step(event)) {
-                (Step::RollBack, (next, Effect::HandBackRetire)) => (next, Effect::HandBack),
-                (_, next) => next,
-            },
-        ),
-        (
-            "a retire of what is rolled_back is accepted",
-            Violation::NotHandedOver,
-            |state, event| match (event, state.stage, state.change) {
-                (Step::Retire, Dying, Change::Replaced) => (state, Effect::Already),
-                _ => state.step(event),
-            },
-        ),
-        (
-            "what is rolled_back stays in service",
-            Violation::NotSticky,
-            |state, event| match (event, state.step(event)) {
-                (Step::RollBack, (next, effect)) => (at(next, Live), effect),
-                (_, next) => next,
-            },
-        ),
-        (
-            "what is rolled_back is queued before it is let go of",
-            Violation::WrongRemoved,
-            |state, event| match (event, state.step(event)) {
-                (Step::RollBack, (next, effect)) => (at(next, Queued), effect),
-                (_, next) => next,
-            },
-        ),
-        (
-            "what is rolled_back is queued by nobody",
-            Violation::Stuck,
-            |state, event| match (event, state.stage, state.change) {
-                (Step::Unclaim, Dying, Change::Replaced) => (at(state, Queued), Effect::None),
                 _ => state.step(event),
             },
         ),

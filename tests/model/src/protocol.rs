@@ -11,11 +11,12 @@
 //! - `worker`: src/odp/engine/worker/ and src/odp/mirror/range/split.rs;
 //! - `reader` and `user`: src/odp/mirror/access.rs and src/odp/mirror/mod.rs.
 //!
-//! A step is what is done under one lock, or with one access that others can see. The index is one
-//! entry a page; the device's table is one frame a page, and a frame is never used twice, so that a
-//! stale entry is known by its number. All ranges are of one driver's object. Left out: what
-//! flushes wait for (`epochs`), flags and wake-ups (`handover`), shutdown, the limit of ranges, and
-//! memory ordering: steps happen one after the other.
+//! A step is what is done under one lock, or with one access that others can see. The index is a
+//! set of ranges that do not meet; lookups see a change of it as a whole, or not at all. The
+//! device's table is one frame a page, and a frame is never used twice, so that a stale entry is
+//! known by its number. All ranges are of one driver's object. Left out: how lookups go through the
+//! index while it changes, what flushes wait for (`epochs`), flags and wake-ups (`handover`),
+//! shutdown, the limit of ranges, and memory ordering: steps happen one after the other.
 //!
 //! Everybody has a certain number of things to do, so that every run comes to an end, and at that
 //! end everything must have been done. What must hold at every step is in [`World::check`], what at
@@ -53,6 +54,7 @@ use scenario::{
     Scenario,
     SCENARIOS, //
 };
+use set::Set;
 use stateright::{
     Checker,
     HasDiscoveries,
@@ -100,9 +102,6 @@ impl Protocol {
         let (next, effect) = state.step(event);
         match (self.mutant, effect) {
             (Some(Mutant::ForgetsRetire), Effect::HandOverRetire) => (next, Effect::HandOver),
-            (Some(Mutant::ForgetsRetireGivenBack), Effect::HandBackRetire) => {
-                (next, Effect::HandBack)
-            }
             (Some(Mutant::ForgetsAgain), Effect::Queue)
                 if event == Step::Unclaim && next.is_live() =>
             {
@@ -215,8 +214,11 @@ impl Model for Protocol {
             (true, false) => vec![end, world::PAGES],
             (true, true) => vec![end, end + 1, world::PAGES],
         };
+        let mut index = Set::default();
+        index.add(0);
         for (id, ends) in ends.windows(2).enumerate() {
             let id = id + 1;
+            index.add(id);
             subscriptions.insert(id);
             let mut other = Range::new(span(ends[0], ends[1]), State::live(), None);
             other.served = true;
@@ -238,7 +240,7 @@ impl Model for Protocol {
             subscriptions,
             exiting: false,
             ranges,
-            index: std::array::from_fn(|page| ends.iter().position(|end| page < *end)),
+            index,
             index_lock: None,
             user_lock: None,
             pending: Default::default(),

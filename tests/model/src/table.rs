@@ -30,7 +30,7 @@ pub(crate) const CHANGES: [Change; 6] = [
     Change::Replaced,
 ];
 
-pub(crate) const EVENTS: [Step; 13] = [
+pub(crate) const EVENTS: [Step; 12] = [
     Step::Publish,
     Step::Activate,
     Step::Retire,
@@ -40,7 +40,6 @@ pub(crate) const EVENTS: [Step; 13] = [
     Step::Plan,
     Step::Unclaim,
     Step::Replace,
-    Step::RollBack,
     Step::Remove,
     Step::Hold,
     Step::Put,
@@ -191,11 +190,8 @@ static TABLE: &[Row] = {
         row(Ev::Unclaim, &[S::Live], &[C::Taken], (None, Some(C::None)), E::None),
         row(Ev::Unclaim, &[S::Live], &[C::Again], (None, Some(C::Queued)), E::Queue),
         row(Ev::Unclaim, &[S::Dying], &[C::Taken, C::Again], (Some(S::Queued), Some(C::None)), E::Queue),
-        row(Ev::Unclaim, &[S::Dying], &[C::Replaced], (Some(S::Queued), None), E::Queue),
         row(Ev::Replace, &[S::Live], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOver),
         row(Ev::Replace, &[S::Dying], &[C::Taken, C::Again], (Some(S::Taken), Some(C::Replaced)), E::HandOverRetire),
-        row(Ev::RollBack, &[S::Live], &[C::Taken, C::Again], (Some(S::Dying), Some(C::Replaced)), E::HandBack),
-        row(Ev::RollBack, &[S::Dying], &[C::Taken, C::Again], (None, Some(C::Replaced)), E::HandBackRetire),
         with(Holds::No, row(Ev::Remove, &[S::Taken], ANY_CHANGE, (Some(S::Releasing), None), E::Release)),
         with(Holds::Some, row(Ev::Remove, &[S::Taken], ANY_CHANGE, (Some(S::Removed), None), E::None)),
         with(Holds::More, row(Ev::Hold, &[S::Live], ANY_CHANGE, (None, None), E::None)),
@@ -312,16 +308,9 @@ fn keeps_invariants(state: State) -> bool {
     let changes: &[Change] = match state.stage {
         Stage::Building => &[Change::None, Change::Asked],
         Stage::Live => &[Change::None, Change::Queued, Change::Taken, Change::Again],
-        Stage::Dying => &[
-            Change::None,
-            Change::Asked,
-            Change::Taken,
-            Change::Again,
-            Change::Replaced,
-        ],
-        Stage::Queued | Stage::Taken | Stage::Removed | Stage::Releasing => {
-            &[Change::None, Change::Replaced]
-        }
+        Stage::Dying => &[Change::None, Change::Asked, Change::Taken, Change::Again],
+        Stage::Queued => &[Change::None],
+        Stage::Taken | Stage::Removed | Stage::Releasing => &[Change::None, Change::Replaced],
     };
     let holds = match state.stage {
         Stage::Releasing => 0,

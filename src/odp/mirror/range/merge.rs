@@ -12,7 +12,7 @@
 //! replace   with the index locked:
 //!             is each in service, and all of it
 //!             wanted?
-//!             index the one over them, in one store  lookups find one of them or the one
+//!             index the one in their place          lookups find one of them or the one
 //!             mark each replaced                     what has been asked of them meanwhile is
 //!                                                    asked of the one
 //! ```
@@ -60,17 +60,19 @@ use crate::{
             trim::PendingTrim, //
         }, //
     },
-    range_index::{
-        ReplaceError,
-        MERGED, //
-    },
     span::Span, //
 };
 use core::{
     iter,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::prelude::*;
+
+/// How many ranges become one at a time: for so long the index is locked.
+const MERGED: usize = 16;
 
 impl<T: Mirrored> Range<T> {
     /// Asks for it to become one with its neighbours in `within`, which has all of `of`.
@@ -219,28 +221,21 @@ impl<T: Mirrored> Split<T> {
         others: &mut Fifo,
     ) -> bool {
         let range = interval.data();
-        let Some((span, piece)) = self.whole() else {
-            self.abandon(interval);
-            return false;
-        };
         let all = || Iterator::chain(iter::once(interval), self.claimed());
+        let whole = all().fold(interval.span(), |whole, old| whole.hull(&old.span()));
         let mut handed = PendingTrim::NONE;
         // SAFETY: If it succeeds the piece is a range like any other from here on, kept until a
-        // grace period has passed after its `unpublish`. If not, lookups have not found it. What is
-        // in service has been put in the index, where nothing but what replaces it overwrites it,
-        // and has not been unpublished. `claim_neighbours` has found them side by side, no more
-        // than `MERGED`, and the piece was made of the span of all.
+        // grace period has passed after its `unpublish`. If not, nobody has found it.
         let merged = unsafe {
-            range.parts().0.index.merge(
-                all().map(|old| (old.span(), NonNull::from(old))),
-                (span, piece),
+            range.parts().0.index.replace(
+                self.intervals(),
                 || all().all(|old| old.data().is_steady(old.span())) && self.activate(interval),
-                |there| {
-                    if !there {
-                        return self.hand_back(all);
-                    }
+                |other| all().any(|old| ptr::eq(old, other)),
+                // Those in service are in the index, and have all of the piece's addresses.
+                |_| false,
+                || {
                     for old in all() {
-                        let asked = self.mark_replaced(old).of_part(old.span(), span);
+                        let asked = self.mark_replaced(old).of_part(old.span(), whole);
                         handed = handed.then(asked);
                     }
                 },
@@ -251,11 +246,7 @@ impl<T: Mirrored> Split<T> {
                 self.take_over(interval, handed, others);
                 true
             }
-            Err(ReplaceError::AllocError(_)) => {
-                self.roll_back(interval);
-                false
-            }
-            Err(ReplaceError::Unwanted | ReplaceError::Occupied) => {
+            Err(_) => {
                 // With those that are left.
                 if range.inherit(self.trim) {
                     range.worker().stats().replace_failed.inc();

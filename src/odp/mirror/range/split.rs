@@ -22,9 +22,9 @@
 //!             mark the old range replaced                         commits through it fail from now
 //!             hand over what was asked of it meanwhile            on; what is asked of it later
 //!                                                                 is theirs to be asked
+//!             zap what no piece covers                            nothing is installed there
 //!           tell the driver, let go of the pieces
-//! and as for any range that leaves: take the rest of it out of the index, zap what is not covered
-//! any more, grace period, blocking removal, release.
+//! and as for any range that leaves: grace period, blocking removal, release.
 //! ```
 //!
 //! The index is locked because who inserts a range looks there for what is in the way: it must not
@@ -82,12 +82,14 @@ use crate::{
             InsertErrorKind, //
         }, //
     },
-    range_index::ReplaceError,
     span::Span, //
 };
 use core::{
     iter,
-    ptr::NonNull, //
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
     alloc::{
@@ -255,7 +257,7 @@ impl<T: Mirrored> Split<T> {
             Ok(TrimPlan::Unchanged) => {
                 // Before it claims what would have to be let go of.
                 split.spans.reserve(1, memory())?;
-                // Either alone: what fails half-way is undone within the old range.
+                // Either alone: to grow may fail, and is no reason not to become one.
                 let larger = match trim.grown(interval.span()) {
                     Some(grown) => grown,
                     None => split.claim_neighbours(interval, space)?,
@@ -379,17 +381,17 @@ impl<T: Mirrored> Split<T> {
         }
         let mut handed = PendingTrim::NONE;
         // SAFETY: If it succeeds the pieces are ranges like any other from here on, kept until a
-        // grace period has passed after their `unpublish`. If pieces may have been seen in vain,
-        // `roll_back` has them retired, which has the same effect.
+        // grace period has passed after their `unpublish`. If not, nobody has found them.
         let indexed = unsafe {
             space.index.replace(
-                (interval.span(), NonNull::from(interval)),
-                self.pieces
-                    .iter()
-                    .map(|piece| (piece.interval().span(), NonNull::from(piece.interval()))),
+                self.intervals(),
                 || range.is_live() && self.activate(interval),
-                |other, its, piece| other.data().make_way(its, piece).is_ok(),
-                |there| handed = self.settle_old(interval, there),
+                |other| ptr::eq(other, interval),
+                |other| other.data().make_way(other.span()).is_ok(),
+                || {
+                    handed = self.mark_replaced(interval);
+                    self.zap_the_rest(interval);
+                },
             )
         };
         match indexed {
@@ -397,11 +399,7 @@ impl<T: Mirrored> Split<T> {
                 self.take_over(interval, handed, others);
                 true
             }
-            Err(ReplaceError::AllocError(_)) => {
-                self.roll_back(interval);
-                false
-            }
-            Err(ReplaceError::Unwanted | ReplaceError::Occupied) => {
+            Err(_) => {
                 // Retired meanwhile, and others may be in its place. What is asked for by then is
                 // done by retiring it. Or it was to grow, and others are there now, or what was to
                 // be added has gone: it does not.
@@ -433,16 +431,6 @@ impl<T: Mirrored> Split<T> {
         })
     }
 
-    /// Marks the old range as replaced if the pieces are in its place, or else gives back to it
-    /// what they were asked for. Returns what was asked of it meanwhile. The index is locked.
-    fn settle_old(&self, interval: &Interval<Range<T>>, there: bool) -> PendingTrim {
-        if !there {
-            self.hand_back(|| iter::once(interval));
-            return PendingTrim::NONE;
-        }
-        self.mark_replaced(interval)
-    }
-
     /// Marks a range as replaced by the pieces, which are in its place. Returns what was asked of
     /// it meanwhile. The index is locked.
     pub(super) fn mark_replaced(&self, interval: &Interval<Range<T>>) -> PendingTrim {
@@ -456,41 +444,27 @@ impl<T: Mirrored> Split<T> {
         trim
     }
 
-    /// Marks the pieces as what the old range is in the place of, and asks that for what they were
-    /// asked for: by callbacks that looked at their size, or by who found them.
-    pub(super) fn hand_back<'a, I>(&self, olds: impl Fn() -> I)
-    where
-        I: Iterator<Item = &'a Interval<Range<T>>>,
-    {
-        for piece in self.pieces.iter() {
-            let span = piece.interval().span();
-            let (wanted, trim) = piece.interval().data().roll_back();
-            for old in olds() {
-                // What it wanted to keep was meant for itself.
-                let trim = trim.unmapped_within(old.span());
-                if !wanted && old.span().covers(&span) {
-                    let _ = old.data().request().apply(Step::Retire);
-                } else if trim.concerns(old.span()) {
-                    let _ = old.data().inherit(trim);
-                }
+    /// Takes back what was installed through the old range where no piece is. That range has been
+    /// marked, so that nothing is from here on, and the index is locked, so that no other is there.
+    fn zap_the_rest(&self, interval: &Interval<Range<T>>) {
+        let old = interval.span();
+        let mut from = old.start();
+        let pieces = self.spans.iter().map(|piece| (piece.start(), piece.end()));
+        for (start, end) in Iterator::chain(pieces, iter::once((old.end(), old.end()))) {
+            if let Some(rest) = old.clip(from, start) {
+                interval.data().zap_dead(rest);
             }
+            from = end;
         }
     }
 
-    /// The piece that several ranges are to become part of, with the span that it has.
-    pub(super) fn whole(&self) -> Option<(Span, NonNull<Interval<Range<T>>>)> {
-        let piece = self.pieces.last()?.interval();
-        Some((piece.span(), NonNull::from(piece)))
-    }
-
-    /// Gives up pieces that lookups may have found: they leave as any range does, but nobody hears
-    /// of it.
-    pub(super) fn roll_back(mut self: KBox<Self>, interval: &Interval<Range<T>>) {
-        interval.data().give_up(self.trim);
-        interval.data().note_rolled_back();
-        self.for_each_neighbour(|neighbour| neighbour.data().note_rolled_back());
-        self.let_go(interval);
-        self.let_neighbours_go(interval.data());
+    /// The pieces, as what is put in the index.
+    pub(super) fn intervals(
+        &self,
+    ) -> impl Iterator<Item = NonNull<Interval<Range<T>>>> + Clone + '_ {
+        self.pieces
+            .iter()
+            .map(|piece| NonNull::from(piece.interval()))
     }
 
     /// Gives what was asked of the old range to the pieces, tells the driver of them, and lets go
@@ -544,8 +518,8 @@ impl<T: Mirrored> Split<T> {
         stats.pieces.add(self.pieces.len());
         self.trace(range);
         // All that they are in the place of.
-        let old = match self.whole() {
-            Some((whole, _)) if merged > 0 => whole,
+        let old = match self.spans.first() {
+            Some(whole) if merged > 0 => *whole,
             _ => interval.span(),
         };
         // SAFETY: `replace`, which is all that leads here, is called by a worker as

@@ -230,10 +230,6 @@ impl Protocol {
         if !self.is(Mutant::FaultsAreNotMet) {
             world.reader.is_met(span);
         }
-        if world.range(id).rolled_back && self.is(Mutant::DisownedDeaf) {
-            say!(log, "which nobody hears of");
-            return;
-        }
         world.zap(span);
         match (plan.kind, plan.policy) {
             (Kind::Clear | Kind::TryClear, _) => {}

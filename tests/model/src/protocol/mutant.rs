@@ -28,6 +28,14 @@ mutants! {
         "Pieces are put in the old range's place while their insertion is deferred.";
     ReplacesFirst: OutOfService in "the range is resized from two sides",
         "The old range is marked replaced before its pieces are in the index.";
+    SwapsInSteps: OutOfService in "a hole, and a fault beside it",
+        "Pieces are put in the index one after the other, and the old range leaves for the first.";
+    NoCutZap: Uncovered in "the range is resized from two sides",
+        "The parts of the old range that no piece covers are not zapped.";
+    ZapsCutEarly: Uncovered in "the range is resized from two sides",
+        "The parts of the old range that no piece covers are zapped before it is marked replaced.";
+    ZapsCutUnlocked: Uncovered in "the range is resized from two sides",
+        "The parts of the old range that no piece covers are zapped without the user lock.";
     IndexesRetired: NotSticky in "a hole, and the range is retired from outside",
         "Pieces take the place of a range that has been retired meanwhile.";
     NoHandOver: Untold in "two holes, and a drain",
@@ -40,9 +48,6 @@ mutants! {
         "A retire of a range that waits for a change queues it once more.";
     LooksOnce: Missed in "a hole, and a fault beside it",
         "A lookup that meets a range that others have taken the place of does not look again.";
-    ForgetsDisowned: Missed in "a hole, and memory runs out",
-        "A lookup that meets a piece that was given up for want of memory does not look again for \
-         the old range.";
     CommitIgnoresState: Uncovered in "a hole, and the range is retired from outside",
         "A commit tests the sequence, and not whether the range is live (P2).";
     CommitIgnoresRetry: Stale in "a hole, and pages that are cleared",
@@ -76,8 +81,6 @@ mutants! {
     RemoveForgetsPieces: RemovedEarly in "a hole, and the range is removed",
         "`remove` of a range that is being replaced does not wait for the pieces, which are \
          retired with it.";
-    RemoveForgetsDisowned: RemovedEarly in "a hole, memory runs out, and the range is removed",
-        "`remove` of a range does not wait for pieces that were given up for want of memory.";
     CallbackRemoves: Stuck in "a hole, and the range is retired from outside",
         "A callback waits for the removal (P4).";
     TrustsTheHull: OutOfService in "two holes, and a fault between them",
@@ -85,28 +88,15 @@ mutants! {
     ErasesOthers: OutOfService in "the range is retired, and another takes the place",
         "Whatever is in the index at an old range's addresses is erased, though it is a new one's \
          (P16).";
-    InsertDoesNotZap: Uncovered in "the range is retired, and another takes the place",
-        "An insertion does not zap what it takes the place of.";
-    NoRollback: OutOfService in "a hole, memory runs out, and a retire",
-        "Where memory runs out, pieces that are indexed already stay in the index.";
-    DisownedFreed: UseAfterFree in "a hole, memory runs out, and a retire",
-        "Where memory runs out, pieces that lookups may have found are freed at once.";
-    DisownedReleased: ReleasedTwice in "a hole, memory runs out, and a retire",
-        "The driver is told of the release of pieces that it never was told of.";
-    DisownedDeaf: Stale in "a hole, pages that are cleared, and memory runs out",
-        "The driver does not hear of events at pieces that were given up, though something may be \
-         installed through them.";
-    DisownsFirst: OutOfService in "a hole, and memory runs out",
-        "Where memory runs out, pieces are given up before the old range is in the index again.";
-    ForgetsGivenBack: Lost in "a hole, memory runs out, and what is found is punched",
-        "What was asked of pieces that were given up for want of memory is not asked of the old \
-         range.";
-    ForgetsRetireGivenBack: Lost in "a hole, memory runs out, and what is found is retired",
-        "Nobody looks whether pieces that were given up for want of memory had been retired.";
-    GivesBackLate: InTheWay in "a hole, memory runs out, and another takes the place of what is \
-        found",
-        "The index is not locked until the old range knows what was asked of pieces that were \
-         given up.";
+    InsertDoesNotZap: Uncovered in "the range is retired, and another takes all of the place",
+        "An insertion does not zap what gives way to it.";
+    MakesWayInPart: Uncovered in "the range is retired, and another takes the place",
+        "An insertion zaps what gives way to it only where the two meet, though all of it leaves \
+         the index.";
+    MakesWayEarly: Uncovered in "the range is retired, and another takes the place",
+        "An insertion zaps what is in its way before that has been retired, and not after.";
+    MakesWayUnlocked: Uncovered in "a hole, and another range takes the place",
+        "What gives way is zapped without the user lock.";
     PublishesPieces: Refused in "a hole, and a fault beside it",
         "Pieces are published like any range, instead of being kept from the worker until they \
          are let go of.";
@@ -128,8 +118,13 @@ mutants! {
     PunchForgetsPieces: Untold in "an insertion where a page was never mapped, and a hole beside \
         that",
         "Where others have taken the place of a range, nobody tells them what of it is not mapped.";
-    GrowsOverOthers: Lost in "growth, and another where it is to grow",
+    GrowsOverOthers: OutOfService in "growth, and another where it is to grow",
         "A range that grows takes the place of whatever is there by then.";
+    GrowthDoesNotZap: Uncovered in "growth to where another is that is retired",
+        "A range that grows does not zap what gives way to it.";
+    GrowthZapsInPart: Uncovered in "growth to where another is that is retired",
+        "A range that grows zaps what gives way to it only where the two meet, though all of it \
+         leaves the index.";
     GrowsIntoDying: OutOfService in "growth, and what is added is retired in a callback",
         "A range that grows is replaced although what was to be added has been retired.";
     GrowthIsNotLookedAt: Untold in "growth while pages are cleared, and what is added is unmapped",

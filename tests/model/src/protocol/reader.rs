@@ -173,7 +173,7 @@ impl Protocol {
                 say!(log, "looks page {page} up");
                 world.reader.section = true;
                 world.reader.steady = world.pages[page].wanted;
-                match world.index[page] {
+                match world.found(page) {
                     Some(id) => {
                         say!(log, "finds {}", name(id));
                         At::Found(id)
@@ -195,12 +195,7 @@ impl Protocol {
                     At::Holds(id)
                 } else {
                     // Who is not live any more may have left the place to others.
-                    let looks = if self.is(Mutant::ForgetsDisowned) {
-                        !world.range(id).rolled_back
-                    } else {
-                        !self.is(Mutant::LooksOnce)
-                    };
-                    if looks && world.index[page] != Some(id) {
+                    if !self.is(Mutant::LooksOnce) && world.found(page) != Some(id) {
                         say!(log, "and in the index no more: looks again");
                         At::Looks
                     } else {

@@ -321,6 +321,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         .clear(1, 2)
         .reader(1)
         .user(&[Op::Put, Op::Insert(0, 2)]),
+    Scenario::new("the range is retired, and another takes all of the place")
+        .retire(0, 1)
+        .reader(1)
+        .user(&[Op::Put, Op::Insert(0, PAGES)]),
     Scenario::new("the range is retired twice, and a drain")
         .retire(0, 1)
         .retire(1, 2)
@@ -388,6 +392,16 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("growth, and another where it is to grow")
         .end(1)
         .clear(0, 1)
+        .reader(1)
+        .user(&[Op::Grow(0, 2), Op::TryInsert(1, 3), Op::Put]),
+    Scenario::new("growth to where another is that is retired")
+        .two(1)
+        .retire(1, 2)
+        .reader(2)
+        .user(&[Op::Grow(0, 2), Op::Put]),
+    Scenario::new("growth, and another where it is to grow is retired before it is published")
+        .end(1)
+        .retire(2, 3)
         .reader(1)
         .user(&[Op::Grow(0, 2), Op::TryInsert(1, 3), Op::Put]),
     Scenario::new("growth, and the range is retired in a callback")

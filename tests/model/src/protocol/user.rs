@@ -3,11 +3,11 @@
 //! A task of the driver's, which has a hold of the first range: what it does with that, and
 //! `insert`.
 //!
-//! An insertion has the index's mutex while it looks who is in the way, zaps what is, and stores:
-//! one step, because whoever could come between needs the mutex, or finds what is retired. It keeps
-//! the process from ending until its notifier is in the tree. `punch_unmapped` looks at all
-//! mappings in one step, because nobody changes them with `mmap_lock` taken, and so it asks all
-//! that are in the index.
+//! An insertion has the index's mutex while it looks who is in the way, zaps what gives way, has it
+//! leave, and takes the place: one step, because whoever could come between needs the mutex, or
+//! finds what is retired. It keeps the process from ending until its notifier is in the tree.
+//! `punch_unmapped` looks at all mappings in one step, because nobody changes them with `mmap_lock`
+//! taken, and so it asks all that are in the index.
 
 use super::{
     log::{
@@ -15,13 +15,12 @@ use super::{
         Log, //
     },
     mutant::Mutant,
-    set::Set,
     world::{
         name,
         pages,
         span,
         text,
-        Range,
+        Owner,
         Violation,
         World,
         PAGES, //
@@ -84,6 +83,8 @@ pub(super) enum At {
     Removes(Effect),
     /// Waits until the first range has grown, or has not.
     Grows,
+    /// Mutant: what is where an insertion is to be has been zapped. With the index's mutex.
+    Zapped,
     /// The range is in the index and nowhere else.
     Inserts(usize),
     /// Its notifier is inserted, or on the list of those that are to be.
@@ -140,10 +141,10 @@ impl Protocol {
         };
         match (&world.user.at, op) {
             (At::Calls, Op::Insert(first, end) | Op::InsertMapped(first, end)) => {
-                world.is_unlocked()
+                self.can_insert(world, *first, *end)
                     && world.user.failed_at != Some(self.in_the_way(world, *first, *end))
             }
-            (At::Calls, Op::TryInsert(..)) => world.is_unlocked(),
+            (At::Calls, Op::TryInsert(first, end)) => self.can_insert(world, *first, *end),
             (At::Grows, _) => {
                 let change = world.range(FIRST).state.change;
                 let settled = matches!(change, Change::None | Change::Replaced);
@@ -159,18 +160,19 @@ impl Protocol {
                 let accepted = *effect != Effect::NotLive && !self.is(Mutant::RemoveForgetsPieces);
                 let replaced = accepted && world.range(FIRST).is_replaced();
                 let waits_for_pieces = world.ranges.iter().flatten().any(|range| {
-                    let waits = if range.rolled_back {
-                        !self.is(Mutant::RemoveForgetsDisowned)
-                    } else {
-                        replaced
-                    };
                     let of_first = range.parent == Some(FIRST) && range.served;
-                    waits && of_first && !range.state.is_removed()
+                    replaced && of_first && !range.state.is_removed()
                 });
                 world.range(FIRST).state.is_removed() && !waits_for_pieces
             }
             _ => true,
         }
+    }
+
+    /// Whether an insertion can go on. It needs the user lock if it finds something.
+    fn can_insert(&self, world: &World, first: usize, end: usize) -> bool {
+        let zaps = !world.at(span(first, end)).is_empty() && !self.is(Mutant::MakesWayUnlocked);
+        world.index_lock.is_none() && (world.user_lock.is_none() || !zaps)
     }
 
     /// What an insertion looks at: of each page, whose it is, and whether that is in the way.
@@ -181,7 +183,7 @@ impl Protocol {
         end: usize,
     ) -> [Option<usize>; super::world::PAGES] {
         std::array::from_fn(|page| {
-            let id = world.index[page].filter(|_| (first..end).contains(&page))?;
+            let id = world.found(page).filter(|_| (first..end).contains(&page))?;
             matches!(world.range(id).state.stage, Stage::Live | Stage::Building).then_some(id)
         })
     }
@@ -197,21 +199,21 @@ impl Protocol {
         match (world.user.at, op) {
             (At::Calls, Op::Retire) => {
                 if world.retire(self, FIRST, log) == Effect::NotLive {
-                    for id in self.indexed(world) {
+                    for id in world.index.iter() {
                         world.retire(self, id, log);
                     }
                 }
                 self.user_next(world);
             }
             (At::Calls, Op::RetireAll) => {
-                for id in self.indexed(world) {
+                for id in world.index.iter() {
                     world.retire(self, id, log);
                 }
                 self.user_next(world);
             }
             (At::Calls, Op::Keep(first, end)) => {
                 if self.keep(world, FIRST, span(first, end), log) == Effect::NotLive {
-                    for id in self.indexed(world) {
+                    for id in world.index.iter() {
                         self.keep(world, id, span(first, end), log);
                     }
                 }
@@ -222,13 +224,13 @@ impl Protocol {
                 self.user_next(world);
             }
             (At::Calls, Op::MergeAt(page)) => {
-                if let Some(id) = world.index[page] {
+                if let Some(id) = world.found(page) {
                     world.change(self, id, PendingTrim::merge(span(0, PAGES)), log);
                 }
                 self.user_next(world);
             }
             (At::Calls, Op::KeepSecond(first, end)) => {
-                if let Some(id) = world.index[PAGES - 1] {
+                if let Some(id) = world.found(PAGES - 1) {
                     // Who finds the one takes nothing from the first, nor from its middle.
                     let start = pages(world.range(id).span).start;
                     let finds_one = start < self.scenario.end;
@@ -253,7 +255,7 @@ impl Protocol {
             }
             (At::Grows, _) => {
                 // The first page stays what it is.
-                let found = world.index[0].filter(|id| world.range(*id).state.is_live());
+                let found = world.found(0).filter(|id| world.range(*id).state.is_live());
                 match found {
                     Some(id) if !self.is(Mutant::GrowthIsNotLookedAt) => {
                         say!(log, "finds {}", name(id));
@@ -296,10 +298,25 @@ impl Protocol {
                 if world.exiting {
                     say!(log, "insertion at {}: ESRCH", text(span(first, end)));
                     self.user_next(world);
+                } else if self.is(Mutant::MakesWayEarly) {
+                    say!(log, "locks the index");
+                    world.index_lock = Some(Owner::User);
+                    for other in world.at(span(first, end)).iter() {
+                        let whole = world.touch(other).span;
+                        say!(log, "zaps {}, of {}", text(whole), name(other));
+                        world.zap(whole);
+                    }
+                    world.user.at = At::Zapped;
                 } else {
                     self.insert(world, first, end, log);
                 }
             }
+            (At::Zapped, Op::Insert(first, end) | Op::InsertMapped(first, end)) => {
+                world.index_lock = None;
+                world.user.at = At::Calls;
+                self.insert(world, first, end, log);
+            }
+            (At::Zapped, _) => unreachable!("nobody else comes there"),
             (At::Inserts(id), _) => {
                 world.subscriptions.insert(id);
                 let deferred = world.subscriptions.notifiers[id].deferred;
@@ -370,7 +387,7 @@ impl Protocol {
             }
             (At::PunchesPieces(id), _) => {
                 let whole = world.touch(id).span;
-                for piece in self.indexed(world) {
+                for piece in world.index.iter() {
                     if let Some(part) = world.touch(piece).span.intersect(&whole) {
                         world.change(self, piece, PendingTrim::unmapped(part), log);
                     }
@@ -385,10 +402,7 @@ impl Protocol {
             (At::Calls, Op::Retry) => {
                 say!(log, "has failed changes tried again");
                 if std::mem::replace(&mut world.stalled, false) {
-                    for page in 0..world.index.len() {
-                        let Some(id) = world.index[page] else {
-                            continue;
-                        };
+                    for id in world.index.iter() {
                         if world.touch(id).trim != PendingTrim::NONE {
                             world.change(self, id, PendingTrim::NONE, log);
                         }
@@ -397,13 +411,6 @@ impl Protocol {
                 self.user_next(world);
             }
         }
-    }
-
-    /// The ranges in the index.
-    fn indexed(&self, world: &World) -> impl Iterator<Item = usize> {
-        let mut all = Set::default();
-        world.index.into_iter().flatten().for_each(|id| all.add(id));
-        all.iter()
     }
 
     /// Wants no more than `keep` of a range.
@@ -428,25 +435,29 @@ impl Protocol {
             for id in way.into_iter().flatten() {
                 let range = *world.range(id);
                 let parent = range.parent.map(|parent| world.range(parent).retired);
-                let rolled_back =
-                    |piece: &Range| piece.parent == Some(id) && piece.served && piece.retired;
-                let given_back = world.ranges.iter().flatten().any(rolled_back);
-                if range.retired || parent == Some(true) || given_back {
+                if range.retired || parent == Some(true) {
                     world.broke(Violation::InTheWay);
                 }
             }
             world.user.failed_at = Some(way);
             return;
         }
-        let id = world.make(span(first, end), 1, None);
-        world.touch(id).inserted = true;
-        say!(log, "indexes {} at {}", name(id), text(span(first, end)));
-        for page in first..end {
-            if world.index[page].is_some() && !self.is(Mutant::InsertDoesNotZap) {
-                world.zap(span(page, page + 1));
-            }
-            world.index[page] = Some(id);
+        let new = span(first, end);
+        for other in world.at(new).iter() {
+            let whole = world.range(other).span;
+            let dead = if self.is(Mutant::InsertDoesNotZap) || self.is(Mutant::MakesWayEarly) {
+                None
+            } else if self.is(Mutant::MakesWayInPart) {
+                whole.intersect(&new)
+            } else {
+                Some(whole)
+            };
+            self.make_way(world, other, dead, log);
         }
+        let id = world.make(new, 1, None);
+        world.touch(id).inserted = true;
+        say!(log, "indexes {} at {}", name(id), text(new));
+        world.add_to_index(id);
         world.user.at = At::Inserts(id);
     }
 

@@ -80,9 +80,12 @@ pub(super) enum At {
     Index(usize),
     /// With the index's mutex, from here on.
     Activate(usize, usize),
-    Store(usize, usize),
-    /// Mutant: the neighbours have been taken out of the index before that.
-    StoreLate(usize),
+    /// The old ones leave, and the pieces are there.
+    Swap(usize),
+    /// Mutant: some have left before that, or these pieces come after it.
+    SwapRest(usize, usize),
+    /// Mutant: what no piece covers is zapped before the range is marked.
+    ZapEarly(usize),
     Replace(usize),
     /// The range has been marked, and these have not; how that was answered, and what was asked.
     ReplaceOthers(usize, Set, Effect, PendingTrim),
@@ -90,15 +93,13 @@ pub(super) enum At {
     IndexLate(usize, Effect, PendingTrim),
     /// The pieces are retired, with the old range.
     Retire(usize, usize, PendingTrim),
-    /// The pieces are rolled back; whether one was retired, and what else it was asked for.
-    RollBack(usize, usize),
-    HandBack(usize, usize, bool, PendingTrim),
+    /// What no piece covers is zapped.
+    Zap(usize, PendingTrim),
     /// Without the mutex.
     Inherit(usize, usize, PendingTrim),
     /// Several are not to be one after all.
     Decline(usize),
-    GiveUp(usize),
-    LetGo(usize, usize, bool),
+    LetGo(usize, usize),
     Unclaim(usize),
     Synchronize,
     GracePeriod,
@@ -185,9 +186,9 @@ impl Protocol {
                     .iter()
                     .any(|list| !list.is_empty()),
             },
-            At::Unpublish(_) => {
-                world.index_lock.is_none()
-                    && (world.user_lock.is_none() || self.is(Mutant::ZapsUnlocked))
+            At::Unpublish(id) => {
+                let zaps = world.index.contains(id) && !self.is(Mutant::ZapsUnlocked);
+                world.index_lock.is_none() && (world.user_lock.is_none() || !zaps)
             }
             At::RemoveFirst(_) => !world.subscriptions.is_invalidating(),
             At::AbandonAsleep(_, _, _, seq) | At::ReadAsleep(_, seq) => {
@@ -195,7 +196,9 @@ impl Protocol {
             }
             At::Index(_) | At::Claim(..) => world.index_lock.is_none(),
             // It may have something to zap.
-            At::Activate(..) => world.user_lock.is_none(),
+            At::Activate(..) => world.user_lock.is_none() || self.is(Mutant::MakesWayUnlocked),
+            At::Zap(..) => world.user_lock.is_none() || self.is(Mutant::ZapsCutUnlocked),
+            At::ZapEarly(_) => world.user_lock.is_none(),
             At::GracePeriod => !worker.waits,
             At::Remove => {
                 for id in worker.removing.iter() {
@@ -215,7 +218,7 @@ impl Protocol {
         };
         if can {
             ways.add(0);
-            let allocates = matches!(worker.at, At::Plan(..) | At::Insert(..) | At::Store(..));
+            let allocates = matches!(worker.at, At::Plan(..) | At::Insert(..));
             if allocates && world.failures > 0 {
                 ways.add(1);
             }
@@ -277,7 +280,15 @@ impl Protocol {
             }
             At::Index(id) => self.lock_index(world, n, id, log),
             At::Activate(id, i) => self.activate(world, id, i, log),
-            At::Store(id, i) => self.store(world, id, i, fails, log),
+            At::Swap(id) => self.change_index(world, id, log),
+            At::SwapRest(id, i) => {
+                self.store(world, id, i, log);
+                At::Replace(id)
+            }
+            At::ZapEarly(id) => {
+                self.zap_cut(world, id, log);
+                At::Replace(id)
+            }
             At::Replace(id) => {
                 let effect = world.apply(self, id, Step::Replace);
                 let trim = std::mem::replace(&mut world.touch(id).trim, PendingTrim::NONE);
@@ -315,18 +326,8 @@ impl Protocol {
                     At::ReplaceOthers(id, left, effect, trim)
                 }
             }
-            At::StoreLate(id) => {
-                let piece = self.swap(world, id).pieces[0];
-                say!(log, "indexes {}", name(piece));
-                self.index(world, piece);
-                At::Replace(id)
-            }
             At::IndexLate(id, effect, trim) => {
-                let swap = self.swap(world, id);
-                for piece in swap.pieces() {
-                    say!(log, "indexes {}", name(piece));
-                    self.index(world, piece);
-                }
+                self.store(world, id, 0, log);
                 self.replaced(world, id, effect, trim, log)
             }
             At::Retire(id, i, trim) => {
@@ -340,19 +341,13 @@ impl Protocol {
                 if i + 1 < swap.len {
                     At::Retire(id, i + 1, trim)
                 } else {
-                    self.unlock_index(world, log);
-                    At::Inherit(id, 0, trim)
+                    self.marked(world, id, trim, log)
                 }
             }
-            At::RollBack(id, i) => self.roll_back(world, n, id, i, log),
-            At::HandBack(id, i, retired, trim) => {
-                if retired {
-                    self.retire_taken(world, id, log);
-                    world.give_up(world.range(id).span);
-                } else {
-                    world.change(self, id, trim, log);
-                }
-                self.rolled_back(world, n, id, i, log)
+            At::Zap(id, trim) => {
+                self.zap_cut(world, id, log);
+                self.unlock_index(world, log);
+                At::Inherit(id, 0, trim)
             }
             At::Inherit(id, i, trim) => {
                 let swap = self.swap(world, id);
@@ -360,16 +355,11 @@ impl Protocol {
                 if i + 1 < swap.len {
                     At::Inherit(id, i + 1, trim)
                 } else {
-                    At::LetGo(id, 0, true)
+                    At::LetGo(id, 0)
                 }
             }
             At::Decline(id) => self.decline(world, id, log),
-            At::GiveUp(id) => {
-                let trim = self.swap(world, id).trim;
-                self.keep_trim(world, id, trim, log);
-                At::LetGo(id, 0, false)
-            }
-            At::LetGo(id, i, there) => self.let_go(world, n, id, i, there, log),
+            At::LetGo(id, i) => self.let_go(world, n, id, i, log),
             At::Unclaim(id) => {
                 if self.let_neighbour_go(world, n, id, log) {
                     At::Unclaim(id)
@@ -483,7 +473,7 @@ impl Protocol {
         }
     }
 
-    /// `RangeIndex::replace`, up to the first store.
+    /// `RangeIndex::replace`, up to the look at what else is in the way.
     fn lock_index(&self, world: &mut World, n: usize, id: usize, log: &mut Log) -> At {
         let live = world.is_live(id);
         say!(
@@ -553,20 +543,22 @@ impl Protocol {
             range.trim = swap.trim.only_keep().then(range.trim);
             return At::Abandon(id, 0, After::Unclaim);
         }
-        // What is retired gives way, and is zapped for that.
-        let others: Vec<(usize, usize)> = swap
-            .pieces()
-            .flat_map(|piece| pages(world.range(piece).span))
-            .filter_map(|page| Some((page, world.index[page].filter(|other| *other != id)?)))
-            .filter(|(_, other)| !swap.others.contains(*other))
-            .collect();
+        // What is on its way out gives way.
+        let mut others = Set::default();
+        for piece in swap.pieces() {
+            for other in world.at(world.range(piece).span).iter() {
+                if other != id && !swap.others.contains(other) {
+                    others.add(other);
+                }
+            }
+        }
         let stays = |other: usize| {
             matches!(
                 world.range(other).state.stage,
                 Stage::Live | Stage::Building
             )
         };
-        if others.iter().any(|(_, other)| stays(*other)) && !self.is(Mutant::GrowsOverOthers) {
+        if others.iter().any(stays) && !self.is(Mutant::GrowsOverOthers) {
             say!(log, "finds others in the place of {}", name(id));
             self.unlock_index(world, log);
             if world.is_live(id) {
@@ -575,9 +567,17 @@ impl Protocol {
             }
             return At::Abandon(id, 0, After::Unclaim);
         }
-        for (page, other) in others {
-            say!(log, "zaps page {page}, of {}", name(other));
-            world.zap(span(page, page + 1));
+        for other in others.iter() {
+            let whole = world.range(other).span;
+            let dead = if self.is(Mutant::GrowthDoesNotZap) {
+                None
+            } else if self.is(Mutant::GrowthZapsInPart) {
+                // What has others beside it is one piece.
+                world.range(swap.pieces[0]).span.intersect(&whole)
+            } else {
+                Some(whole)
+            };
+            self.make_way(world, other, dead, log);
         }
         // From here on lookups may find them.
         for piece in swap.pieces() {
@@ -586,8 +586,85 @@ impl Protocol {
         if self.is(Mutant::ReplacesFirst) {
             At::Replace(id)
         } else {
-            At::Store(id, 0)
+            At::Swap(id)
         }
+    }
+
+    /// `Range::make_way()`: a range that is on its way out leaves the index, all of it, for another
+    /// that has some of its pages. Before that `dead` is zapped, which is to be all of it, too.
+    pub(super) fn make_way(&self, world: &mut World, id: usize, dead: Option<Span>, log: &mut Log) {
+        world.touch(id);
+        if let Some(dead) = dead {
+            say!(log, "zaps {}, of {}", text(dead), name(id));
+            world.zap(dead);
+        }
+        say!(log, "{} gives way", name(id));
+        world.index.remove(id);
+    }
+
+    /// `RangeIndex::replace`, its one change: the old ones leave and the pieces are there.
+    fn change_index(&self, world: &mut World, id: usize, log: &mut Log) -> At {
+        let swap = self.swap(world, id);
+        if self.is(Mutant::MergeClearsFirst) && !swap.others.is_empty() {
+            say!(log, "takes its neighbours out of the index");
+            for other in swap.others.iter() {
+                world.index.remove(other);
+            }
+            return At::SwapRest(id, 0);
+        }
+        if self.is(Mutant::SwapsInSteps) && swap.len > 1 {
+            say!(
+                log,
+                "{} leaves the index for {}",
+                name(id),
+                name(swap.pieces[0])
+            );
+            world.index.remove(id);
+            world.add_to_index(swap.pieces[0]);
+            return At::SwapRest(id, 1);
+        }
+        self.store(world, id, 0, log);
+        if self.is(Mutant::UnlocksEarly) {
+            self.unlock_index(world, log);
+        }
+        if self.is(Mutant::ZapsCutEarly) {
+            At::ZapEarly(id)
+        } else {
+            At::Replace(id)
+        }
+    }
+
+    /// Takes the old ones out of the index and puts the pieces from the `first` on in it.
+    fn store(&self, world: &mut World, id: usize, first: usize, log: &mut Log) {
+        let swap = self.swap(world, id);
+        for old in swap.others.iter().chain([id]) {
+            world.index.remove(old);
+        }
+        for piece in swap.pieces().skip(first) {
+            say!(log, "indexes {}", name(piece));
+            world.add_to_index(piece);
+        }
+    }
+
+    /// Zaps what no piece covers of the old range, through which nothing is installed any more.
+    fn zap_cut(&self, world: &mut World, id: usize, log: &mut Log) {
+        for page in self.cut(world, id) {
+            say!(log, "zaps page {page}, of {}", name(id));
+            world.zap(span(page, page + 1));
+        }
+    }
+
+    /// The pages of the old range that no piece covers. One that is in the place of several covers
+    /// them all.
+    fn cut(&self, world: &mut World, id: usize) -> Vec<usize> {
+        let swap = self.swap(world, id);
+        let covers = |page| {
+            let mut spans = swap.pieces().map(|piece| world.range(piece).span);
+            spans.any(|span| pages(span).contains(&page))
+        };
+        pages(world.range(id).span)
+            .filter(|page| !covers(*page))
+            .collect()
     }
 
     /// `Range::is_steady()`
@@ -614,7 +691,7 @@ impl Protocol {
             let beside = [whole.start().checked_sub(1), Some(whole.end())];
             let mut found = None;
             for addr in beside.into_iter().flatten() {
-                let Some(&Some(other)) = world.index.get(addr / PAGE_SIZE) else {
+                let Some(other) = world.found(addr / PAGE_SIZE) else {
                     continue;
                 };
                 if !within.covers(&world.range(other).span) || !self.is_steady(world, other) {
@@ -753,72 +830,40 @@ impl Protocol {
         if effect == Effect::HandOverRetire && !self.is(Mutant::NoHandOver) {
             return At::Retire(id, 0, trim);
         }
+        self.marked(world, id, trim, log)
+    }
+
+    /// All old ones are marked, and their pieces know if they were retired. What is left to do with
+    /// the index locked is to zap what no piece covers.
+    fn marked(&self, world: &mut World, id: usize, trim: PendingTrim, log: &mut Log) -> At {
+        let zapped = self.is(Mutant::NoCutZap) || self.is(Mutant::ZapsCutEarly);
+        if !zapped && !self.cut(world, id).is_empty() {
+            return At::Zap(id, trim);
+        }
         self.unlock_index(world, log);
         At::Inherit(id, 0, trim)
-    }
-
-    /// `Range::roll_back`
-    fn roll_back(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
-        let piece = self.swap(world, id).pieces[i];
-        let effect = world.apply(self, piece, Step::RollBack);
-        say!(log, "rolls {} back: {effect:?}", name(piece));
-        let range = world.touch(piece);
-        range.rolled_back = !self.is(Mutant::DisownedReleased);
-        let trim = std::mem::replace(&mut range.trim, PendingTrim::NONE);
-        let at = range.span;
-        let retired = effect == Effect::HandBackRetire && world.range(id).span.covers(&at);
-        let asked = retired || trim.concerns(at);
-        if asked && !self.is(Mutant::ForgetsGivenBack) {
-            At::HandBack(id, i, retired, trim)
-        } else {
-            self.rolled_back(world, n, id, i, log)
-        }
-    }
-
-    /// The old range has been asked for what its `i`-th piece was.
-    fn rolled_back(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
-        let swap = self.swap(world, id);
-        if i + 1 < swap.len {
-            return At::RollBack(id, i + 1);
-        }
-        if self.is(Mutant::DisownsFirst) {
-            self.restore_index(world, id, swap.len, log);
-        }
-        if world.index_lock == Some(Owner::Worker(n)) {
-            self.unlock_index(world, log);
-        }
-        At::GiveUp(id)
-    }
-
-    /// Puts the old range in the index again, in the place of the first `stored` pieces.
-    fn restore_index(&self, world: &mut World, id: usize, stored: usize, log: &mut Log) {
-        say!(log, "the index is as it was");
-        let swap = self.swap(world, id);
-        for piece in swap.pieces().take(stored) {
-            for page in pages(world.range(piece).span) {
-                if world.index[page] == Some(piece) {
-                    world.index[page] = Some(id);
-                }
-            }
-        }
     }
 
     fn swap(&self, world: &mut World, id: usize) -> Swap {
         world.touch(id).swap.expect("it has been prepared")
     }
 
-    /// `RangeIndex::erase`, with the zap of what is erased.
+    /// `RangeIndex::erase`: what is still in the index leaves, and all of it is zapped. One step,
+    /// for the reason that an insertion is one.
     fn unpublish(&self, world: &mut World, id: usize, log: &mut Log) {
         let whole = world.touch(id).span;
         say!(log, "unpublishes {}", name(id));
-        for page in pages(whole) {
-            let own = world.index[page] == Some(id);
-            if own || self.is(Mutant::ErasesOthers) {
-                world.index[page] = None;
-                if !self.is(Mutant::NoZap) {
-                    say!(log, "zaps page {page}");
-                    world.zap(span(page, page + 1));
-                }
+        let mut leaving = Set::default();
+        if self.is(Mutant::ErasesOthers) {
+            leaving = world.at(whole);
+        } else if world.index.contains(id) {
+            leaving.add(id);
+        }
+        for erased in leaving.iter() {
+            world.index.remove(erased);
+            if !self.is(Mutant::NoZap) {
+                say!(log, "zaps {}", text(whole));
+                world.zap(whole);
             }
         }
     }
@@ -1007,44 +1052,6 @@ impl Protocol {
         world.ranges[piece] = None;
     }
 
-    fn index(&self, world: &mut World, piece: usize) {
-        for page in pages(world.range(piece).span) {
-            world.index[page] = Some(piece);
-        }
-    }
-
-    /// `RangeIndex::replace`, from the first store on.
-    fn store(&self, world: &mut World, id: usize, i: usize, fails: bool, log: &mut Log) -> At {
-        let swap = self.swap(world, id);
-        let piece = swap.pieces[i];
-        if fails {
-            say!(log, "no memory for {} in the index", name(piece));
-            if !self.is(Mutant::NoRollback) && !self.is(Mutant::DisownsFirst) {
-                self.restore_index(world, id, i, log);
-            }
-            if self.is(Mutant::GivesBackLate) {
-                self.unlock_index(world, log);
-            }
-            return At::RollBack(id, 0);
-        }
-        if self.is(Mutant::MergeClearsFirst) && !swap.others.is_empty() {
-            say!(log, "takes its neighbours out of the index");
-            for entry in &mut world.index {
-                *entry = entry.filter(|other| !swap.others.contains(*other));
-            }
-            return At::StoreLate(id);
-        }
-        say!(log, "indexes {}", name(piece));
-        self.index(world, piece);
-        if i + 1 < swap.len {
-            return At::Store(id, i + 1);
-        }
-        if self.is(Mutant::UnlocksEarly) {
-            self.unlock_index(world, log);
-        }
-        At::Replace(id)
-    }
-
     /// What was asked of a range before it was marked is its pieces' to be asked.
     fn inherit(
         &self,
@@ -1082,28 +1089,11 @@ impl Protocol {
     }
 
     /// `Worker::unclaim_piece`; after the last, what becomes of the old range.
-    fn let_go(
-        &self,
-        world: &mut World,
-        n: usize,
-        id: usize,
-        i: usize,
-        there: bool,
-        log: &mut Log,
-    ) -> At {
+    fn let_go(&self, world: &mut World, n: usize, id: usize, i: usize, log: &mut Log) -> At {
         let swap = self.swap(world, id);
-        let piece = swap.pieces[i];
-        self.settle(world, piece, log);
-        if !there && self.is(Mutant::DisownedFreed) {
-            world.pending.remove(piece);
-            world.subscriptions.notifiers[piece] = Default::default();
-            world.release(piece, log);
-        }
+        self.settle(world, swap.pieces[i], log);
         if i + 1 < swap.len {
-            return At::LetGo(id, i + 1, there);
-        }
-        if !there {
-            return At::Unclaim(id);
+            return At::LetGo(id, i + 1);
         }
         world.touch(id).swap = None;
         world.workers[n].prepared.remove(id);

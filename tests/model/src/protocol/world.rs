@@ -98,8 +98,6 @@ pub(super) struct Range {
     pub(super) served: bool,
     /// Whether the driver knows of it.
     pub(super) known: bool,
-    /// `Range::rolled_back`
-    pub(super) rolled_back: bool,
     /// Whether a call to retire it was accepted, or to retire the range that it is a piece of
     /// before that was replaced.
     pub(super) retired: bool,
@@ -120,7 +118,6 @@ impl Range {
             parent,
             served: false,
             known: false,
-            rolled_back: false,
             retired: false,
             freed: false,
             inserted: false,
@@ -154,8 +151,7 @@ pub(super) enum Violation {
     OutOfService,
     /// A lookup does not find a page that is in service all the time.
     Missed,
-    /// What was retired is in service after the call has returned. Where a piece was retired that
-    /// is then rolled back the old range is, until it is given that back; that is not looked for.
+    /// What was retired is in service after the call has returned.
     NotSticky,
     /// `remove` has returned, and events still reach what it was called for.
     RemovedEarly,
@@ -227,6 +223,7 @@ impl Violation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     Reader,
+    User,
     Worker(usize),
 }
 
@@ -238,8 +235,9 @@ pub(super) struct World {
     /// Whether the process is on its way out: `mmget_not_zero()` fails.
     pub(super) exiting: bool,
     pub(super) ranges: [Option<Range>; RANGES],
-    /// What lookups find. An entry stays when its range is freed, if it was forgotten.
-    pub(super) index: [Option<usize>; PAGES],
+    /// What lookups find: each at all of its pages, no two at the same. A range stays when it is
+    /// freed, if it was forgotten.
+    pub(super) index: Set,
     pub(super) index_lock: Option<Owner>,
     pub(super) user_lock: Option<Owner>,
     /// Requests that nobody has taken.
@@ -393,6 +391,30 @@ impl World {
         effect
     }
 
+    /// What a lookup finds at a page.
+    pub(super) fn found(&self, page: usize) -> Option<usize> {
+        let mut there = self.index.iter();
+        there.find(|id| pages(self.range(*id).span).contains(&page))
+    }
+
+    /// Those in the index that have anything of `span`.
+    pub(super) fn at(&self, span: Span) -> Set {
+        let mut at = Set::default();
+        for id in self.index.iter() {
+            if self.range(id).span.intersect(&span).is_some() {
+                at.add(id);
+            }
+        }
+        at
+    }
+
+    /// A range comes to be in the index, where there must be none.
+    pub(super) fn add_to_index(&mut self, id: usize) {
+        let there = self.at(self.range(id).span);
+        assert!(there.is_empty(), "{there:?} is where {id} is to be");
+        self.index.add(id);
+    }
+
     /// Whether the removal of a range's notifier has begun.
     pub(super) fn is_started(&self, id: usize) -> bool {
         self.range(id).removal != Removal::None
@@ -412,15 +434,9 @@ impl World {
 
     /// The end of a range's life.
     pub(super) fn release(&mut self, id: usize, log: &mut Log) {
-        let heard = !self.range(id).rolled_back;
-        say!(
-            log,
-            "{} {}",
-            if heard { "releases" } else { "frees" },
-            name(id)
-        );
+        say!(log, "releases {}", name(id));
         let range = self.touch(id);
-        let wrong = range.freed || heard != range.known;
+        let wrong = range.freed || !range.known;
         range.freed = true;
         if wrong {
             self.broke(Violation::ReleasedTwice);
@@ -460,12 +476,12 @@ impl World {
                 self.broke(Violation::Stale);
             }
             if page.wanted {
-                match self.index[at] {
+                match self.found(at) {
                     Some(id) if self.range(id).state.is_live() => {}
                     _ => self.broke(Violation::OutOfService),
                 }
             }
-            if let Some(id) = self.index[at] {
+            if let Some(id) = self.found(at) {
                 let range = self.range(id);
                 if range.state.is_live() && range.retired {
                     self.broke(Violation::NotSticky);
@@ -514,11 +530,11 @@ impl World {
             if protocol.merges() && range.span != span(0, PAGES) {
                 return Some(Violation::Lost);
             }
+            if !self.index.contains(id) {
+                return Some(Violation::Lost);
+            }
             for page in pages(range.span) {
                 if self.reader.is_ignored(protocol, range, page, self.stalled) {
-                    return Some(Violation::Lost);
-                }
-                if self.index[page] != Some(id) {
                     return Some(Violation::Lost);
                 }
             }
