@@ -95,6 +95,11 @@ mod tests {
                 [0, 4, PAGE_SIZE].map(|offset| unsafe { first.load(offset) })
             });
             check_eq!(read, Ok([Ok(word), Err(EINVAL), Err(EINVAL)]));
+            let read = hold.commit(section, |_| {
+                // SAFETY: As above.
+                [1, PAGE_SIZE].map(|offset| unsafe { first.load_byte(offset) })
+            });
+            check_eq!(read, Ok([Ok(0x12), Err(EINVAL)]));
             let written = hold.commit(section, |_| {
                 // SAFETY: This commit is of the same section, so that the user lock is held and no
                 // invalidation of the page has come since it was found.
@@ -102,6 +107,21 @@ mod tests {
             });
             check_eq!(written, Ok(Ok(())));
             check_eq!(AddressSpace::read(two.start() + PAGE_SIZE + 7)?, 0x34);
+            let written = hold.commit(section, |_| {
+                // SAFETY: As above.
+                [8, 12].map(|offset| unsafe { second.store(offset, word) })
+            });
+            check_eq!(written, Ok([Ok(()), Err(EINVAL)]));
+            check_eq!(AddressSpace::read(two.start() + PAGE_SIZE + 9)?, 0x12);
+
+            let alone = page(span, 0)?;
+            let section = hold.fault(&mut pages, alone, Access::Read, long_wait(), p)?;
+            let page = pages.get(alone.start()).ok_or(ENOENT)?;
+            let written = hold.commit(section, |_| {
+                // SAFETY: As above, of this section.
+                unsafe { page.store(0, word) }
+            });
+            check_eq!(written, Ok(Err(EPERM)));
 
             drop(hold);
             mirror.shutdown(p);
@@ -207,6 +227,10 @@ mod tests {
             let registration = Interval::insert(interval.clone(), p)?;
             let sequence = find(p)?;
             check_eq!(interval.read_retry(sequence), false);
+            let beside = Span::new(span.end(), PAGE_SIZE)?;
+            let mut more = Pages::new(1, GFP_KERNEL)?;
+            let found = interval.fault(&mut more, beside, Access::Write, long_wait(), p);
+            check_eq!(found.map(|_| ()), Err(EINVAL));
             AddressSpace::unmap(span)?;
             check_eq!(interval.read_retry(sequence), true);
             check_eq!(find(p).map(|_| ()), Err(EFAULT));
@@ -214,6 +238,25 @@ mod tests {
             drop(registration.remove(p));
             check_eq!(find(p).map(|_| ()), Err(ESRCH));
             check_eq!(interval.read_retry(sequence), true);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn an_interval_is_inserted_once_and_where_there_is_a_process() -> Result {
+        MayBlock::enter(|p| {
+            let space = AddressSpace::attach()?;
+            let span = space.map(1)?;
+            let (once, never) = (watcher(&space, span)?, watcher(&space, span)?);
+            check_eq!(once.read_begin(p).map(|_| ()), Err(ESRCH));
+            let registration = Interval::insert(once.clone(), p)?;
+            let again = Interval::insert(once, p).map(|_| ()).map_err(Error::from);
+            check_eq!(again, Err(EBUSY));
+            drop(registration.remove(p));
+
+            space.exit();
+            let gone = Interval::insert(never, p).map(|_| ()).map_err(Error::from);
+            check_eq!(gone, Err(ESRCH));
             Ok(())
         })
     }

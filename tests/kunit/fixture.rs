@@ -62,6 +62,11 @@ pub(crate) fn punching_from(pages: usize, p: &mut MayBlock<'_>) -> Result<Setup>
     with(Probe::punching_from(pages)?, Config::default(), p)
 }
 
+/// With an object whose ranges are cut to so many pages when any of theirs is unmapped.
+pub(crate) fn keeping(pages: usize, p: &mut MayBlock<'_>) -> Result<Setup> {
+    with(Probe::keeping(pages)?, Config::default(), p)
+}
+
 fn with(
     (shared, record): (Arc<Shared<Probe>>, Arc<Record>),
     config: Config,

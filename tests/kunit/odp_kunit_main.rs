@@ -22,6 +22,7 @@ mod insert;
 mod limits;
 mod managed;
 mod merge;
+mod notifier;
 mod own_events;
 mod probe;
 mod race;

@@ -6,6 +6,7 @@ use crate::tally::Tally;
 use kernel::{
     bindings,
     new_mutex,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::{
@@ -52,7 +53,7 @@ pub(crate) struct Record {
     pub(crate) hold_releases: Atomic<bool>,
     pub(crate) may_release: Arc<Tally>,
     /// How often `released` ran where it must not: while an address space was being changed by the
-    /// same task, or in atomic context.
+    /// same task, or in atomic context; or something was said of addresses that are not the range's.
     pub(crate) misplaced: Arc<Tally>,
     pub(crate) dropped: Arc<Tally>,
 }
@@ -81,6 +82,8 @@ pub(crate) struct Probe {
     retire_on: Option<Event>,
     /// Whether munmap() punches out what is unmapped, of ranges of so many pages or more.
     punch: Option<usize>,
+    /// How many pages at its start munmap() leaves of a range, if that is for munmap() to say.
+    keep: Option<usize>,
 }
 
 /// How many pages a probe has room for.
@@ -89,7 +92,7 @@ const ROOM: usize = 256;
 impl Probe {
     /// Makes a driver's object; ranges made from it retire themselves at `retire_on`.
     pub(crate) fn new(retire_on: Option<Event>) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
-        Self::with(retire_on, None)
+        Self::with(retire_on, None, None)
     }
 
     /// Makes one whose ranges lose what is unmapped.
@@ -99,12 +102,18 @@ impl Probe {
 
     /// Makes one whose ranges lose what is unmapped if they have so many pages or more.
     pub(crate) fn punching_from(pages: usize) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
-        Self::with(None, Some(pages))
+        Self::with(None, Some(pages), None)
+    }
+
+    /// Makes one whose ranges are cut to so many pages when any of theirs is unmapped.
+    pub(crate) fn keeping(pages: usize) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
+        Self::with(None, None, Some(pages))
     }
 
     fn with(
         retire_on: Option<Event>,
         punch: Option<usize>,
+        keep: Option<usize>,
     ) -> Result<(Arc<Shared<Self>>, Arc<Record>)> {
         let record = Arc::new(
             Record {
@@ -131,6 +140,7 @@ impl Probe {
             record: record.clone(),
             retire_on,
             punch,
+            keep,
         };
         let pages = Pages(KVec::with_capacity(ROOM, GFP_KERNEL)?);
         let shared = Arc::pin_init(
@@ -176,6 +186,13 @@ impl Mirrored for Probe {
         let punches = self.punch.is_some_and(|from| zap.range().pages() >= from);
         if punches && zap.event() == Event::Unmap {
             let _ = zap.punch();
+        }
+        if let (Some(pages), Event::Unmap) = (self.keep, zap.event()) {
+            let kept = Span::new(zap.range().start(), pages * PAGE_SIZE);
+            let resized = kept.map(|kept| zap.resize(kept));
+            if !matches!(resized, Ok(Ok(_))) {
+                self.record.misplaced.inc();
+            }
         }
         zap.done()
     }

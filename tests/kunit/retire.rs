@@ -113,13 +113,17 @@ mod tests {
     }
 
     fn child(parent: &Arc<Parent>) -> Result<Arc<Child>> {
+        child_with(parent, Request::new())
+    }
+
+    fn child_with(parent: &Arc<Parent>, request: impl PinInit<Request>) -> Result<Arc<Child>> {
         let parent = parent.clone();
         let steps = Tally::new("steps")?;
         Arc::pin_init(
             pin_init!(Child {
                 parent,
                 steps,
-                request <- Request::new(),
+                request <- request,
             }),
             GFP_KERNEL,
         )
@@ -139,6 +143,79 @@ mod tests {
             check_eq!(parent.released.get(), 20);
             check_eq!(parent.out_of_order.get(), 0);
             check_eq!(retirer.stats().coalesced, 20);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_is_retired_before_it_is_published_goes_then() -> Result {
+        MayBlock::enter(|p| {
+            let (parent, retirer) = (parent()?, Retirer::new(c"kunit-building")?);
+            parent.let_remove.inc();
+            let child = child_with(&parent, Request::building())?;
+            check_eq!(retirer.is_live(child.as_arc_borrow()), false);
+            check_eq!(retirer.retire(child.as_arc_borrow()), Retire::Queued);
+            retirer.flush(Until::Released, p)?;
+            check_eq!(child.steps.get(), 0);
+            retirer.publish(child.as_arc_borrow());
+            retirer.flush(Until::Released, p)?;
+            check_eq!(child.steps.get(), 3);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn what_has_not_been_retired_is_not_waited_for() -> Result {
+        MayBlock::enter(|p| {
+            let (parent, retirer) = (parent()?, Retirer::new(c"kunit-not-retired")?);
+            parent.let_remove.inc();
+            let child = child(&parent)?;
+            let held = retirer.hold(child.as_arc_borrow()).ok_or(ESRCH)?;
+            check_eq!(held.wait(p), Err(EINVAL));
+            retirer.retire(child.as_arc_borrow());
+            check_eq!(held.wait(p), Ok(()));
+            check_eq!(held.steps.get(), 2);
+            drop(held);
+            retirer.flush(Until::Released, p)?;
+            check_eq!(child.steps.get(), 3);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn drain_does_what_the_worker_has_not_begun() -> Result {
+        const MORE: usize = 5;
+        MayBlock::enter(|p| {
+            // SAFETY: It is dropped before this returns, and the module stays for as long.
+            let retirer = unsafe { Retirer::new_unpinned(c"kunit-drain", WakeupConfig::default()) };
+            let retirer = Arc::new(retirer?, GFP_KERNEL)?;
+            // The worker is kept in the grace period of a first one, so that the others are
+            // nobody's until they are drained.
+            let (first, others) = (parent()?, parent()?);
+            first.let_remove.inc();
+            others.let_remove.inc();
+            let looking = retirer.read(p);
+            retirer.retire(child(&first)?.as_arc_borrow());
+            first.unpublished.wait_for(1)?;
+            for _ in 0..MORE {
+                retirer.retire(child(&others)?.as_arc_borrow());
+            }
+            let drained = Tally::new("drained")?;
+            let drainer = Thread::spawn({
+                let (retirer, drained) = (retirer.clone(), drained.clone());
+                move || {
+                    for _ in 0..MayBlock::enter(|p| retirer.drain(p)) {
+                        drained.inc();
+                    }
+                }
+            })?;
+            others.unpublished.wait_for(MORE)?;
+            drop(looking);
+            drainer.join()?;
+            check_eq!(drained.get(), MORE);
+            check_eq!(others.removed.get(), MORE);
+            retirer.flush(Until::Released, p)?;
+            check_eq!(others.released.get(), MORE);
             Ok(())
         })
     }

@@ -13,12 +13,14 @@ mod tests {
         fixture::{
             held,
             hold_worker,
+            keeping,
             mirrored,
             page,
             pages,
             punching,
             range_at,
-            reaches, //
+            reaches,
+            setup, //
         },
         frozen::Frozen,
         probe::Probe,
@@ -41,6 +43,55 @@ mod tests {
         Span,
         Until, //
     };
+
+    #[test]
+    fn a_lookup_asks_as_a_hold_does() -> Result {
+        MayBlock::enter(|p| {
+            let s = setup(None, p)?;
+            let (span, hold) = mirrored(&s, 6, p)?;
+            drop(hold);
+            AddressSpace::unmap(page(span, 1)?)?;
+            let range = s.mirror.lookup(span.start(), p).ok_or(ENOENT)?;
+            check_eq!(range.punch(pages(span, 1, 6)?), Err(EINVAL));
+            check_eq!(range.punch(page(span, 1)?), Ok(Changed::Queued));
+            check_eq!(range.resize(pages(span, 1, 6)?), Err(EINVAL));
+            check_eq!(
+                range.resize(pages(span, 0, 4)?).map(Changed::accepted),
+                Ok(Ok(()))
+            );
+            drop(range);
+            s.mirror.flush(Until::Removed, p)?;
+            check_eq!(range_at(&s.mirror, page(span, 0)?, p), Some(page(span, 0)?));
+            check_eq!(range_at(&s.mirror, page(span, 1)?, p), None);
+            check_eq!(
+                range_at(&s.mirror, page(span, 2)?, p),
+                Some(pages(span, 2, 2)?)
+            );
+            check_eq!(range_at(&s.mirror, page(span, 4)?, p), None);
+            Ok(())
+        })
+    }
+
+    /// Of what leaves it, what is mapped as well.
+    #[test]
+    fn an_invalidation_may_cut_its_range() -> Result {
+        MayBlock::enter(|p| {
+            let s = keeping(2, p)?;
+            let (span, hold) = mirrored(&s, 6, p)?;
+            drop(hold);
+            AddressSpace::unmap(page(span, 4)?)?;
+            s.mirror.flush(Until::Removed, p)?;
+            check_eq!(
+                range_at(&s.mirror, page(span, 1)?, p),
+                Some(pages(span, 0, 2)?)
+            );
+            check_eq!(range_at(&s.mirror, page(span, 2)?, p), None);
+            check_eq!(range_at(&s.mirror, page(span, 5)?, p), None);
+            check_eq!(reaches(&s.mirror, page(span, 1)?, p), true);
+            check_eq!(s.record.misplaced.get(), 0);
+            Ok(())
+        })
+    }
 
     #[test]
     fn a_hole_leaves_two_ranges() -> Result {

@@ -232,6 +232,18 @@ fn growth_comes_last() {
     }
 }
 
+/// Of several pieces in the place of a range, only those at its ends have its neighbours beside them.
+#[test]
+fn pieces_between_others_do_not_merge() {
+    let merge = PendingTrim::merge(span(0, PAGES));
+    for trim in trims().map(|trim| trim.then(merge)) {
+        for (first, last) in [(false, false), (false, true), (true, false), (true, true)] {
+            let merged = trim.of_piece(first, last).merged_with(span(1, 2));
+            assert_eq!(merged.is_some(), first || last, "{trim:?} {first} {last}");
+        }
+    }
+}
+
 type Plan = fn(&PendingTrim, Span, usize, Vec<Span>) -> (TrimPlan, Vec<Span>);
 
 fn plan(trim: &PendingTrim, span: Span, grain: usize, mapped: Vec<Span>) -> (TrimPlan, Vec<Span>) {
