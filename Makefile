@@ -8,6 +8,7 @@
 #   make kunit      the KUnit suites, on User-Mode Linux
 #   make test       the fast tests
 #   make check      the long ones; RESUME=1, also for test and soak, goes on where a run ended
+#   make coverage   which lines of src/ the tests execute, and why not the others (tests/coverage)
 #   make mutants    whether each safety step of the code is missed by a test (tests/mutants)
 #   make soak       what can go on for ever, for hours; then the oracle for SECONDS (600)
 #   make test-rdma  those of rxe: each patch, with both series, and that those of the repairs fail without
@@ -26,8 +27,8 @@
 
 SECONDS ?= 600
 
-.PHONY: all try kunit test check mutants soak test-rdma bench bench-short bench-full bench-rdma shell packages \
-	doc stage series clean
+.PHONY: all try kunit test check coverage mutants soak test-rdma bench bench-short bench-full \
+	bench-rdma shell packages doc stage series clean
 all:
 	@vm/modules plain
 
@@ -42,6 +43,9 @@ test:
 
 check:
 	@tests/run --long $(if $(RESUME),--resume)
+
+coverage:
+	@tests/coverage/run
 
 mutants:
 	@tests/mutants/run
