@@ -12,7 +12,7 @@
 //! replace   with the index locked:
 //!             is each in service, and all of it
 //!             wanted?
-//!             index the one in their place          lookups find one of them or the one
+//!             index the one in their place           lookups find one of them or the one
 //!             mark each replaced                     what has been asked of them meanwhile is
 //!                                                    asked of the one
 //! ```
