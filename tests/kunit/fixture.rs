@@ -9,7 +9,8 @@ use crate::{
         Probe,
         Record, //
     },
-    reader::Reader, //
+    reader::Reader,
+    watcher::Watcher, //
 };
 use kernel::{
     page::PAGE_SIZE,
@@ -105,13 +106,35 @@ pub(crate) fn mirrored(
     p: &mut MayBlock<'_>,
 ) -> Result<(Span, Hold<Probe>)> {
     let span = s.space.map(count)?;
-    let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-    let section = hold.begin(hold.span(), p).map_err(Error::from)?;
-    for n in 0..count {
-        let addr = page(span, n)?.start();
+    Ok((span, mirrored_at(s, &s.shared, span, p)?))
+}
+
+/// Mirrors `at` through `shared`, and has the device reach each page of it.
+pub(crate) fn mirrored_at(
+    s: &Setup,
+    shared: &Arc<Shared<Probe>>,
+    at: Span,
+    p: &mut MayBlock<'_>,
+) -> Result<Hold<Probe>> {
+    let hold = s.mirror.insert(at, shared.clone(), p)?;
+    let section = hold.begin(at, p).map_err(Error::from)?;
+    for n in 0..at.pages() {
+        let addr = page(at, n)?.start();
         hold.commit(section, |pages| pages.install(addr))??;
     }
-    Ok((span, hold))
+    Ok(hold)
+}
+
+/// Sees that an address is found all the time, by lookups and by holds, and what the device has
+/// there reached.
+pub(crate) fn watch(s: &Setup, addr: usize) -> Result<Watcher> {
+    let mirror = s.mirror.clone();
+    Watcher::begin(&s.space, move |p| {
+        let found = mirror.lookup(addr, p);
+        // It may have gone out of service since, and others are in its place.
+        let reached = found.map(|found| found.access(|pages| pages.has(addr)));
+        !matches!(reached, None | Some(Ok(false))) && mirror.get(addr, p).is_some()
+    })
 }
 
 /// The range in service at a page, if any.

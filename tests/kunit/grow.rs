@@ -13,18 +13,18 @@ mod tests {
         fixture::{
             held,
             hold_worker,
+            mirrored_at,
             page,
             pages,
             punching,
             range_at,
             reaches,
             setup,
-            Setup, //
+            watch, //
         },
         frozen::Frozen,
         probe::Probe,
-        reader::Reader,
-        tally::Tally, //
+        reader::Reader, //
     };
     use kernel::{
         prelude::*,
@@ -34,37 +34,16 @@ mod tests {
         Changed,
         Config,
         Event,
-        Hold,
         MayBlock,
-        Span,
         Until, //
     };
-
-    /// Mirrors `count` pages of `span` from page `first` on, and has the device reach each of them.
-    fn mirrored(
-        s: &Setup,
-        span: Span,
-        first: usize,
-        count: usize,
-        p: &mut MayBlock<'_>,
-    ) -> Result<Hold<Probe>> {
-        let hold = s
-            .mirror
-            .insert(pages(span, first, count)?, s.shared.clone(), p)?;
-        let section = hold.begin(hold.span(), p).map_err(Error::from)?;
-        for n in first..first + count {
-            let addr = page(span, n)?.start();
-            hold.commit(section, |pages| pages.install(addr))??;
-        }
-        Ok(hold)
-    }
 
     #[test]
     fn a_range_grows_at_both_ends() -> Result {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(8)?;
-            let hold = mirrored(&s, span, 2, 2, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 2, 2)?, p)?;
             check_eq!(hold.grow(pages(span, 1, 5)?, p), Ok(Changed::Queued));
             s.mirror.flush(Until::Removed, p)?;
             check_eq!(hold.is_live(), false);
@@ -104,7 +83,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(6)?;
-            let hold = mirrored(&s, span, 1, 3, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 1, 3)?, p)?;
             check_eq!(hold.grow(pages(span, 2, 4)?, p), Ok(Changed::Queued));
             drop(hold);
             s.mirror.flush(Until::Released, p)?;
@@ -125,8 +104,8 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(6)?;
-            let hold = mirrored(&s, span, 1, 2, p)?;
-            let other = mirrored(&s, span, 4, 1, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 1, 2)?, p)?;
+            let other = mirrored_at(&s, &s.shared, page(span, 4)?, p)?;
             check_eq!(hold.grow(pages(span, 0, 5)?, p), Err(EEXIST));
             check_eq!(hold.grow(pages(span, 3, 1)?, p), Err(EINVAL));
             check_eq!(s.mirror.stats().changes, 0);
@@ -153,8 +132,8 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(7)?;
-            let hold = mirrored(&s, span, 1, 2, p)?;
-            let other = mirrored(&s, span, 4, 2, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 1, 2)?, p)?;
+            let other = mirrored_at(&s, &s.shared, pages(span, 4, 2)?, p)?;
             let (bystander, record) = Probe::new(None)?;
             let bystander = s.mirror.insert(page(span, 6)?, bystander, p)?;
 
@@ -189,7 +168,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(6)?;
-            let hold = mirrored(&s, span, 0, 3, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 0, 3)?, p)?;
             held(&s, p, |p| {
                 check_eq!(hold.grow(pages(span, 0, 6)?, p), Ok(Changed::Queued));
                 drop(s.mirror.insert(pages(span, 4, 1)?, s.shared.clone(), p)?);
@@ -236,7 +215,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(Some(Event::Unmap), p)?;
             let span = s.space.map(6)?;
-            let hold = mirrored(&s, span, 0, 2, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 0, 2)?, p)?;
             // While its driver is told of what took its place, the worker has got so far with both.
             let (other, record) = Probe::new(None)?;
             let other = s.mirror.insert(pages(span, 4, 2)?, other, p)?;
@@ -269,7 +248,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(7)?;
-            let hold = mirrored(&s, span, 1, 5, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 1, 5)?, p)?;
             let mirror = held(&s, p, |p| {
                 AddressSpace::unmap(page(span, 3)?)?;
                 check_eq!(hold.grow(span, p), Ok(Changed::Joined));
@@ -302,7 +281,7 @@ mod tests {
             let s = setup(None, p)?;
             let room = s.space.map(9)?;
             let span = pages(room, 1, 7)?;
-            let hold = mirrored(&s, span, 1, 5, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 1, 5)?, p)?;
             AddressSpace::unmap(page(span, 3)?)?;
             // What is mapped next is at one of these.
             AddressSpace::unmap(page(room, 0)?)?;
@@ -333,7 +312,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(8)?;
-            let hold = mirrored(&s, span, 2, 4, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 2, 4)?, p)?;
             let mirror = held(&s, p, |p| {
                 check_eq!(hold.resize(pages(span, 3, 2)?), Ok(Changed::Queued));
                 check_eq!(hold.grow(pages(span, 3, 5)?, p), Ok(Changed::Joined));
@@ -368,7 +347,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(6)?;
-            let hold = mirrored(&s, span, 0, 2, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 0, 2)?, p)?;
             AddressSpace::unmap(page(span, 3)?)?;
             check_eq!(hold.grow(span, p), Ok(Changed::Queued));
             s.mirror.flush(Until::Removed, p)?;
@@ -399,7 +378,7 @@ mod tests {
             };
             let s = punching(config, p)?;
             let span = s.space.map(4)?;
-            let hold = mirrored(&s, span, 1, 1, p)?;
+            let hold = mirrored_at(&s, &s.shared, page(span, 1)?, p)?;
             check_eq!(hold.grow(span, p), Ok(Changed::Queued));
             drop(hold);
             s.mirror.flush(Until::Released, p)?;
@@ -416,7 +395,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(4)?;
-            let hold = mirrored(&s, span, 1, 2, p)?;
+            let hold = mirrored_at(&s, &s.shared, pages(span, 1, 2)?, p)?;
             let frozen = Frozen::begin(&s.space, p)?;
             check_eq!(hold.grow(span, p), Ok(Changed::Queued));
             // A flush would wait for the end of it; the change is taken all the same.
@@ -439,25 +418,9 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(65)?;
-            drop(mirrored(&s, span, 32, 1, p)?);
+            drop(mirrored_at(&s, &s.shared, page(span, 32)?, p)?);
             let living = page(span, 32)?.start();
-            let missed = Tally::new("missed")?;
-            let looked = Tally::new("looked")?;
-            let reader = s.space.repeat({
-                let mirror = s.mirror.clone();
-                let (missed, looked) = (missed.clone(), looked.clone());
-                move |p| {
-                    let found = mirror.lookup(living, p);
-                    if found.and_then(|found| found.access(|pages| pages.has(living)).ok())
-                        == Some(false)
-                        || mirror.get(living, p).is_none()
-                    {
-                        missed.inc();
-                    }
-                    looked.inc();
-                }
-            })?;
-            looked.wait_for(1)?;
+            let watcher = watch(&s, living)?;
             for n in 1..33 {
                 let hold = s.mirror.get(living, p).ok_or(ENOENT)?;
                 let wanted = pages(span, 32 - n, 2 * n + 1)?;
@@ -466,8 +429,7 @@ mod tests {
                 s.mirror.flush(Until::Removed, p)?;
                 check_eq!(range_at(&s.mirror, page(span, 32)?, p), Some(wanted));
             }
-            reader.stop()?;
-            check_eq!(missed.get(), 0);
+            watcher.end()?;
             check_eq!(s.mirror.stats().replaced, 32);
             Ok(())
         })

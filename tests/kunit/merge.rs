@@ -13,6 +13,7 @@ mod tests {
         fixture::{
             held,
             hold_worker,
+            mirrored_at,
             page,
             pages,
             punching,
@@ -20,18 +21,15 @@ mod tests {
             range_at,
             reaches,
             setup,
+            watch,
             Setup, //
         },
         frozen::Frozen,
-        probe::Probe,
-        tally::Tally, //
+        probe::Probe, //
     };
     use kernel::{
         prelude::*,
-        sync::{
-            atomic::Relaxed,
-            Arc, //
-        }, //
+        sync::atomic::Relaxed, //
     };
     use odp::{
         Changed,
@@ -41,26 +39,9 @@ mod tests {
         MayBlock,
         Retire,
         Retry,
-        Shared,
         Span,
         Until, //
     };
-
-    /// Mirrors `at` through `shared`, and has the device reach each page of it.
-    fn mirrored(
-        s: &Setup,
-        shared: &Arc<Shared<Probe>>,
-        at: Span,
-        p: &mut MayBlock<'_>,
-    ) -> Result<Hold<Probe>> {
-        let hold = s.mirror.insert(at, shared.clone(), p)?;
-        let section = hold.begin(at, p).map_err(Error::from)?;
-        for n in 0..at.pages() {
-            let addr = page(at, n)?.start();
-            hold.commit(section, |pages| pages.install(addr))??;
-        }
-        Ok(hold)
-    }
 
     /// Mirrors `span` by ranges of `size` pages each.
     fn in_parts(
@@ -72,7 +53,7 @@ mod tests {
         let mut holds = KVec::new();
         for n in (0..span.pages()).step_by(size) {
             holds.push(
-                mirrored(s, &s.shared, pages(span, n, size)?, p)?,
+                mirrored_at(s, &s.shared, pages(span, n, size)?, p)?,
                 GFP_KERNEL,
             )?;
         }
@@ -128,12 +109,12 @@ mod tests {
             let span = s.space.map(9)?;
             // Of another object, with a gap in between, and not in what is said.
             let (other, _) = Probe::punching()?;
-            let _foreign = mirrored(&s, &other, page(span, 0)?, p)?;
-            let _one = mirrored(&s, &s.shared, page(span, 1)?, p)?;
-            let hold = mirrored(&s, &s.shared, page(span, 2)?, p)?;
-            let _two = mirrored(&s, &s.shared, page(span, 3)?, p)?;
-            let _wide = mirrored(&s, &s.shared, pages(span, 4, 2)?, p)?;
-            let _apart = mirrored(&s, &s.shared, page(span, 7)?, p)?;
+            let _foreign = mirrored_at(&s, &other, page(span, 0)?, p)?;
+            let _one = mirrored_at(&s, &s.shared, page(span, 1)?, p)?;
+            let hold = mirrored_at(&s, &s.shared, page(span, 2)?, p)?;
+            let _two = mirrored_at(&s, &s.shared, page(span, 3)?, p)?;
+            let _wide = mirrored_at(&s, &s.shared, pages(span, 4, 2)?, p)?;
+            let _apart = mirrored_at(&s, &s.shared, page(span, 7)?, p)?;
             check_eq!(hold.merge(pages(span, 3, 2)?), Err(EINVAL));
             check_eq!(hold.merge(pages(span, 0, 5)?), Ok(Changed::Queued));
             s.mirror.flush(Until::Removed, p)?;
@@ -471,35 +452,18 @@ mod tests {
         MayBlock::enter(|p| {
             let s = punching(Config::default(), p)?;
             let span = s.space.map(64)?;
-            drop(mirrored(&s, &s.shared, page(span, 0)?, p)?);
+            drop(mirrored_at(&s, &s.shared, page(span, 0)?, p)?);
             let living = span.start();
-            let missed = Tally::new("missed")?;
-            let looked = Tally::new("looked")?;
-            let reader = s.space.repeat({
-                let mirror = s.mirror.clone();
-                let (missed, looked) = (missed.clone(), looked.clone());
-                move |p| {
-                    let found = mirror.lookup(living, p);
-                    if found.and_then(|found| found.access(|pages| pages.has(living)).ok())
-                        == Some(false)
-                        || mirror.get(living, p).is_none()
-                    {
-                        missed.inc();
-                    }
-                    looked.inc();
-                }
-            })?;
-            looked.wait_for(1)?;
+            let watcher = watch(&s, living)?;
             for n in 1..64 {
                 // As memory grows.
-                let hold = mirrored(&s, &s.shared, page(span, n)?, p)?;
+                let hold = mirrored_at(&s, &s.shared, page(span, n)?, p)?;
                 check_eq!(hold.merge(span), Ok(Changed::Queued));
                 drop(hold);
                 s.mirror.flush(Until::Removed, p)?;
                 check_one(&s, pages(span, 0, n + 1)?, p)?;
             }
-            reader.stop()?;
-            check_eq!(missed.get(), 0);
+            watcher.end()?;
             check_eq!(s.mirror.stats().merged, 63);
             Ok(())
         })

@@ -34,6 +34,7 @@ mod tally;
 mod thread;
 mod user_lock;
 mod walk;
+mod watcher;
 
 use kernel::prelude::*;
 

@@ -20,11 +20,11 @@ mod tests {
             punching,
             range_at,
             reaches,
-            setup, //
+            setup,
+            watch, //
         },
         frozen::Frozen,
-        probe::Probe,
-        tally::Tally, //
+        probe::Probe, //
     };
     use kernel::{
         page::PAGE_SIZE,
@@ -701,26 +701,13 @@ mod tests {
             let (span, hold) = mirrored(&s, 129, p)?;
             drop(hold);
             let living = span.start();
-            let missed = Tally::new("missed")?;
-            let looked = Tally::new("looked")?;
-            let reader = s.space.repeat({
-                let mirror = s.mirror.clone();
-                let (missed, looked) = (missed.clone(), looked.clone());
-                move |p| {
-                    if mirror.lookup(living, p).is_none() || mirror.get(living, p).is_none() {
-                        missed.inc();
-                    }
-                    looked.inc();
-                }
-            })?;
-            looked.wait_for(1)?;
+            let watcher = watch(&s, living)?;
             // From the end on, so that the first page is always in the piece that is changed next.
             for n in (1..129).step_by(2).rev() {
                 AddressSpace::unmap(page(span, n)?)?;
                 s.mirror.flush(Until::Removed, p)?;
             }
-            reader.stop()?;
-            check_eq!(missed.get(), 0);
+            watcher.end()?;
             check_eq!(s.mirror.stats().replaced, 64);
             Ok(())
         })

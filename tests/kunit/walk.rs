@@ -16,7 +16,8 @@ mod tests {
             Setup, //
         },
         probe::Probe,
-        tally::Tally, //
+        tally::Tally,
+        watcher::Watcher, //
     };
     use kernel::{
         page::PAGE_SIZE,
@@ -202,24 +203,17 @@ mod tests {
             for behind in [34, 36, 38, 40] {
                 insert(&s, pages(all, behind, 1)?, p)?;
             }
-            let missed = Tally::new("missed")?;
-            let walked = Tally::new("walked")?;
-            let walker = s.space.repeat({
+            let watcher = Watcher::begin(&s.space, {
                 let mirror = s.mirror.clone();
-                let (missed, walked) = (missed.clone(), walked.clone());
                 move |p| {
                     let mut ranges = mirror.walk(all);
                     let mut found = false;
                     while let Some(range) = ranges.next(p) {
                         found |= range.span().covers(&living);
                     }
-                    if !found {
-                        missed.inc();
-                    }
-                    walked.inc();
+                    found
                 }
             })?;
-            walked.wait_for(1)?;
             for _ in 0..16 {
                 let range = s.mirror.get(living.start(), p).ok_or(ENOENT)?;
                 range.grow(span, p)?.accepted()?;
@@ -231,8 +225,7 @@ mod tests {
                 drop(range);
                 s.mirror.flush(Until::Removed, p)?;
             }
-            walker.stop()?;
-            check_eq!(missed.get(), 0);
+            watcher.end()?;
             check_eq!(found(&s.mirror, span, p)?[..] == [living], true);
             Ok(())
         })
