@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "knob.h"
 #include "memory.h"
 #include "mirror_device.h"
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 
+#include "knob.h"
 #include "memory.h"
 #include "mirror_fixture.h"
 #include "swap_disk.h"

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "memory.h"
+#include "knob.h"
 
 /* Opens this thread's file, and has what may sleep fail, too, and nothing be said of it. */
 static inline int fail_nth_open(void)

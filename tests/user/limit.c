@@ -10,7 +10,7 @@
 
 #include <stdlib.h>
 
-#include "memory.h"
+#include "knob.h"
 #include "mirror_fixture.h"
 
 /* How many ranges are inserted. */

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "knob.h"
 #include "memory.h"
 #include "mirror_fixture.h"
 #include "mirror_shape.h"

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The process's memory as it and the kernel see it, and files that tell the kernel what to do. */
+/* The process's memory as it and the kernel see it. */
 
 #ifndef _MEMORY_H
 #define _MEMORY_H
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
-#include <string.h>
 #include <unistd.h>
 
 /* A word as the process sees it, or somebody else who may change it at any time. */
@@ -37,17 +35,5 @@ static inline uint64_t pagemap_entry(const void *addr)
 
 #define PAGEMAP_PFN ((1ull << 55) - 1)
 #define PAGEMAP_SWAPPED (1ull << 62)
-
-static inline int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t written;
-
-	if (fd < 0)
-		return -errno;
-	written = write(fd, text, strlen(text));
-	close(fd);
-	return written == (ssize_t)strlen(text) ? 0 : -EIO;
-}
 
 #endif /* _MEMORY_H */

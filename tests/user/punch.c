@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A range that loses a part, and what is left of it. */
 
+#include "knob.h"
 #include "memory.h"
 #include "mirror_fixture.h"
 #include "mirror_shape.h"

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <sys/stat.h>
 
-#include "memory.h"
+#include "knob.h"
 #include "mirror_shape.h"
 
 #define TRACING "/sys/kernel/tracing"
