@@ -458,12 +458,13 @@ static int context_open(struct inode *inode, struct file *file)
 	struct context *ctx;
 	int ret;
 
-	ctx = kzalloc_obj(*ctx);
+	ctx = kzalloc_obj(*ctx, GFP_KERNEL_ACCOUNT);
 	if (!ctx)
 		return -ENOMEM;
 	ctx->zap_sleeps = READ_ONCE(zap_sleeps);
 	ops.zap_sleeps = ctx->zap_sleeps;
-	xa_init(&ctx->pages);
+	/* How much there is of it user space decides, so its memory cgroup is charged. */
+	xa_init_flags(&ctx->pages, XA_FLAGS_ACCOUNT);
 	mutex_init(&ctx->lock);
 	mutex_init(&ctx->hold);
 	init_waitqueue_head(&ctx->go);

@@ -238,7 +238,7 @@ impl Context {
             section,
         } = found;
         // Whatever needs memory comes before the commit.
-        let memory = Reservation::new(GFP_KERNEL).inspect_err(|_| hold.abandon(section))?;
+        let memory = Reservation::new(GFP_KERNEL_ACCOUNT).inspect_err(|_| hold.abandon(section))?;
         Ok(hold.commit(section, |table| {
             // SAFETY: This is the commit of the section that the page was found in, at this
             // address.

@@ -152,7 +152,8 @@ static int window_create(struct context *ctx, unsigned long index)
 	struct window *window;
 	int ret;
 
-	window = kzalloc_obj(*window);
+	/* How many there are user space decides, so its memory cgroup is charged. */
+	window = kzalloc_obj(*window, GFP_KERNEL_ACCOUNT);
 	if (!window)
 		return -ENOMEM;
 	window->ctx = ctx;
@@ -329,7 +330,7 @@ static int context_open(struct inode *inode, struct file *file)
 	char name[32];
 	int ret;
 
-	ctx = kzalloc_obj(*ctx);
+	ctx = kzalloc_obj(*ctx, GFP_KERNEL_ACCOUNT);
 	if (!ctx)
 		return -ENOMEM;
 
@@ -343,7 +344,7 @@ static int context_open(struct inode *inode, struct file *file)
 
 	mutex_init(&ctx->create);
 	mutex_init(&ctx->lock);
-	xa_init(&ctx->windows);
+	xa_init_flags(&ctx->windows, XA_FLAGS_ACCOUNT);
 	/* Not the address space: the process may exit before the file is closed, and without it. */
 	ctx->mm = current->mm;
 	mmgrab(ctx->mm);

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -403,6 +404,58 @@ static void test_config(void)
 	set_parameter("expedited", 0);
 }
 
+#define GROUP	"/sys/fs/cgroup/odp-retire/"
+
+static void set_file(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+
+	REQUIRE(file);
+	EXPECT(fputs(text, file) >= 0);
+	EXPECT(fclose(file) == 0);
+}
+
+/* More windows than the memory cgroup below has memory for, by some times. */
+#define TOO_MANY	1000000
+
+/* Who mirrors without end comes to the limit of its memory cgroup, and the machine does not. */
+static void test_charged(void)
+{
+	unsigned long kills = 0;
+	char line[64];
+	FILE *events;
+	int status;
+	pid_t pid;
+
+	set_file("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	REQUIRE(mkdir(GROUP, 0755) == 0);
+	set_file(GROUP "memory.max", "33554432");
+	fflush(stdout);
+	pid = fork();
+	REQUIRE(pid >= 0);
+	if (!pid) {
+		uintptr_t at;
+		int fd;
+
+		set_file(GROUP "cgroup.procs", "0");
+		fd = device_open();
+		/* Nothing has to be mapped there. */
+		for (at = 1; at <= TOO_MANY; at++)
+			if (mirror(fd, (void *)(at * WINDOW)) == ENOMEM)
+				_exit(0);
+		_exit(1);
+	}
+	REQUIRE(waitpid(pid, &status, 0) == pid);
+	events = fopen(GROUP "memory.events", "r");
+	REQUIRE(events);
+	while (fgets(line, sizeof(line), events))
+		sscanf(line, "oom_kill %lu", &kills);
+	fclose(events);
+	/* It was refused one, or the cgroup has killed it. */
+	EXPECT(WIFEXITED(status) ? WEXITSTATUS(status) == 0 : kills > 0);
+	EXPECT(rmdir(GROUP) == 0);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -414,6 +467,7 @@ static const struct {
 	{ "exit_while_mirrored", test_exit_while_mirrored },
 	{ "storm", test_storm },
 	{ "config", test_config },
+	{ "charged", test_charged },
 	{ "unload", test_unload },
 };
 
