@@ -7,6 +7,7 @@
 mod conditions;
 mod device;
 mod disturber;
+mod events;
 mod journal;
 mod plan;
 mod quantity;

@@ -27,6 +27,8 @@ pub enum Measure {
     /// From munmap() until all ranges are gone, while something else of the process is invalidated
     /// again and again, slowly.
     Teardown,
+    /// How often tasks and CPUs are woken up and interrupted until all ranges are gone.
+    Events,
     /// A hole in a range.
     Punch,
     /// How many addresses readers look up while ranges go.
@@ -222,7 +224,7 @@ impl Measure {
         match self {
             Self::Teardown | Self::Lookups | Self::Stalled => false,
             Self::Storm | Self::Faults | Self::Bystanders | Self::Processes => false,
-            Self::Contention => false,
+            Self::Contention | Self::Events => false,
             // A gap that is waited for busily is as good as any other.
             _ => true,
         }
@@ -358,6 +360,10 @@ pub fn cells(extent: Extent, icount: bool, has: impl Fn(&str) -> bool) -> Vec<Ce
         for &ranges in if short { &RANGES[1..2] } else { &RANGES[2..] } {
             let arms = with(&["notify"]);
             add(Measure::Contention, at(ranges, RANGE_KIB), &arms);
+        }
+        for &ranges in if short { &RANGES[1..2] } else { &RANGES[2..] } {
+            let arms = arms(|arm| arm.removes || arm.name == "notify");
+            add(Measure::Events, at(ranges, RANGE_KIB), &arms);
         }
         for &ranges in if short { &UNTOUCHED[..1] } else { &UNTOUCHED } {
             let arms = with(&["none", "notify", "whole"]);

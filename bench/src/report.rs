@@ -67,7 +67,7 @@ pub struct Report {
 fn unit(what: &str) -> Unit {
     match what {
         RATE | LOOKUPS_IDLE | LOOKUPS => Unit::PerSecond,
-        GRACE_PERIODS | PHASES => Unit::Number,
+        GRACE_PERIODS | PHASES | SWITCHES | INTERRUPTS => Unit::Number,
         BYTES | OBJECTS | INDEX | MIRROR_BYTES => Unit::Bytes,
         _ => Unit::Nanoseconds,
     }

@@ -11,6 +11,7 @@ mod crowd;
 use crate::{
     device::{self, Addresses, Device},
     disturber::Disturber,
+    events::Events,
     plan::{self, Cell, Measure, Point},
     quantity, uapi,
 };
@@ -166,6 +167,7 @@ impl Life {
             Measure::Removal => self.removal(point)?.into(),
             Measure::Floor => self.floor(point)?.into(),
             Measure::Teardown => self.teardown(point)?,
+            Measure::Events => self.events(point)?.into(),
             Measure::Punch => self.punch(point)?.into(),
             Measure::Lookups => self.lookups(point)?.into(),
             Measure::Many => self.many(point)?.into(),
@@ -321,6 +323,21 @@ impl Life {
             answer.extend([one(quantity::PHASES, phases)]);
         }
         Ok(answer)
+    }
+
+    /// With nothing else going on, so that what is counted is of this.
+    fn events(&self, point: &Point) -> io::Result<[(String, Vec<u64>); 2]> {
+        self.addresses.populate(point.size())?;
+        self.device.mirror(self.region(point, false))?;
+        let before = Events::now()?;
+        self.addresses.unmap(point.size(), device::now)?;
+        self.device.finish(0)?;
+        let events = Events::now()? - before;
+        let per_thousand = |count| count * 1000 / u64::from(point.ranges);
+        Ok([
+            one(quantity::SWITCHES, per_thousand(events.switches)),
+            one(quantity::INTERRUPTS, per_thousand(events.interrupts)),
+        ])
     }
 
     /// Unmaps the second quarter of each range, of which there is one, and then the rest.

@@ -187,6 +187,7 @@ fn title(measure: Measure) -> &'static str {
         Measure::Removal => "From invalidate()",
         Measure::Floor => "The floor of that, in an idle process",
         Measure::Teardown => "Teardown under a disturber",
+        Measure::Events => "What CPUs do until a region is gone",
         Measure::Punch => "A hole in a range",
         Measure::Lookups => "Lookups",
         Measure::Many => "Many ranges",
@@ -194,7 +195,7 @@ fn title(measure: Measure) -> &'static str {
     }
 }
 
-pub const MEASURES: [(Measure, &[&str]); 18] = [
+pub const MEASURES: [(Measure, &[&str]); 19] = [
     (Measure::Munmap, &[TOOK]),
     (Measure::Callbacks, &[IN_FIRST, IN_OTHERS, IN_ALL]),
     (Measure::Removal, &[REMOVED, EACH, LAST]),
@@ -204,6 +205,7 @@ pub const MEASURES: [(Measure, &[&str]); 18] = [
         Measure::Teardown,
         &[TOOK, GONE, RATE, PHASES, GRACE_PERIODS],
     ),
+    (Measure::Events, &[SWITCHES, INTERRUPTS]),
     (Measure::Punch, &[TOOK, SETTLED]),
     (Measure::Lookups, &[LOOKUPS_IDLE, LOOKUPS, GONE]),
     (Measure::Storm, &[TYPICAL_CALL, WORST_CALL, GONE, RATE]),
