@@ -382,7 +382,8 @@ void odp_retirer_shutdown(struct odp_retirer *retirer);
  * @req: the request in the object
  *
  * Nobody holds it. So if its notifier is in the tree and invalidate() retires it, it may be freed
- * at any moment. Unless something else excludes that, use odp_request_init_building().
+ * at any moment. Unless something else excludes that, use odp_request_init_building(). A driver's
+ * mmap() excludes it: mmap_lock is held for writing, so that nothing is unmapped.
  *
  * Context: any. Nobody else may know of the object yet.
  */
@@ -482,7 +483,8 @@ bool odp_request_live(const struct odp_request *req);
  * @req: the request in an object that is valid during the call
  *
  * The hold keeps the object from being released, and nothing else: &odp_retirer_ops.remove does
- * not wait for it, so it may be long. After a fault that sleeps, look at odp_request_live() again.
+ * not wait for it, so it may be long. The notifier may be removed meanwhile, and then it does not
+ * keep its mm. After a fault that sleeps, look at odp_request_live() again.
  *
  * Context: may be called in invalidate().
  *
