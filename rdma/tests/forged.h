@@ -273,10 +273,10 @@ static inline void forge(struct forger *forger, const struct packet *packet)
 }
 
 /*
- * The next packet with that opcode that the device sends to the forger, from its BTH on and without
- * the CRC. Returns how long it is.
+ * The next packet that the device sends to the forger, from its BTH on and without the CRC. Returns
+ * how long it is.
  */
-static inline size_t next_request(struct forger *forger, enum opcode opcode, uint8_t *packet)
+static inline size_t next_packet(struct forger *forger, uint8_t *packet)
 {
 	const size_t skip = sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr);
 	struct pollfd readable = { .fd = forger->wire, .events = POLLIN };
@@ -296,13 +296,23 @@ static inline size_t next_request(struct forger *forger, enum opcode opcode, uin
 			continue;
 		}
 		if (got < (ssize_t)(skip + sizeof(*bth) + 4) || eth->h_proto != htons(ETH_P_IP) ||
-		    udp->dest != htons(ROCE_PORT) || bth->opcode != opcode ||
-		    bth->qpn != htonl(OUR_QPN))
+		    udp->dest != htons(ROCE_PORT) || bth->qpn != htonl(OUR_QPN))
 			continue;
 		got -= skip + 4;
 		memcpy(packet, bth, got);
 		return got;
 	}
+}
+
+/* ... with that opcode. */
+static inline size_t next_request(struct forger *forger, enum opcode opcode, uint8_t *packet)
+{
+	size_t length;
+
+	do
+		length = next_packet(forger, packet);
+	while (((const struct bth *)packet)->opcode != opcode);
+	return length;
 }
 
 /* Notes what a frame has for the forger; returns whether it is an acknowledgment of PSN. */

@@ -12,7 +12,7 @@
 
 /* Says for how long to wait; 0 is for the longest time there is, 655 ms. */
 #define RNR_NAK 0x20
-#define LONGEST_MS 656
+#define LONGEST_MS 655
 
 /* How often a peer sends what it waits for before it gives up. */
 #define TRIES 4
@@ -42,6 +42,11 @@ static struct ibv_mr *make_unready(struct forger *forger, struct faults *faults,
 	return mr;
 }
 
+static uint32_t psn_of(const uint8_t *packet)
+{
+	return ntohl(((const struct bth *)packet)->psn) & 0xffffff;
+}
+
 /* The PSN that the next RNR NAK is for. */
 static uint32_t next_not_ready(struct forger *forger)
 {
@@ -51,7 +56,7 @@ static uint32_t next_not_ready(struct forger *forger)
 	do
 		next_request(forger, ACKNOWLEDGE, packet);
 	while ((packet[sizeof(*bth)] & 0xe0) != RNR_NAK);
-	return ntohl(bth->psn) & 0xffffff;
+	return psn_of(packet);
 }
 
 /*
@@ -144,59 +149,127 @@ static void answer_with(struct forger *forger, enum opcode opcode, const uint8_t
 	uint8_t data[4 + MTU] = { syndrome };
 
 	forge(forger, &(struct packet) {
-		.opcode = opcode, .psn = ntohl(((const struct bth *)request)->psn) & 0xffffff,
-		.payload = 4 + length, .data = data,
+		.opcode = opcode, .psn = psn_of(request), .payload = 4 + length,
+		.data = data,
 	});
 }
 
 /*
- * The device is told to wait, and then has its answer without having asked again. What it sends
- * next it sends once.
+ * The device is told to wait, and then has its answer without having asked again. What the peer has
+ * missed of its next request it sends again at once, before what is asked for later; that it would
+ * not do if it still waited. False if so much time has gone by that it may have come to the end of
+ * the wait.
  */
-static void answered_while_waiting(void)
+static bool wait_is_over(struct forger *forger)
 {
-	static struct forger forger;
-	struct pair pair;
-	uint8_t request[2 * PAGE];
-	const struct bth *bth = (const struct bth *)request;
-	struct operation read;
-	int status;
-
-	make_forger(&forger);
-	pair = (struct pair) { .a = forger.end };
-	read = (struct operation) {
-		.opcode = IBV_WR_RDMA_READ, .local = forger.mark, .address = forger.mark->addr,
+	struct pair pair = { .a = forger->end };
+	struct operation op = {
+		.opcode = IBV_WR_RDMA_READ, .local = forger->mark, .address = forger->mark->addr,
 		.length = 8, .remote = 0x56789a000, .rkey = 0x1234,
 	};
+	uint8_t request[2 * PAGE];
+	uint64_t told, retried, deadline;
+	int status;
+
 	at("the first read");
-	post(&pair, &read);
-	next_request(&forger, READ_REQUEST, request);
-	answer_with(&forger, ACKNOWLEDGE, request, RNR_NAK, 0);
-	answer_with(&forger, READ_ONLY, request, 0, 8);
+	post(&pair, &op);
+	next_request(forger, READ_REQUEST, request);
+	told = now_ms();
+	answer_with(forger, ACKNOWLEDGE, request, RNR_NAK, 0);
+	answer_with(forger, READ_ONLY, request, 0, 8);
 	status = completion(&pair.a);
 	if (status)
 		fail("%s: %s", where, status_name(status));
-	at("the second read");
-	post(&pair, &read);
-	next_request(&forger, READ_REQUEST, request);
-	/* The time for which the device waited goes by without an answer; it never asks again. */
-	if (completed_within(&pair.a, 2 * LONGEST_MS, &status))
-		fail("%s, with no answer: %s", where, status_name(status));
-	answer_with(&forger, READ_ONLY, request, 0, 8);
+	at("the second read, which is missed");
+	retried = hw_counter("completer_retry_err");
+	post(&pair, &op);
+	next_request(forger, READ_REQUEST, request);
+	answer_with(forger, ACKNOWLEDGE, request, NAK_SEQUENCE, 0);
+	deadline = now_ms() + PATIENCE_MS;
+	while (hw_counter("completer_retry_err") == retried) {
+		if (now_ms() > deadline)
+			fail("%s: it is not to be sent again", where);
+		sched_yield();
+	}
+	at("a write");
+	op.opcode = IBV_WR_RDMA_WRITE;
+	post(&pair, &op);
+	do
+		next_packet(forger, request);
+	while (*request != READ_REQUEST && *request != WRITE_ONLY);
+	if (*request != READ_REQUEST)
+		fail("%s is sent before what was missed: the device still waits", where);
+	return now_ms() - told < LONGEST_MS;
+}
+
+/* Calls TRY, with a connection of its own, until it says that it could tell. */
+static void try_until_told(bool (*try)(struct forger *forger))
+{
+	static struct forger forger;
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+
+	make_forger(&forger);
+	while (!try(&forger)) {
+		if (now_ms() > deadline)
+			broken("it takes longer than %d ms each time", LONGEST_MS);
+		reconnect_forger(&forger);
+	}
+}
+
+static void answered_while_waiting(void)
+{
+	try_until_told(wait_is_over);
+}
+
+/*
+ * The device is told to wait, and then that the peer has had the first half of its write, and has
+ * missed the second, which it sends again: that it has sent all of it again before is no reason not
+ * to. False if the wait was over before that.
+ */
+static bool missed_is_sent_again(struct forger *forger)
+{
+	struct pair pair = { .a = forger->end };
+	uint8_t first[2 * PAGE], last[2 * PAGE], packet[2 * PAGE];
+	int status;
+
+	at("a write");
+	post(&pair, &(struct operation) {
+		.opcode = IBV_WR_RDMA_WRITE, .local = forger->mark,
+		.address = forger->mark->addr, .length = 2 * MTU, .remote = 0x56789a000,
+		.rkey = 0x1234,
+	});
+	next_request(forger, WRITE_FIRST, first);
+	next_request(forger, WRITE_LAST, last);
+	at("the write, of which all is missed");
+	answer_with(forger, ACKNOWLEDGE, first, NAK_SEQUENCE, 0);
+	next_request(forger, WRITE_FIRST, first);
+	next_request(forger, WRITE_LAST, last);
+	at("the write, of which half is missed");
+	answer_with(forger, ACKNOWLEDGE, first, RNR_NAK, 0);
+	answer_with(forger, ACKNOWLEDGE, last, NAK_SEQUENCE, 0);
+	next_packet(forger, packet);
+	if (psn_of(packet) == psn_of(first))
+		return false;
+	if (psn_of(packet) != psn_of(last))
+		fail("%s: %u is sent", where, psn_of(packet));
+	at("the end of the write");
+	answer_with(forger, ACKNOWLEDGE, last, 0, 0);
 	status = completion(&pair.a);
 	if (status)
 		fail("%s: %s", where, status_name(status));
-	at("the third read");
-	post(&pair, &read);
-	next_request(&forger, READ_REQUEST, request);
-	if ((ntohl(bth->psn) & 0xffffff) != 2)
-		fail("the second read is sent twice");
+	return true;
+}
+
+static void missed_while_waiting(void)
+{
+	try_until_told(missed_is_sent_again);
 }
 
 static const struct test tests[] = {
 	{ "repeated_read_waits", repeated_read_waits },
 	{ "read_behind_write", read_behind_write },
 	{ "answered_while_waiting", answered_while_waiting },
+	{ "missed_while_waiting", missed_while_waiting },
 };
 
 int main(int argc, char **argv)
