@@ -5,14 +5,12 @@
  * usage: repairs [--before] [TEST...]
  */
 
-#include <linux/falloc.h>
-#include <linux/memfd.h>
 #include <sys/stat.h>
 
 #include "child.h"
 #include "harness.h"
 #include "memory.h"
-#include "stalled.h"
+#include "walk.h"
 
 /*
  * Does one operation on the LENGTH bytes at OFFSET of two pages of ODP memory, and compares
@@ -409,107 +407,6 @@ static void prefetch_read_only(void)
 }
 
 /*
- * Has a page wait for twice as long as a peer with few retries sends without an answer: half a
- * second until a packet is sent again for a timeout of 17. False if the peer has given up.
- */
-static bool peer_waits(uint8_t timeout)
-{
-	static const enum ibv_wr_opcode opcodes[] = {
-		IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ, IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_SEND,
-	};
-	struct faults faults = stall_faults(PAGE);
-	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
-	struct pair pair;
-	size_t i;
-	uint64_t sent, received, timeouts, begin;
-	int in_vain_ms, status;
-
-	retries = 3;
-	in_vain_ms = 2 * (retries + 1) * (4096LL << timeout) / 1000000;
-	pair = connected(IBV_MTU_4096, timeout);
-	for (i = 0; i < sizeof(opcodes) / sizeof(*opcodes); i++) {
-		at("opcode %x, timeout %u", opcodes[i], timeout);
-		sent = hw_counter("send_rnr_err");
-		received = hw_counter("rcvd_rnr_err");
-		timeouts = hw_counter("completer_retry_err");
-		must(!madvise(faults.memory, PAGE, MADV_DONTNEED));
-		if (opcodes[i] == IBV_WR_SEND)
-			post_receive(&pair, (uint64_t)faults.memory, PAGE, mr->lkey);
-		post(&pair, &(struct operation) {
-			.opcode = opcodes[i], .local = local, .address = local->addr, .length = 8,
-			.remote = (uint64_t)faults.memory, .rkey = mr->rkey, .compare_add = 1,
-		});
-		wait_fault(&faults);
-		begin = now_ms();
-		if (completed_within(&pair.a, in_vain_ms, &status)) {
-			if (status != IBV_WC_RETRY_EXC_ERR)
-				fail("%s: before the page is there: %s", where, status_name(status));
-			printf("# %s: gave up after %lu ms, %lu timeouts, %lu of %lu RNR NAKs\n",
-			       where, now_ms() - begin, hw_counter("completer_retry_err") - timeouts,
-			       hw_counter("rcvd_rnr_err") - received,
-			       hw_counter("send_rnr_err") - sent);
-			end_faults(&faults);
-			return false;
-		}
-		end_faults(&faults);
-		status = completion(&pair.a);
-		if (status)
-			fail("%s: %s", where, status_name(status));
-	}
-	return true;
-}
-
-/*
- * A peer with few retries waits for a page for as long as it takes. A machine may be so busy that
- * no answer comes in half a second, four times; then it has more time. Without answers it gives up
- * whatever the timeout is.
- */
-static void slow_page(void)
-{
-	if (!peer_waits(17) && !peer_waits(20))
-		fail("%s: before the page is there: %s", where, status_name(IBV_WC_RETRY_EXC_ERR));
-}
-
-/* As many as fill the queue that they had in common with all packets. */
-#define PREFETCHES 2200
-
-/* Prefetches of a page that does not come are in nobody's way, and there is an end to them. */
-static void prefetch_flood(void)
-{
-	struct pair pair = connected(IBV_MTU_4096, TIMEOUT);
-	struct faults faults = stall_faults(PAGE);
-	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
-	uint64_t deadline;
-	int i, error = 0, status;
-
-	at("the prefetches");
-	for (i = 0; i < PREFETCHES && !error; i++)
-		error = advise((uint64_t)mr->addr, PAGE, mr->lkey,
-			       IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0);
-	if (error && error != -EAGAIN)
-		fail("%s: number %d: %s", where, i, strerror(-error));
-	at("another one's write");
-	status = run_rdma(&pair, IBV_WR_RDMA_WRITE, local, local->addr, 8,
-			  (uint64_t)local->addr + 8, local->rkey);
-	if (status)
-		fail("%s, during %d prefetches: %s", where, i, status_name(status));
-	if (!error)
-		fail("%d prefetches are accepted", i);
-	at("the end of the fault");
-	end_faults(&faults);
-	deadline = now_ms() + PATIENCE_MS;
-	at("one more");
-	while ((error = advise((uint64_t)mr->addr, PAGE, mr->lkey,
-			       IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0))) {
-		if (error != -EAGAIN || now_ms() > deadline)
-			fail("%s: %s", where, strerror(-error));
-		sched_yield();
-	}
-	at("the end of the MR");
-	must(!ibv_dereg_mr(mr));
-}
-
-/*
  * A peer reads a page, and writes to it, and then the page is reclaimed: what was written is
  * still there when it comes back. In between it is read only, so that what makes its entry in
  * the page table dirty is not the process itself.
@@ -579,71 +476,9 @@ static void dirty_swapped(void)
 	dirty(memory);
 }
 
-#define HUGE (2UL << 20)
-
-static int punch_call(struct call *call)
-{
-	return fallocate(call->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, HUGE);
-}
-
 static int discard_call(struct call *call)
 {
 	return madvise(call->memory, PAGE, MADV_DONTNEED);
-}
-
-/*
- * A prefetch that stands still in the middle of its walk of the page table, where nobody can end
- * it: it waits for the lock of the mapping of a file of two huge pages. The removal of the first
- * one has that lock, and stands still as well. The MR is the second one, and LENGTH bytes that are
- * mapped behind it.
- */
-struct stuck_walk {
-	struct call punch, prefetch;
-	uint8_t *behind;
-	int hold;
-};
-
-static void make_stuck_walk(struct stuck_walk *walk, size_t length)
-{
-	uint8_t *memory = map(5 * HUGE);
-	uint8_t *huge = (uint8_t *)(((uint64_t)memory + HUGE - 1) & -HUGE);
-
-	walk->punch = (struct call) { .run = punch_call };
-	walk->prefetch = (struct call) { .run = prefetch_call };
-	walk->punch.fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
-	must(walk->punch.fd >= 0);
-	must(!ftruncate(walk->punch.fd, 2 * HUGE));
-	must(mmap(huge, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, walk->punch.fd,
-		  0) == huge);
-	memset(huge, 1, 2 * HUGE);
-	walk->behind = huge + 2 * HUGE;
-	walk->prefetch.memory = huge + HUGE;
-	walk->prefetch.length = HUGE + length;
-	walk->prefetch.mr = reg(walk->prefetch.memory, walk->prefetch.length, ODP);
-	/* From here on, until the prefetch is through, nothing may map or unmap. */
-	make_call(&walk->punch);
-	make_call(&walk->prefetch);
-	walk->hold = hold(huge, HUGE);
-}
-
-static void start_stuck_walk(struct stuck_walk *walk)
-{
-	at("the removal of the huge page");
-	start_call(&walk->punch);
-	wait_held(walk->hold);
-	at("the walk");
-	start_call(&walk->prefetch);
-	/* The lock's own function is inlined there. */
-	wait_in(walk->prefetch.tid, "walk_page_range");
-}
-
-static void release_stuck_walk(struct stuck_walk *walk)
-{
-	must(!ioctl(walk->hold, ODP_HOLD_RELEASE));
-	if (!ended(&walk->prefetch, PATIENCE_MS))
-		fail("the prefetch does not end");
-	pthread_join(walk->punch.thread, NULL);
-	must(!walk->punch.result);
 }
 
 /*
@@ -870,219 +705,6 @@ static void device_goes_with_window(void)
 	make_device();
 }
 
-/* A connection whose packets are not sent again, and a read that a fault stands in the way of. */
-static struct pair stall_read(struct faults *faults, struct ibv_mr *local, struct ibv_mr *mr)
-{
-	struct pair pair = connected(IBV_MTU_4096, 0);
-
-	post(&pair, &(struct operation) {
-		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
-		.remote = (uint64_t)faults->memory, .rkey = mr->rkey,
-	});
-	wait_fault(faults);
-	return pair;
-}
-
-static int destroy_call(struct call *call)
-{
-	return ibv_destroy_qp(call->qp);
-}
-
-static int reset_call(struct call *call)
-{
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
-
-	return ibv_modify_qp(call->qp, &attr, IBV_QP_STATE);
-}
-
-/* What has to be through in the middle of a fault; without that, the fault goes on. */
-static void check_ends(struct call *call, struct faults *faults)
-{
-	bool in_time;
-
-	make_call(call);
-	start_call(call);
-	in_time = ended(call, PATIENCE_MS / 10);
-	/* In any case, for without that nothing can be ended. */
-	end_faults(faults);
-	if (!in_time)
-		fail("%s: it waits for a fault", where);
-	if (call->result)
-		fail("%s: %s", where, strerror(call->result));
-	must(!madvise(faults->memory, PAGE, MADV_DONTNEED));
-}
-
-#define RESETS 20
-
-/* Two tasks reset one queue pair at the same time, while it is in a fault: uverbs lets them. */
-static void reset_twice(void)
-{
-	struct faults faults = stall_faults(PAGE);
-	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
-	struct pair pair;
-	int i, n;
-
-	for (i = 0; i < RESETS; i++) {
-		struct call calls[2] = { };
-
-		at("reset %d", i);
-		pair = stall_read(&faults, local, mr);
-		for (n = 0; n < 2; n++) {
-			calls[n].run = reset_call;
-			calls[n].qp = pair.b.qp;
-			make_call(&calls[n]);
-		}
-		for (n = 0; n < 2; n++)
-			start_call(&calls[n]);
-		for (n = 0; n < 2; n++) {
-			if (!ended(&calls[n], PATIENCE_MS / 10)) {
-				/* Without that nothing can be ended. */
-				end_faults(&faults);
-				fail("%s: it waits for a fault", where);
-			}
-			if (calls[n].result)
-				fail("%s: %s", where, strerror(calls[n].result));
-			must(!pthread_join(calls[n].thread, NULL));
-		}
-		must(!ibv_destroy_qp(pair.a.qp));
-		must(!ibv_destroy_qp(pair.b.qp));
-	}
-	end_faults(&faults);
-}
-
-/*
- * A fault that waits for user space is in the way of nobody who ends what it is for: the MR, the
- * queue pair. A prefetch is in nobody's way either.
- */
-static void fault_ends(void)
-{
-	struct faults faults = stall_faults(PAGE);
-	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP),
-		      *second = reg(map(PAGE), PAGE, ODP);
-	struct ibv_sge both[] = {
-		{ (uint64_t)mr->addr, PAGE, mr->lkey },
-		{ (uint64_t)second->addr, PAGE, second->lkey },
-	};
-	struct pair pair;
-	int status;
-
-	at("the end of the MR");
-	pair = stall_read(&faults, local, mr);
-	check_ends(&(struct call) { .run = dereg_call, .mr = mr }, &faults);
-	status = completion(&pair.a);
-	if (status != IBV_WC_REM_ACCESS_ERR)
-		fail("%s: read: %s", where, status_name(status));
-
-	at("the end of the queue pair");
-	mr = reg(faults.memory, PAGE, ODP);
-	pair = stall_read(&faults, local, mr);
-	check_ends(&(struct call) { .run = destroy_call, .qp = pair.b.qp }, &faults);
-
-	at("the queue pair's reset");
-	pair = stall_read(&faults, local, mr);
-	check_ends(&(struct call) { .run = reset_call, .qp = pair.b.qp }, &faults);
-	connect_end(&pair.b, pair.a.qp->qp_num, IBV_MTU_4096, TIMEOUT);
-	connect_end(&pair.a, pair.b.qp->qp_num, IBV_MTU_4096, TIMEOUT);
-	status = run_rdma(&pair, IBV_WR_RDMA_READ, local, local->addr, 8, (uint64_t)second->addr,
-			  second->rkey);
-	if (status)
-		fail("%s: read afterwards: %s", where, status_name(status));
-
-	at("the end of the second MR of a prefetch that is in the first");
-	both[0].lkey = mr->lkey;
-	must(!advise_mr(pd, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0, both, 2));
-	wait_fault(&faults);
-	check_ends(&(struct call) { .run = dereg_call, .mr = second }, &faults);
-
-	at("the end of the MR that a prefetch is in");
-	must(!advise((uint64_t)mr->addr, PAGE, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0));
-	wait_fault(&faults);
-	check_ends(&(struct call) { .run = dereg_call, .mr = mr }, &faults);
-}
-
-/*
- * A process deregisters memory that a peer is in the middle of, in a fault that the process would
- * have to handle, and is killed: it goes. What would end the fault is closed only after the call.
- */
-static void killed_in_dereg(void)
-{
-	struct introduction { uint32_t qp_num, rkey; } its;
-	struct end end;
-	struct ibv_mr *local = pinned(PAGE);
-	uint32_t other;
-	int socket, status;
-	uint64_t deadline;
-	pid_t child;
-	char byte;
-
-	make_end(&end);
-	child = fork_child(&socket);
-	if (!child) {
-		struct faults faults = stall_faults(PAGE);
-		struct end own;
-		struct ibv_mr *mr;
-
-		open_device();
-		mr = reg(faults.memory, PAGE, ODP);
-		make_end(&own);
-		say(socket, &(struct introduction) { own.qp->qp_num, mr->rkey }, sizeof(its));
-		hear(socket, &other, sizeof(other));
-		connect_end(&own, other, IBV_MTU_4096, TIMEOUT);
-		say(socket, "c", 1);
-		wait_fault(&faults);
-		say(socket, "f", 1);
-		must(!ibv_dereg_mr(mr));
-		say(socket, "d", 1);
-		for (;;)
-			pause();
-	}
-	hear(socket, &its, sizeof(its));
-	say(socket, &end.qp->qp_num, sizeof(other));
-	hear(socket, &byte, 1);
-	connect_end(&end, its.qp_num, IBV_MTU_4096, TIMEOUT);
-	at("the fault");
-	post(&(struct pair) { .a = end }, &(struct operation) {
-		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
-		.remote = 1UL << 45, .rkey = its.rkey,
-	});
-	hear(socket, &byte, 1);
-	at("the end of the process");
-	/* Whether the call is through or not. */
-	must(poll(&(struct pollfd) { .fd = socket, .events = POLLIN }, 1, PATIENCE_MS / 10) >= 0);
-	must(!kill(child, SIGKILL));
-	deadline = now_ms() + PATIENCE_MS;
-	while (!waitpid(child, &status, WNOHANG)) {
-		if (now_ms() > deadline)
-			fail("%s: it does not go", where);
-		sched_yield();
-	}
-}
-
-/*
- * The device goes, with a peer's fault, a prefetch that is in one, and a memory window: that takes
- * no user space to come to its end. Who has it is told, and gets no more of it.
- */
-static void device_goes_in_fault(void)
-{
-	struct faults faults = stall_faults(PAGE);
-	struct ibv_mr *local = pinned(PAGE), *mr;
-	struct ibv_mw *mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
-	struct pair pair;
-
-	must(mw);
-	mr = reg(faults.memory, PAGE, ODP | IBV_ACCESS_MW_BIND);
-	pair = connected(IBV_MTU_4096, TIMEOUT);
-	if (!bind_window(&pair.b, mw, mr, (uint64_t)mr->addr, PAGE, WINDOW))
-		broken("the window cannot be bound");
-	at("the fault");
-	pair = stall_read(&faults, local, mr);
-	must(!advise((uint64_t)mr->addr, PAGE, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0));
-	wait_fault(&faults);
-	check_device_ends(&faults);
-	check_device_gone();
-	make_device();
-}
-
 /* Longer than rxe waited, shorter than what the kernel takes for a hung task. */
 #define STALL_MS 53000
 
@@ -1116,22 +738,6 @@ static void dereg_in_use(void)
 		fail("dereg: %s", strerror(dereg.result));
 }
 
-/* Who waits for a prefetch of a page that does not come waits only while the MR is there, */
-static void mr_goes_in_prefetch(void)
-{
-	struct faults faults = stall_faults(PAGE);
-
-	check_mr_ends(&faults, reg(faults.memory, PAGE, ODP));
-}
-
-/* and the device. */
-static void device_goes_in_prefetch(void)
-{
-	struct faults faults = stall_faults(PAGE);
-
-	check_device_ends_in_prefetch(&faults, reg(faults.memory, PAGE, ODP));
-}
-
 static const struct test tests[] = {
 	{ "write_at_offset", write_at_offset },
 	{ "write_in_packets", write_in_packets },
@@ -1154,15 +760,7 @@ static const struct test tests[] = {
 	{ "page_tables_charged", page_tables_charged },
 	{ "prefetch_ends_with_mr", prefetch_ends_with_mr },
 	{ "implicit_root", implicit_root },
-	{ "slow_page", slow_page },
-	{ "prefetch_flood", prefetch_flood },
-	{ "fault_ends", fault_ends },
-	{ "reset_twice", reset_twice },
-	{ "killed_in_dereg", killed_in_dereg },
 	{ "device_goes_with_window", device_goes_with_window },
-	{ "device_goes_in_fault", device_goes_in_fault },
-	{ "mr_goes_in_prefetch", mr_goes_in_prefetch },
-	{ "device_goes_in_prefetch", device_goes_in_prefetch },
 	/* Without the repair the MR is freed under its user, so it is the last. */
 	{ "dereg_in_use", dereg_in_use },
 };

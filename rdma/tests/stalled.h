@@ -94,6 +94,21 @@ static inline bool sleeps_in(const char *wchan, const char *function)
 	return strstr(name, function);
 }
 
+/* Whether the thread of a call does so within MS. */
+static inline bool sleeps_within(const struct call *call, const char *function, int ms)
+{
+	uint64_t deadline = now_ms() + ms;
+	char wchan[64];
+
+	snprintf(wchan, sizeof(wchan), "/proc/%d/wchan", call->tid);
+	do {
+		if (sleeps_in(wchan, function))
+			return true;
+		sched_yield();
+	} while (now_ms() < deadline);
+	return false;
+}
+
 /* Waits until a thread, or a worker of the kernel's that works for it, is in one of these. */
 static inline void wait_in_one_of(pid_t tid, const char * const functions[], size_t n)
 {
