@@ -729,7 +729,7 @@ static void huge_pages(void)
 	int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
 
 	at("transparent ones");
-	must(!madvise(memory, 4 * MIB, MADV_HUGEPAGE));
+	advise_huge_pages(memory, 4 * MIB, MADV_HUGEPAGE);
 	check_write(&peer, memory + 2 * MIB - 3 * PAGE, 6 * PAGE);
 	memset(memory, 3, 4 * MIB);
 	check_read(&peer, memory + 2 * MIB - 5, memory + 2 * MIB - 5, PAGE);

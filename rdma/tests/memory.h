@@ -12,6 +12,13 @@
 #define MADV_PAGEOUT 21
 #endif
 
+/* Says that huge pages are wanted, or not wanted; a kernel with PREEMPT_RT has none. */
+static inline void advise_huge_pages(void *address, uint64_t length, int advice)
+{
+	must(!madvise(address, length, advice) ||
+	     (errno == EINVAL && access("/sys/kernel/mm/transparent_hugepage", F_OK)));
+}
+
 /* Whether a page of the process is in memory, and mapped. */
 static inline bool is_present(void *address)
 {

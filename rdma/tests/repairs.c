@@ -573,7 +573,7 @@ static void prefetch_ends_with_mr(void)
 	uint8_t *memory = map(LARGE);
 	struct ibv_mr *mr = reg(memory, LARGE, ODP);
 
-	must(!madvise(memory, LARGE, MADV_NOHUGEPAGE));
+	advise_huge_pages(memory, LARGE, MADV_NOHUGEPAGE);
 	at("the prefetch");
 	must(!advise((uint64_t)memory, LARGE, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0));
 	at("the end of the MR");
@@ -628,7 +628,7 @@ static void page_tables_charged(void)
 	pair = connected(IBV_MTU_4096, TIMEOUT);
 	local = pinned(PAGE);
 	memory = map(TABLES * TABLE);
-	must(!madvise(memory, TABLES * TABLE, MADV_NOHUGEPAGE));
+	advise_huge_pages(memory, TABLES * TABLE, MADV_NOHUGEPAGE);
 	mr = reg(memory, TABLES * TABLE, ODP);
 	before = charged_page_tables();
 	for (i = 0; i < TABLES; i++) {

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* A word as the process sees it, or somebody else who may change it at any time. */
@@ -35,5 +36,17 @@ static inline uint64_t pagemap_entry(const void *addr)
 
 #define PAGEMAP_PFN ((1ull << 55) - 1)
 #define PAGEMAP_SWAPPED (1ull << 62)
+
+/* Not with PREEMPT_RT. */
+static inline int has_transparent_huge_pages(void)
+{
+	return !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+}
+
+/* Has the kernel use huge pages, if it has any; as madvise(). */
+static inline int want_huge_pages(void *addr, size_t len)
+{
+	return has_transparent_huge_pages() ? madvise(addr, len, MADV_HUGEPAGE) : 0;
+}
 
 #endif /* _MEMORY_H */

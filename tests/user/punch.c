@@ -320,7 +320,7 @@ TEST_F(mirror, a_piece_of_a_huge_page)
 	uint64_t value;
 
 	ASSERT_NE(MAP_FAILED, mem);
-	ASSERT_EQ(0, madvise(huge, HUGE, MADV_HUGEPAGE));
+	ASSERT_EQ(0, want_huge_pages(huge, HUGE));
 	ASSERT_EQ(0, mirror_configure(self->fd, ODP_MIRROR_PUNCH_UNMAP, 0));
 	ASSERT_EQ(0, mirror_insert(self->fd, huge, HUGE));
 	EXPECT_EQ(1, mirror_store(self->fd, huge, 1));
