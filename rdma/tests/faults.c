@@ -179,11 +179,11 @@ static void reset_twice(void)
 		.opcode = IBV_WR_RDMA_READ, .local = local, .address = local->addr, .length = 8,
 		.remote = (uint64_t)walk.prefetch.memory, .rkey = walk.prefetch.mr->rkey,
 	});
-	wait_in(gettid(), STUCK_IN);
+	wait_in(gettid(), "stack", STUCK_IN);
 	for (n = 0; n < 2; n++) {
 		at("reset %d", n);
 		start_call(&calls[n]);
-		asleep[n] = sleeps_within(&calls[n], n ? "rxe_" : "rxe_disable_task",
+		asleep[n] = sleeps_within(&calls[n], "wchan", n ? "rxe_" : "rxe_disable_task",
 					  PATIENCE_MS / 10);
 	}
 	at("the end of the walk");
@@ -480,7 +480,7 @@ static void prefetches_of_others(void)
 		make_call(&calls[i]);
 		at("prefetch %d", i);
 		start_call(&calls[i]);
-		if (!sleeps_within(&calls[i], "rxe_", PATIENCE_MS))
+		if (!sleeps_within(&calls[i], "wchan", "rxe_", PATIENCE_MS))
 			fail("%s: nobody waits for it", where);
 	}
 	/* Another user context, which is as good as another process. */

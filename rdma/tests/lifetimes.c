@@ -360,7 +360,7 @@ static void killed_at_limit(void)
 		fail("a prefetch with no room for it: %s", strerror(-error));
 	}
 	hear(socket, &byte, 1);
-	wait_in_one_of(child, drivers, 2);
+	wait_in_one_of(child, "wchan", drivers, 2);
 	at("its end");
 	must(!kill(child, SIGKILL));
 	deadline = now_ms() + PATIENCE_MS;

@@ -41,7 +41,7 @@ static void queue_pair_goes_with_device(void)
 	post_receive(&peer.pair, (uint64_t)peer.local->addr, PAGE, peer.local->lkey);
 	make_call(&event);
 	start_call(&event);
-	wait_in(event.tid, "ib_uverbs");
+	wait_in(event.tid, "wchan", "ib_uverbs");
 	check_device_ends(NULL);
 	check_device_gone();
 	at("who waits for a completion");

@@ -78,48 +78,54 @@ static inline int prefetch_call(struct call *call)
 		      IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, IB_UVERBS_ADVISE_MR_FLAG_FLUSH);
 }
 
-/* Whether the task that has the file WCHAN sleeps in a function with FUNCTION in its name. */
-static inline bool sleeps_in(const char *wchan, const char *function)
+/* Whether there is a function with FUNCTION in its name in the file of a task. */
+static inline bool sleeps_in(const char *path, const char *function)
 {
-	char name[128];
-	int fd = open(wchan, O_RDONLY);
+	char names[4096];
+	int fd = open(path, O_RDONLY);
 	ssize_t got;
 
 	/* It may have ended. */
 	if (fd < 0)
 		return false;
-	got = read(fd, name, sizeof(name) - 1);
+	got = read(fd, names, sizeof(names) - 1);
 	close(fd);
-	name[got < 0 ? 0 : got] = '\0';
-	return strstr(name, function);
+	names[got < 0 ? 0 : got] = '\0';
+	return strstr(names, function);
 }
 
-/* Whether the thread of a call does so within MS. */
-static inline bool sleeps_within(const struct call *call, const char *function, int ms)
+/* Whether there is one in FILE of the thread of a call (wchan or stack) within MS. */
+static inline bool sleeps_within(const struct call *call, const char *file, const char *function,
+				 int ms)
 {
 	uint64_t deadline = now_ms() + ms;
-	char wchan[64];
+	char path[64];
 
-	snprintf(wchan, sizeof(wchan), "/proc/%d/wchan", call->tid);
+	snprintf(path, sizeof(path), "/proc/%d/%s", call->tid, file);
 	do {
-		if (sleeps_in(wchan, function))
+		if (sleeps_in(path, function))
 			return true;
 		sched_yield();
 	} while (now_ms() < deadline);
 	return false;
 }
 
-/* Waits until a thread, or a worker of the kernel's that works for it, is in one of these. */
-static inline void wait_in_one_of(pid_t tid, const char * const functions[], size_t n)
+/*
+ * Waits until a thread, or a worker of the kernel's that works for it, is in one of these: as
+ * FILE has it, which is wchan for the function that it sleeps in, or stack for any.
+ */
+static inline void wait_in_one_of(pid_t tid, const char *file, const char * const functions[],
+				  size_t n)
 {
 	uint64_t deadline = now_ms() + PATIENCE_MS;
-	char own[64];
+	char own[64], pattern[64];
 	glob_t all;
 	size_t i, task;
 
-	snprintf(own, sizeof(own), "/proc/%d/wchan", tid);
+	snprintf(own, sizeof(own), "/proc/%d/%s", tid, file);
+	snprintf(pattern, sizeof(pattern), "/proc/[0-9]*/%s", file);
 	do {
-		must(!glob("/proc/[0-9]*/wchan", 0, NULL, &all));
+		must(!glob(pattern, 0, NULL, &all));
 		for (i = 0; i < n; i++) {
 			if (sleeps_in(own, functions[i]))
 				return;
@@ -132,9 +138,9 @@ static inline void wait_in_one_of(pid_t tid, const char * const functions[], siz
 	broken("nobody is in %s", functions[0]);
 }
 
-static inline void wait_in(pid_t tid, const char *function)
+static inline void wait_in(pid_t tid, const char *file, const char *function)
 {
-	wait_in_one_of(tid, &function, 1);
+	wait_in_one_of(tid, file, &function, 1);
 }
 
 /* Invalidations of these addresses stand still from now on; see modules.h for the file. */

@@ -10,7 +10,7 @@
 #include "stalled.h"
 
 #define HUGE (2UL << 20)
-/* Where that is in the kernel: the lock's own function is inlined there. */
+/* Where that is in the kernel: somewhere in its stack. With PREEMPT_RT it sleeps in the lock's. */
 #define STUCK_IN "walk_page_range"
 
 static inline int punch_call(struct call *call)
@@ -66,7 +66,7 @@ static inline void start_stuck_walk(struct stuck_walk *walk)
 	hold_walks(walk);
 	at("the walk");
 	start_call(&walk->prefetch);
-	wait_in(walk->prefetch.tid, STUCK_IN);
+	wait_in(walk->prefetch.tid, "stack", STUCK_IN);
 }
 
 static inline void release_walks(struct stuck_walk *walk)

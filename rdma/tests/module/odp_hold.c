@@ -32,9 +32,11 @@ static bool odp_hold_invalidate(struct mmu_interval_notifier *mni,
 	spin_lock(&hold->lock);
 	mmu_interval_set_seq(mni, seq);
 	spin_unlock(&hold->lock);
-	/* Who could release it has lost its mm by then. */
-	if (range->event == MMU_NOTIFY_RELEASE)
+	/* Who could release it has lost its mm by then, which goes on to be unmapped. */
+	if (range->event == MMU_NOTIFY_RELEASE) {
+		WRITE_ONCE(hold->released, true);
 		return true;
+	}
 	WRITE_ONCE(hold->entered, true);
 	wake_up_all(&hold->wait);
 	/* Killable, for a test that is ended by its timeout. */
