@@ -52,12 +52,15 @@ const PATIENCE: u32 = 4;
 const FACTOR: i64 = 4;
 
 /// What an alarm is for.
+///
+/// What is called when it goes off is called in a hardware interrupt, or on PREEMPT_RT in the
+/// thread of a softirq.
 pub(crate) struct AlarmOps {
-    /// How much has come so far. In a hardware interrupt, or where the alarm is set.
+    /// How much has come so far. When it goes off, or where the alarm is set.
     pub(crate) count: unsafe fn(NonNull<Alarm>) -> u64,
-    /// Whether a call is likely to be going on. In a hardware interrupt.
+    /// Whether a call is likely to be going on. When it goes off.
     pub(crate) busy: unsafe fn(NonNull<Alarm>) -> bool,
-    /// Wakes up whoever it is for. In a hardware interrupt.
+    /// Wakes up whoever it is for. When it goes off, or where the alarm is set without a delay.
     pub(crate) ring: unsafe fn(NonNull<Alarm>),
 }
 
@@ -123,7 +126,7 @@ impl Alarm {
     }
 
     /// Makes it idle, and says whether it had been set and has not rung. Waits for a ring that is
-    /// going on.
+    /// going on, on PREEMPT_RT with a lock that sleeps.
     pub(crate) fn cancel(&self) -> bool {
         // SAFETY: The reference is a valid pointer.
         let timer = unsafe { <Self as HasHrTimer<Self>>::c_timer_ptr(self) }.cast_mut();
