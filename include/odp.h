@@ -874,8 +874,8 @@ struct odp_range *odp_range_insert(struct odp_mirror *mirror, unsigned long star
  * @mirror: the mirror
  * @addr: the address
  *
- * Context: any process context. Takes no lock but the range's own spinlock, and may wait for a
- * moment for somebody who changes the mirror's index: under no lock that an interrupt takes.
+ * Context: any process context. Takes no lock, but may wait for a moment for somebody who changes
+ * the mirror's index: under no lock that an interrupt takes.
  *
  * Return: the range, held by the caller, who ends that by odp_range_put() or odp_range_remove();
  * or NULL.
@@ -903,7 +903,8 @@ struct odp_range *odp_range_first(struct odp_mirror *mirror, unsigned long start
  * @range: a range of that mirror that the caller holds, which this ends
  * @end: the first byte behind the span that is gone through
  *
- * Context: as for odp_range_lookup().
+ * Context: as for odp_range_lookup(), but the end of the hold may take a spinlock: see
+ * odp_range_put().
  *
  * Return: as for odp_range_first(), with the end of @range for the start.
  */

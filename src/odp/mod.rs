@@ -9,7 +9,7 @@
 //!
 //!   invalidate() ----> callback                              stops the device, says what is to go
 //!                         |
-//!                      request     what an object embeds; queued under spinlocks
+//!                      request     what an object embeds; queued under a spinlock
 //!                         |
 //!                      worker      after the system call: unpublish, one grace period for a batch,
 //!                         |        blocking remove, release

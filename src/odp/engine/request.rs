@@ -4,6 +4,7 @@
 //!
 //! Lock order: a worker's lists, then the lock of a request. Both are taken with nothing else
 //! inside and never across a sleep, so a request can be retired wherever a spinlock may be taken.
+//! The lock of a request is for what is noted together with an event; the state itself has none.
 
 use super::{
     latency::Moment,
@@ -25,8 +26,8 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Relaxed,
-            Release, //
+            Full,
+            Relaxed, //
         },
         SpinLock, //
     }, //
@@ -38,7 +39,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// - `word` is a packed [`State`] and only written with `lock` held.
+/// - `word` is a packed [`State`]. It is written by compare-and-exchange only, and what is written
+///   is the state after an event in the state that was there.
 /// - `link` belongs to the list that the request is on. Between the event that answers
 ///   [`Effect::Queue`] or [`Effect::Release`] and the next list it belongs to whoever got that
 ///   answer.
@@ -149,8 +151,9 @@ impl Request {
 
     /// The state at some moment during the call.
     ///
-    /// Takes no lock. Where a decision rests on it, a lock under which the state would have to
-    /// change must be held: for commits and accesses that is the user lock.
+    /// Takes no lock, and may be out of date at once. Where a decision rests on it, a lock must be
+    /// held that is taken after each change which matters: for commits and accesses that is the
+    /// user lock, which the zap takes after the mark.
     pub(crate) fn state(&self) -> State {
         State::unpack(self.word.load(Acquire))
     }
@@ -195,23 +198,54 @@ impl Request {
     }
 
     /// Applies `event`. The caller does what the effect asks for.
+    ///
+    /// What was done before an event is seen by who applies a later one, or reads the state.
+    ///
+    /// The object is not accessed after the event: what kept it for the caller may have ended with
+    /// that, as a hold does. A try that fails is no event, and has ended nothing.
     #[must_use]
     pub(crate) fn apply(&self, event: Step) -> Effect {
-        self.apply_with(event, |effect| effect)
+        self.apply_from(self.word.load(Relaxed), event)
     }
 
-    /// Applies `event`, and `f` to the effect in the same step: with the lock held.
-    ///
-    /// `f` takes no lock.
+    /// Applies `event`, where `word` was there a moment ago, or is a guess.
+    fn apply_from(&self, mut word: u32, event: Step) -> Effect {
+        loop {
+            let (state, effect) = State::unpack(word).step(event);
+            // INVARIANT: It is written if `word` is what is there.
+            match self.word.cmpxchg(word, state.pack(), Full) {
+                Ok(_) => return effect,
+                Err(other) => word = other,
+            }
+        }
+    }
+
+    /// Applies [`Step::Retire`], as [`Request::apply`] does; in fewer instructions where nobody
+    /// holds the object or has asked for it to change. This is in callbacks.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) fn retire(&self) -> Effect {
+        const LIVE: State = State::live();
+        const RETIRED: (State, Effect) = LIVE.step(Step::Retire);
+
+        // INVARIANT: It is written if `LIVE` is what is there.
+        match self.word.cmpxchg(LIVE.pack(), RETIRED.0.pack(), Full) {
+            Ok(_) => RETIRED.1,
+            Err(word) => self.apply_from(word, Step::Retire),
+        }
+    }
+
+    /// Applies `event`, and `f` to the effect with the lock held: no other event that comes with
+    /// such a function is applied meanwhile. Others may be, before `f`: it uses nothing but the
+    /// effect, and what is accessed with the lock held. The lock does not keep the object, the
+    /// caller does. `f` takes no lock.
     pub(crate) fn apply_with<R>(&self, event: Step, f: impl FnOnce(Effect) -> R) -> R {
         let _lock = self.lock.lock();
-        let (state, effect) = State::unpack(self.word.load(Relaxed)).step(event);
-        // INVARIANT: The lock is held, and this is a packed state.
-        self.word.store(state.pack(), Release);
-        f(effect)
+        f(self.apply(event))
     }
 
-    /// Runs `f` with the lock held: between two events. `f` takes no lock.
+    /// Runs `f` with the lock held: no event that comes with a function is applied meanwhile. `f`
+    /// takes no lock.
     pub(crate) fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
         let _lock = self.lock.lock();
         f()

@@ -3,8 +3,8 @@
 //! The state machine of a request.
 //!
 //! A pure function, state × event → state × effect, and nothing else: no kernel types, no
-//! locking. [`Request`](super::request::Request) applies it under its spinlock; the host-side
-//! tests compile this very file and explore it exhaustively.
+//! locking. [`Request`](super::request::Request) applies it by compare-and-exchange; the
+//! host-side tests compile this very file and explore it exhaustively.
 //!
 //! # The life of a request
 //!

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What is handed over with few locks, or none: flags that say who looks next, sleepers, the last
-//! hold, and states that are read without the request's lock. In every order with a few
+//! hold, states, and what is noted together with a step of one. In every order with a few
 //! preemptions, and with every reordering of memory accesses that the C11 model allows, which is
 //! more than the kernel's does.
 //!
@@ -50,10 +50,14 @@ enum Wrong {
     CountsLate,
     /// Who is going to wait is counted, and the alarm stays as it is.
     CountsOnly,
-    /// A state is changed without the request's lock.
-    Unlocked,
+    /// A state is read, and written by a step of its own.
+    InTwoSteps,
     /// A state is read and written without order.
     Relaxed,
+    /// What is asked for is noted with the lock, but after the event.
+    NotesLate,
+    /// The same, with the event, but without the lock.
+    NotesUnlocked,
     /// What was installed is zapped before the range is marked.
     ZapsEarly,
     /// The zap does not take the user lock.
@@ -373,19 +377,49 @@ impl Request {
         }))
     }
 
-    /// `Request::apply`
+    /// `Request::apply`, and `Request::retire`, which begins with a guess.
     fn apply(&self, event: Step) -> Effect {
-        let lock = (self.wrong != Wrong::Unlocked).then(|| self.lock.lock().unwrap());
-        let (state, effect) = State::unpack(self.word.load(Ordering::Relaxed)).step(event);
-        self.word.store(
-            state.pack(),
-            match self.wrong {
+        let mut word = match event {
+            Step::Retire => State::live().pack(),
+            _ => self.word.load(Ordering::Relaxed),
+        };
+        if self.wrong == Wrong::InTwoSteps {
+            word = self.word.load(Ordering::Relaxed);
+        }
+        loop {
+            let (state, effect) = State::unpack(word).step(event);
+            if self.wrong == Wrong::InTwoSteps {
+                self.word.store(state.pack(), Ordering::Release);
+                return effect;
+            }
+            let order = match self.wrong {
                 Wrong::Relaxed => Ordering::Relaxed,
-                _ => Ordering::Release,
-            },
-        );
-        drop(lock);
-        effect
+                _ => Ordering::AcqRel,
+            };
+            let new = state.pack();
+            match (self.word).compare_exchange(word, new, order, Ordering::Relaxed) {
+                Ok(_) => return effect,
+                Err(other) => word = other,
+            }
+        }
+    }
+
+    /// `Request::apply_with`
+    fn apply_with<R>(&self, event: Step, f: impl FnOnce(Effect) -> R) -> R {
+        let lock = self.lock.lock().unwrap();
+        let effect = self.apply(event);
+        match self.wrong {
+            Wrong::NotesLate => {
+                drop(lock);
+                let _lock = self.lock.lock().unwrap();
+                f(effect)
+            }
+            Wrong::NotesUnlocked => {
+                drop(lock);
+                f(effect)
+            }
+            _ => f(effect),
+        }
     }
 }
 
@@ -567,7 +601,7 @@ fn alarms() {
 /// A removal and the ends of two holds: one of the three releases, after the others are through.
 #[test]
 fn last_hold() {
-    compare("last_hold", &[Wrong::Unlocked], |wrong| {
+    compare("last_hold", &[Wrong::InTwoSteps, Wrong::Relaxed], |wrong| {
         let taken = after(
             State::building(2),
             &[Step::Publish, Step::Retire, Step::Take],
@@ -610,7 +644,7 @@ fn last_hold() {
     });
 }
 
-/// A commit tests the state without the request's lock; what it installs does not outlive the zap.
+/// A commit tests the state with the user lock alone; what it installs does not outlive the zap.
 #[test]
 fn commits() {
     let mutants = [Wrong::ZapsEarly, Wrong::ZapsUnlocked];
@@ -651,7 +685,7 @@ fn commits() {
 /// to see to it, and ends retired.
 #[test]
 fn requests() {
-    compare("requests", &[Wrong::Unlocked], |wrong| {
+    compare("requests", &[Wrong::InTwoSteps], |wrong| {
         let taken = after(State::live(), &[Step::Change, Step::Take]);
         let shared = Arc::new((Request::new(taken, wrong), AtomicU32::new(0)));
         let apply = |shared: &(Request, AtomicU32), event| {
@@ -675,5 +709,55 @@ fn requests() {
         assert_eq!(shared.1.load(Ordering::Relaxed), 1);
         assert!(!shared.0.state().is_live());
         assert_eq!(shared.0.apply(Step::Take), Effect::None);
+    });
+}
+
+/// What is asked of a range that others take the place of is handed over, or refused; whoever
+/// retires it at the same time.
+#[test]
+fn wishes() {
+    let mutants = [Wrong::NotesLate, Wrong::NotesUnlocked, Wrong::InTwoSteps];
+    compare("wishes", &mutants, |wrong| {
+        struct Shared {
+            request: Request,
+            /// How much has been asked for.
+            trim: UnsafeCell<u32>,
+        }
+        // SAFETY: That it is not accessed by two at a time is what is tested.
+        unsafe impl Sync for Shared {}
+
+        let taken = after(State::live(), &[Step::Change, Step::Take]);
+        let shared = Arc::new(Shared {
+            request: Request::new(taken, wrong),
+            trim: UnsafeCell::new(0),
+        });
+        let asks = thread::spawn({
+            let shared = shared.clone();
+            move || {
+                shared.request.apply_with(Step::Change, |effect| {
+                    let accepted = effect == Effect::Deferred;
+                    assert!(accepted || effect == Effect::NotLive);
+                    if accepted {
+                        // SAFETY: As above.
+                        shared.trim.with_mut(|trim| unsafe { *trim += 1 });
+                    }
+                    u32::from(accepted)
+                })
+            }
+        });
+        let retires = thread::spawn({
+            let shared = shared.clone();
+            move || shared.request.apply(Step::Retire)
+        });
+        let (effect, handed) = shared.request.apply_with(Step::Replace, |effect| {
+            // SAFETY: As above.
+            let take = |trim: *mut u32| unsafe { trim.replace(0) };
+            (effect, shared.trim.with_mut(take))
+        });
+        assert_eq!(handed, asks.join().unwrap());
+        match retires.join().unwrap() {
+            Effect::Deferred => assert_eq!(effect, Effect::HandOverRetire),
+            retired => assert_eq!((effect, retired), (Effect::HandOver, Effect::NotLive)),
+        }
     });
 }

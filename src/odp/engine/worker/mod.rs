@@ -243,7 +243,7 @@ impl Worker {
         if queues.closed && request_ref.state().is_live() {
             return Retire::Closed;
         }
-        let kick = match request_ref.apply(Step::Retire) {
+        let kick = match request_ref.retire() {
             Effect::Queue => {
                 // INVARIANT: By the safety requirements it is that of an object which the tables
                 // are for.

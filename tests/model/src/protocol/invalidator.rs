@@ -3,9 +3,11 @@
 //! Who changes the process's page tables: munmap(), madvise() or migration, and the end of the
 //! process.
 //!
-//! A callback is one step, although the driver's lock and the request's are two: what it records
-//! and zaps nobody looks at without the user lock but `read_begin`, which sleeps from then on, and
-//! that does not look at what it marks. In which order the callbacks of an event come is left open.
+//! A callback is one step, although it changes the state of the range at one moment and notes
+//! things with the user lock at others. What it records and zaps nobody looks at without the user
+//! lock but `read_begin`, which sleeps from then on, and that does not look at what it marks. What
+//! is noted with a step of a state nobody uses without the request's lock. In which order the
+//! callbacks of an event come is left open.
 
 use super::{
     log::{
