@@ -238,10 +238,16 @@ impl<R: Retirable> Retirer<R> {
         let raw = Arc::into_raw(Arc::from(object));
         // SAFETY: The reference that was leaked just now keeps the object valid.
         let request = unsafe { request_of(raw) };
-        // SAFETY: It is that of an `R`, which the tables of `R::OPS` are for. The reference that
-        // was leaked keeps the object until `release` takes it back, unless the answer is that it
-        // will not; and `self` is borrowed, so that it is not shut down meanwhile.
-        let retire = unsafe { Worker::retire(self.worker.as_arc_borrow(), request) };
+        // SAFETY: The same reference keeps the request.
+        let retire = if self.worker.owns(unsafe { request.as_ref() }) {
+            // SAFETY: It is that of an `R`, which the tables of `R::OPS` are for, and belongs to
+            // this worker. The reference that was leaked keeps the object until `release` takes it
+            // back, unless the answer is that it will not; and `self` is borrowed, so that it is
+            // not shut down meanwhile.
+            unsafe { Worker::retire(self.worker.as_arc_borrow(), request) }
+        } else {
+            Retire::Foreign
+        };
         if retire != Retire::Queued {
             // SAFETY: The worker has not taken it. This is not the last one, as it was borrowed.
             drop(unsafe { Arc::from_raw(raw) });

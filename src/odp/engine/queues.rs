@@ -140,9 +140,13 @@ impl Queues {
     /// While a batch is in flight nothing can be done: whoever ends it looks again.
     #[must_use]
     pub(crate) fn should_batch(&mut self) -> bool {
-        let should = !self.batching && self.in_flight == 0 && !self.is_idle();
-        self.batching |= should;
-        should
+        !self.batching && self.begin_batch()
+    }
+
+    #[inline(never)] // One callback in a batch comes here.
+    fn begin_batch(&mut self) -> bool {
+        self.batching = self.in_flight == 0 && !self.is_idle();
+        self.batching
     }
 
     /// Whether there is nothing for a batch.

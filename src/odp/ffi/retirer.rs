@@ -96,7 +96,7 @@ impl CRetirer {
 
     /// Whether `request` belongs to this retirer; one that belongs to none does from now on.
     fn owns(&self, request: &Request) -> bool {
-        request.bind(Arc::as_ptr(self.worker()).cast_mut().cast())
+        self.worker.owns(request)
     }
 }
 
@@ -205,9 +205,13 @@ unsafe extern "C" fn odp_publish(retirer: *const CRetirer, request: NonNull<Requ
 unsafe extern "C" fn odp_retire(retirer: *const CRetirer, request: NonNull<Request>) -> c_int {
     // SAFETY: By the safety requirements `retirer` is valid: it is not shut down during the call.
     let retirer = unsafe { &*retirer };
+    // SAFETY: By the safety requirements it is valid during the call.
+    if !retirer.owns(unsafe { request.as_ref() }) {
+        return EXDEV.to_errno();
+    }
     // SAFETY: By the safety requirements it is that of an object which the worker's functions are
-    // for, and valid for as long as that takes; the retirer, and so the worker, is not shut down
-    // during the call.
+    // for, and valid for as long as that takes; it belongs to this worker, as has just been found.
+    // The retirer, and so the worker, is not shut down during the call.
     let retire = unsafe { Worker::retire(retirer.worker().as_arc_borrow(), request) };
     to_errno(retire_result(retire))
 }

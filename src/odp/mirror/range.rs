@@ -16,7 +16,7 @@
 //! mmap_lock, rmap locks, reclaim          (around callbacks)
 //!   user lock                             (callbacks, access, commit, the worker's zap)
 //!     a worker's lists                    (spinlock)
-//!       a request                         (spinlock)
+//!       a request                         (spinlock, for what is noted with a change)
 //! writers of the index                    (mutex; insert and worker)
 //!   user lock
 //!   changes of the index                  (sequence lock; nothing is taken in it)
@@ -127,6 +127,7 @@ pub(super) enum InTheWay {
 ///
 /// - `trim` is accessed with the request locked.
 /// - `split` is accessed by whoever has taken the request to change the range.
+/// - `request` is given to no worker but that of `space`.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Range<T: Mirrored> {
     #[pin]
@@ -254,9 +255,10 @@ impl<T: Mirrored> Range<T> {
     /// Retires it. Context: any process context. `self` must be a range that was inserted.
     pub(crate) fn retire(&self) -> Retire {
         // SAFETY: It is that of a range of the worker's mirror, which the tables of `T::OPS` are
-        // for. `self` is valid. Once it is in service it will be until `release` is called, which
-        // is what ends the registration's reference; until then nobody queues it. The mirror does
-        // not shut its worker down before all ranges are released.
+        // for; by the type invariants no other worker is given it. `self` is valid. Once it is in
+        // service it will be until `release` is called, which is what ends the registration's
+        // reference; until then nobody queues it. The mirror does not shut its worker down before
+        // all ranges are released.
         unsafe {
             Worker::retire(
                 self.space.worker.as_arc_borrow(),
@@ -268,10 +270,10 @@ impl<T: Mirrored> Range<T> {
     /// Asks for the range to be changed. Context: any process context. `self` must be a range that
     /// was inserted.
     fn change(&self, trim: PendingTrim, asked: impl FnOnce() -> Asked) -> Changed {
-        // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`. `self` is
-        // valid, and once it is in service it will be until `release` is called, which nothing is
-        // that has not been retired. The mirror does not shut its worker down before all ranges are
-        // released.
+        // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`; by the type
+        // invariants no other worker is given it. `self` is valid, and once it is in service it
+        // will be until `release` is called, which nothing is that has not been retired. The mirror
+        // does not shut its worker down before all ranges are released.
         unsafe {
             Worker::change(
                 self.space.worker.as_arc_borrow(),

@@ -229,15 +229,12 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// `request` is that of an object which the worker's tables of functions are for. It is valid
-    /// during the call, and if it is not retired yet, until `release` has been called for it. The
-    /// worker is not shut down during the call.
+    /// `request` is that of an object which the worker's tables of functions are for, and belongs
+    /// to no other worker. It is valid during the call, and if it is not retired yet, until
+    /// `release` has been called for it. The worker is not shut down during the call.
     pub(crate) unsafe fn retire(this: ArcBorrow<'_, Self>, request: NonNull<Request>) -> Retire {
         // SAFETY: By the safety requirements it is valid during the call.
         let request_ref = unsafe { request.as_ref() };
-        if !this.owns(request_ref) {
-            return Retire::Foreign;
-        }
         let all = || Asked::ALL;
         let mut queues = this.queues.lock();
         if queues.closed && request_ref.state().is_live() {
@@ -338,7 +335,8 @@ impl Worker {
     ///
     /// # Safety
     ///
-    /// As for [`Worker::retire`], and it is valid until it is released if it has been retired, too.
+    /// As for [`Worker::retire`], but it may belong to another worker, and is left alone then. It is
+    /// valid until it is released if it has been retired, too.
     pub(crate) unsafe fn publish(this: ArcBorrow<'_, Self>, request: NonNull<Request>) {
         // SAFETY: By the safety requirements it is valid.
         let request_ref = unsafe { request.as_ref() };
@@ -395,7 +393,7 @@ impl Worker {
     }
 
     /// Whether `request` belongs to this worker; one that belongs to none does from now on.
-    fn owns(&self, request: &Request) -> bool {
+    pub(crate) fn owns(&self, request: &Request) -> bool {
         request.bind(core::ptr::from_ref(self).cast_mut().cast())
     }
 

@@ -164,10 +164,11 @@ impl<T: Mirrored> Split<T> {
             return Effect::NotLive;
         }
         let request = NonNull::from(other_range.request());
-        // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`, and the
-        // caller has taken that of `interval`. It is valid as long as it is in the index, which is
-        // locked; and while it is in service, until it is released, which nothing is that has been
-        // claimed. The mirror does not shut its worker down before all ranges are released.
+        // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`; by the type
+        // invariants of `Range` no other worker is given it. The caller has taken that of
+        // `interval`. It is valid as long as it is in the index, which is locked; and while it is
+        // in service, until it is released, which nothing is that has been claimed. The mirror does
+        // not shut its worker down before all ranges are released.
         let effect =
             unsafe { Worker::claim(range.worker_borrow(), request, range.request().into()) };
         if effect == Effect::Build {
