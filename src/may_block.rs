@@ -107,6 +107,7 @@ pub(crate) struct InvalidateScope {
 }
 
 impl InvalidateScope {
+    #[inline]
     pub(crate) fn enter(blockable: bool) -> Self {
         shim::odp_invalidate_enter(blockable);
         Self {
@@ -117,6 +118,7 @@ impl InvalidateScope {
 }
 
 impl Drop for InvalidateScope {
+    #[inline]
     fn drop(&mut self) {
         shim::odp_invalidate_exit(self.blockable);
     }

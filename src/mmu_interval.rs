@@ -216,6 +216,7 @@ impl<'cb> CallbackContext<'cb> {
     /// Records the sequence (`mmu_interval_set_seq()`): the event is being handled.
     ///
     /// The caller holds the user lock, and does not let go of it before access has stopped.
+    #[inline]
     pub fn record(self) -> Handled<'cb> {
         // SAFETY: The core passed a valid notifier, which stays so during the callback.
         let sequence = unsafe { &raw mut (*self.notifier.as_ptr()).invalidate_seq };

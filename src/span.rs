@@ -127,6 +127,7 @@ impl Span {
     ///
     /// The bounds need not be aligned (`MMU_NOTIFY_RELEASE` ends at `ULONG_MAX`); a page of which
     /// any byte is named is part of the answer.
+    #[inline] // Callbacks do this.
     pub fn clip(&self, start: usize, end: usize) -> Option<Span> {
         let first = start.max(self.start);
         let behind = end.min(self.end);

@@ -143,7 +143,8 @@ impl Queues {
         !self.batching && self.begin_batch()
     }
 
-    #[inline(never)] // One callback in a batch comes here.
+    /// The same, while no batch has been queued.
+    #[inline(never)] // Of most batches one callback comes here.
     fn begin_batch(&mut self) -> bool {
         self.batching = self.in_flight == 0 && !self.is_idle();
         self.batching

@@ -103,9 +103,14 @@ impl Faults {
     #[inline]
     pub(super) fn met(&mut self, span: Span) {
         if !self.unmet.is_empty() {
-            self.unmet
-                .retain(|fault| fault.span.intersect(&span).is_none());
+            self.drop_met(span);
         }
+    }
+
+    #[inline(never)] // For most callbacks there is none.
+    fn drop_met(&mut self, span: Span) {
+        self.unmet
+            .retain(|fault| fault.span.intersect(&span).is_none());
     }
 
     /// Ends a fault; says whether no invalidation has met it.

@@ -53,6 +53,30 @@ impl<'cb, T: Mirrored> Invalidation<'cb, T> {
         Self { interval, inner }
     }
 
+    /// Answers for the driver if it does this to its pages itself
+    /// ([`Config::owner`](super::Config::owner)).
+    ///
+    /// # Errors
+    ///
+    /// It comes back if somebody else does it.
+    #[cold]
+    #[inline(never)] // In the callback it would be in the way of what is usual.
+    pub(super) fn answer_own(self) -> Result<Handled<'cb>, Self> {
+        let Self { interval, inner } = self;
+        let (space, _) = interval.data().parts();
+        let Some(owner) = space.owner.filter(|owner| inner.is_own(*owner)) else {
+            return Err(Self { interval, inner });
+        };
+        Ok(match inner.ignore_exclusive(owner) {
+            Ok(handled) => handled,
+            // Other pages take the place of those: a fault that has found them begins again.
+            Err(inner) => match Self::new(interval, inner).begin() {
+                Ok(zap) => zap.done(),
+                Err(handled) => handled,
+            },
+        })
+    }
+
     /// What happens to the process's pages.
     pub fn event(&self) -> Event {
         self.inner.event()
@@ -97,6 +121,7 @@ impl<'cb, T: Mirrored> Invalidation<'cb, T> {
     /// # Errors
     ///
     /// The answer to return, if the callback may not sleep and the user lock is taken.
+    #[inline(always)] // What it returns is many words, which the caller takes apart at once.
     pub fn begin(self) -> Result<Zap<'cb, T>, Handled<'cb>> {
         let (event, span) = (self.event(), self.span());
         let Self { interval, inner } = self;

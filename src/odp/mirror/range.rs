@@ -269,6 +269,7 @@ impl<T: Mirrored> Range<T> {
 
     /// Asks for the range to be changed. Context: any process context. `self` must be a range that
     /// was inserted.
+    #[inline(never)] // It would take registers from what a driver does for other events.
     fn change(&self, trim: PendingTrim, asked: impl FnOnce() -> Asked) -> Changed {
         // SAFETY: It is that of a range of the worker's mirror, which has `MirrorOps`; by the type
         // invariants no other worker is given it. `self` is valid, and once it is in service it
@@ -542,21 +543,15 @@ impl<T: Mirrored> Invalidate for Range<T> {
         inv: mmu_interval::CallbackContext<'cb>,
     ) -> Handled<'cb> {
         let range = this.data();
-        let inv = match range.space.owner {
-            Some(owner) if inv.is_own(owner) => match inv.ignore_exclusive(owner) {
-                Ok(handled) => return handled,
-                // Other pages take the place of those: a fault that has found them begins again.
-                Err(inv) => {
-                    return match Invalidation::new(this, inv).begin() {
-                        Ok(zap) => zap.done(),
-                        Err(handled) => handled,
-                    };
-                }
-            },
-            _ => inv,
-        };
         let event = inv.event();
-        let handled = range.shared.data().invalidate(Invalidation::new(this, inv));
+        let mut inv = Invalidation::new(this, inv);
+        if matches!(event, Event::Migrate | Event::Exclusive) {
+            inv = match inv.answer_own() {
+                Ok(handled) => return handled,
+                Err(inv) => inv,
+            };
+        }
+        let handled = range.shared.data().invalidate(inv);
         if event == Event::Release {
             // The address space goes, and nobody is going to ask for its ranges one by one.
             range.retire();

@@ -53,7 +53,7 @@ pub(in crate::odp::mirror) struct Space<T: Mirrored> {
     /// Whether removals are begun for all ranges of a batch before one is waited for.
     pub(super) split_removal: bool,
     /// Whose events are not for the driver.
-    pub(super) owner: Option<EventOwner>,
+    pub(in crate::odp::mirror) owner: Option<EventOwner>,
     /// The ranges that could not be changed as they should.
     pub(super) stalled: Stalled,
 }
