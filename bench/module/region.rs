@@ -128,6 +128,10 @@ impl Region {
     }
 
     fn stamp(&self, range: Span) -> Option<&Stamp> {
+        // As for the time: at no cost, or next to none.
+        if !self.stamped {
+            return None;
+        }
         let offset = range.start().checked_sub(self.span.start())?;
         self.stamps.get(offset / self.range_size)
     }
