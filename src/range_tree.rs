@@ -12,6 +12,11 @@
 //! changed meanwhile, it may have been moved out of the way, and they look again. A sequence lock
 //! goes around the changes, so that several objects take the place of others at once.
 //!
+//! An object may give up addresses while it is in the tree, at either end. Whatever lookups see of
+//! its bounds, they go the same way for the addresses of all others, and need not look again.
+//! Whoever puts another object at what was given up has a lock that was held when it was, or has
+//! given it up itself.
+//!
 //! An object that leaves the tree keeps pointing to what was below it then. So a lookup that is at
 //! one which has just left goes on to objects that have left no earlier, and each that it comes by
 //! was in the tree at some time since its read-side section began.
@@ -110,7 +115,7 @@ impl<T: Indexed> RangeTree<T> {
     /// The object at `addr`. Takes no lock, but may wait for a moment for somebody who changes the
     /// tree. Process context, and under no lock that an interrupt takes.
     ///
-    /// It may be outdated: it was in the tree at some time during the call.
+    /// It may be outdated: it was in the tree, and had the address, at some time during the call.
     ///
     /// # Safety
     ///

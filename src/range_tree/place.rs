@@ -13,7 +13,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// - While it is in a tree, it is changed with the writers of the tree's index locked.
+/// - While it is in a tree, it is changed in a writer's section of that tree only.
 /// - While it is in none, `__rb_parent_color` is 0. A node of a tree has a parent, or is black,
 ///   neither of which is 0.
 #[repr(transparent)]
@@ -21,7 +21,7 @@ pub struct Place {
     node: Opaque<bindings::rb_node>,
 }
 
-// SAFETY: By the type invariants an index says who may access it, from whatever task.
+// SAFETY: By the type invariants the tree says who may access it, from whatever task.
 unsafe impl Send for Place {}
 // SAFETY: As above.
 unsafe impl Sync for Place {}
@@ -59,9 +59,12 @@ impl Default for Place {
 ///
 /// - [`Indexed::place`] returns a field of the object, for an object always the same, and
 ///   [`Indexed::of_place`] the object that has it.
-/// - [`Indexed::span`] says the same for as long as the object is in a tree.
+/// - From when the object is put into a tree until nobody may look it up there any more,
+///   [`Indexed::span`] says the same, or less: its start never goes down, and its end never goes
+///   up. So it gives up addresses, and gets none.
 pub unsafe trait Indexed {
-    /// Which addresses it is responsible for.
+    /// Which addresses it is responsible for. Lookups and changes ask while it may be giving up
+    /// some.
     fn span(&self) -> Span;
 
     /// The object's place.
