@@ -27,6 +27,7 @@ mod own_events;
 mod probe;
 mod race;
 mod range_index;
+mod range_tree;
 mod reader;
 mod retire;
 mod swap;
