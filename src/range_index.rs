@@ -86,7 +86,7 @@ impl<T: Indexed> RangeIndex<T> {
 
     /// The object at `addr`. Takes no lock; process context.
     ///
-    /// It may be outdated: it was in the index at some time during the call.
+    /// It may be outdated: it was in the index, and had the address, at some time during the call.
     ///
     /// # Safety
     ///
@@ -129,25 +129,23 @@ impl<T: Indexed> RangeIndex<T> {
     pub unsafe fn insert<E>(
         &self,
         object: NonNull<T>,
-        mut in_the_way: impl FnMut(&T) -> Result<(), E>,
+        in_the_way: impl FnMut(&T) -> Result<(), E>,
     ) -> Result<(), E> {
         let writers = self.writers.lock();
 
+        // Mostly there is nothing, and no need to look before.
+        // INVARIANT: `writers` is locked.
+        // SAFETY: By the safety requirements; and it is complete, as what is shared is.
+        if unsafe { self.tree.change().try_put(object) }.is_ok() {
+            return Ok(());
+        }
         // SAFETY: By the safety requirements it is valid.
         let span = unsafe { object.as_ref() }.span();
-        // Mostly there is nothing, and no need to look again.
-        let mut is_free = true;
-        self.within(span, &writers).try_for_each(|other| {
-            is_free = false;
-            in_the_way(other)
-        })?;
-        if !is_free {
-            self.make_room(span, |_| false, &writers);
-        }
+        self.within(span, &writers).try_for_each(in_the_way)?;
+        self.make_room(span, |_| false, &writers);
         // INVARIANT: `writers` is locked.
-        let mut change = self.tree.change();
-        // SAFETY: By the safety requirements; and it is complete, as what is shared is.
-        unsafe { change.put(object) };
+        // SAFETY: As above; it has not been put there.
+        unsafe { self.tree.change().put(object) };
         Ok(())
     }
 

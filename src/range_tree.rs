@@ -60,7 +60,7 @@ use kernel::{
 ///
 /// - `root` is that of a red-black tree of [`Place`]s. They are in the order of the spans of their
 ///   objects, and no two of these have an address in common.
-/// - Each was passed to [`Change::put`], and has not been taken out since.
+/// - Each was passed to [`Change::try_put`], and has not been taken out since.
 /// - It is only changed in a writer's section of `changes`.
 /// - An object of the tree was complete before the section began in which it was put there.
 /// - The links of an object that has been taken out lead where they led then, until every read-side
@@ -97,7 +97,7 @@ pub struct Change<'a, T> {
 unsafe fn follow(link: *mut *mut bindings::rb_node) -> Option<NonNull<bindings::rb_node>> {
     // As READ_ONCE(), for which `atomic_load` calls a function at each step.
     // SAFETY: By the safety requirements it is valid, and whoever changes a tree stores to it with
-    // WRITE_ONCE(), or as `put` does.
+    // WRITE_ONCE(), or as `try_put` does.
     NonNull::new(unsafe { link.read_volatile() })
 }
 
@@ -119,7 +119,7 @@ impl<T: Indexed> RangeTree<T> {
     ///
     /// # Safety
     ///
-    /// The caller is in a read-side section of the kind that [`Change::put`] speaks of, for all
+    /// The caller is in a read-side section of the kind that [`Change::try_put`] speaks of, for all
     /// objects of the tree, and stays there while it looks at the answer.
     pub unsafe fn load(&self, addr: usize) -> Option<NonNull<T>> {
         // SAFETY: By the safety requirements the caller is in a section.
@@ -247,20 +247,31 @@ impl<T: Indexed> Change<'_, T> {
     ///
     /// # Safety
     ///
+    /// As for [`Change::try_put`].
+    pub unsafe fn put(&mut self, object: NonNull<T>) {
+        // SAFETY: By the safety requirements; and it has not been put there.
+        while let Err(other) = unsafe { self.try_put(object) } {
+            // SAFETY: It is in this tree.
+            unsafe { self.take_out(other) };
+        }
+    }
+
+    /// Puts `object` at its span, if nothing has anything of that.
+    ///
+    /// # Errors
+    ///
+    /// Something that has. Nothing has changed then.
+    ///
+    /// # Safety
+    ///
     /// - `object` is complete, is in no tree, and nobody may look it up in one any more.
     /// - It stays valid until it has been taken out, whether by [`Change::take_out`] or because
     ///   another one has taken its place, and every read-side section in which it may have been
     ///   looked up has ended.
-    pub unsafe fn put(&mut self, object: NonNull<T>) {
+    pub unsafe fn try_put(&mut self, object: NonNull<T>) -> Result<(), NonNull<T>> {
         // SAFETY: By the safety requirements it is valid.
         let span = unsafe { object.as_ref() }.span();
-        let (parent, link) = loop {
-            match self.vacancy(span) {
-                Ok(place) => break place,
-                // SAFETY: It is in this tree.
-                Err(other) => unsafe { self.take_out(other) },
-            };
-        };
+        let (parent, link) = self.vacancy(span)?;
         // SAFETY: By the safety requirements it is valid.
         let node = Place::node(unsafe { T::place(object) }).as_ptr();
         let leaf = bindings::rb_node {
@@ -276,12 +287,13 @@ impl<T: Indexed> Change<'_, T> {
         // a leaf.
         smp_mb(Write);
         // INVARIANT: This is a writer's section, and the object was complete before. It is where
-        // the order of addresses has it, and what had any of its addresses has been taken out.
+        // the order of addresses has it, and nothing else has any of its addresses.
         // As WRITE_ONCE().
         // SAFETY: The link is valid, and nobody else changes the tree.
         unsafe { link.write_volatile(node) };
         // SAFETY: It has just become a red leaf of the tree.
         unsafe { bindings::rb_insert_color(node, self.tree.root.get()) };
+        Ok(())
     }
 
     /// Where an object at `span` belongs: the node above it, if there is one, and the link to it.
