@@ -2,8 +2,9 @@
 
 //! An object for each range, as mlx5 has its children: with a slot, a work item and a notifier.
 //!
-//! The callback takes the object out of its slot, so that it happens once; how the object goes from
-//! there is what the arms differ in, and is a [`Design`].
+//! What an arm finds objects in are its [slots](super::slots). The callback takes the object out,
+//! so that it happens once; how it goes from there is what the arms differ in, and is a
+//! [`Design`].
 
 use super::{
     queue::queue,
@@ -12,8 +13,12 @@ use super::{
     spent,
     user_lock::UserLock, //
 };
-use core::convert::Infallible;
+use core::{
+    convert::Infallible,
+    ptr::NonNull, //
+};
 use kernel::{
+    container_of,
     mm::{
         Mm,
         MmWithUser, //
@@ -50,6 +55,10 @@ use odp::{
         InvalidateOps,
         Registration, //
     },
+    range_tree::{
+        Indexed,
+        Place, //
+    },
     Event,
     MayBlock,
     Span, //
@@ -59,6 +68,9 @@ use odp::{
 pub(crate) trait Design: Send + Sync + Sized + 'static {
     /// What each object has for it.
     type Own: Send + Sync;
+
+    /// What objects are found in.
+    type Slots: Slots<Self>;
 
     /// What core mm calls for it. A static item has no parameters, so each design brings its own.
     const OPS: &'static InvalidateOps<Watched<Self>>;
@@ -78,18 +90,24 @@ pub(crate) trait Design: Send + Sync + Sized + 'static {
     /// The object's work item.
     fn work(child: Arc<Child<Self>>);
 
-    /// Lets `f` look at the object of the range that begins at `start`.
-    fn find<R>(family: &Family<Self>, start: usize, f: impl FnOnce(&Child<Self>) -> R)
-        -> Option<R>;
+    /// Lets `f` look at the object at `addr`.
+    fn find<R>(family: &Family<Self>, addr: usize, f: impl FnOnce(&Child<Self>) -> R) -> Option<R>;
 
-    /// The lock that callbacks take, if readers take it, too. Otherwise each region has one.
-    fn user_lock(&self) -> Option<&Arc<UserLock>> {
-        None
+    /// The lock that the callbacks of a new region take: its own, unless readers take it, too.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn user_lock(&self) -> Result<Arc<Lock<Self>>> {
+        UserLock::new()
     }
 
     /// All objects are released, and none will be any more. May sleep.
     fn quiesce(&self) {}
 }
+
+/// The lock that callbacks take.
+pub(crate) type Lock<D> = UserLock<<<D as Design>::Slots as Slots<D>>::Guarded>;
 
 /// All objects of an address space.
 #[pin_data]
@@ -97,7 +115,7 @@ pub(crate) struct Family<D: Design> {
     #[pin]
     pub(crate) design: D,
     #[pin]
-    pub(crate) slots: Slots<Child<D>>,
+    pub(crate) slots: D::Slots,
     range_size: Atomic<usize>,
     /// How many objects there are.
     outstanding: Atomic<usize>,
@@ -118,6 +136,8 @@ pub(crate) struct Child<D: Design> {
     pub(crate) family: Arc<Family<D>>,
     region: Arc<Region>,
     pub(crate) span: Span,
+    /// For its slot.
+    pub(crate) node: <D::Slots as Slots<D>>::Node,
     #[pin]
     pub(crate) own: D::Own,
 }
@@ -135,10 +155,35 @@ impl<D: Design> WorkItem for Child<D> {
     }
 }
 
+// SAFETY: The node is a field, and each function goes one step, there and back. The span is a field
+// that nobody changes.
+unsafe impl<D: Design> Indexed for Child<D>
+where
+    D::Slots: Slots<D, Node = Place>,
+{
+    fn span(&self) -> Span {
+        self.span
+    }
+
+    unsafe fn place(this: NonNull<Self>) -> NonNull<Place> {
+        // SAFETY: By the safety requirements it is valid, and so is its field.
+        let place = unsafe { &raw mut (*this.as_ptr()).node };
+        // SAFETY: A field of something valid is not at address null.
+        unsafe { NonNull::new_unchecked(place) }
+    }
+
+    unsafe fn of_place(place: NonNull<Place>) -> NonNull<Self> {
+        // SAFETY: By the safety requirements it is a field of an object.
+        let this = unsafe { container_of!(place.as_ptr(), Self, node) };
+        // SAFETY: What a field is part of is not at address null.
+        unsafe { NonNull::new_unchecked(this) }
+    }
+}
+
 /// What the notifier of an object has, in an allocation of its own, as a driver's umem.
 pub(crate) struct Watched<D: Design> {
     child: Arc<Child<D>>,
-    lock: Arc<UserLock>,
+    lock: Arc<Lock<D>>,
 }
 
 impl<D: Design> Invalidate for Watched<D> {
@@ -151,13 +196,15 @@ impl<D: Design> Invalidate for Watched<D> {
         let span = child.span;
         let whole = start <= span.start() && end >= span.end();
         let goes = whole && matches!(inv.event(), Event::Unmap | Event::Release);
-        let (guard, handled) = match lock.begin(inv) {
+        let (mut guard, handled) = match lock.begin(inv) {
             Ok(begun) => begun,
             Err(handled) => return handled,
         };
         if goes {
             let now = child.region.now();
-            if let Some(child) = child.family.slots.take(span.start(), child) {
+            // SAFETY: These are the slots of its family, and this is the user lock of its region.
+            let taken = unsafe { child.family.slots.take(&mut guard, child) };
+            if let Some(child) = taken {
                 child.region.retired(span, now);
                 D::retire(&child.family.clone(), child);
             }
@@ -196,6 +243,12 @@ impl<D: Design> Child<D> {
 }
 
 impl<D: Design> Family<D> {
+    /// Where a range would begin that `addr` is part of.
+    pub(crate) fn range_start(&self, addr: usize) -> usize {
+        let size = self.range_size.load(Relaxed);
+        addr - addr.checked_rem(size).unwrap_or_default()
+    }
+
     /// An object is released.
     pub(crate) fn one_less(&self) {
         if self.outstanding.fetch_sub(1, Full) == 1 {
@@ -227,7 +280,7 @@ impl<D: Design> Children<D> {
         let family = Arc::pin_init::<Error>(
             try_pin_init!(Family {
                 design <- design,
-                slots <- Slots::new(),
+                slots <- D::Slots::new(),
                 range_size: Atomic::new(1),
                 outstanding: Atomic::new(0),
                 waiting <- new_mutex!((), "odp_bench::Family::waiting"),
@@ -242,10 +295,7 @@ impl<D: Design> Children<D> {
     /// Makes an object for each range of a region.
     pub(crate) fn mirror(&self, region: &Arc<Region>, p: &mut MayBlock<'_>) -> Result {
         let family = &self.family;
-        let lock = match family.design.user_lock() {
-            Some(lock) => lock.clone(),
-            None => UserLock::new()?,
-        };
+        let lock = family.design.user_lock()?;
         family.range_size.store(region.range_size(), Relaxed);
         family.design.reserve(region.len())?;
         for span in region.ranges() {
@@ -257,6 +307,7 @@ impl<D: Design> Children<D> {
                     family: family.clone(),
                     region: region.clone(),
                     span,
+                    node: D::Slots::node(),
                     own <- D::own(),
                 }),
                 GFP_KERNEL,
@@ -270,16 +321,16 @@ impl<D: Design> Children<D> {
             family.outstanding.fetch_add(1, Relaxed);
             let slot = child.clone();
             let mut registration = child.registration.lock();
-            let inserted = family
-                .slots
-                .put(span.start(), slot)
-                .and_then(|()| Ok(Interval::insert(interval, p)?));
+            // SAFETY: These are the slots of its family, and it has just been made.
+            let put = unsafe { family.slots.put(&family.design, slot) };
+            let inserted = put.and_then(|()| Ok(Interval::insert(interval, p)?));
             match inserted {
                 Ok(inserted) => *registration = Some(inserted),
                 Err(error) => {
                     drop(registration);
-                    let user = lock.lock();
-                    let taken = family.slots.take(span.start(), &child);
+                    let mut user = lock.lock();
+                    // SAFETY: As in the callback.
+                    let taken = unsafe { family.slots.take(&mut user, &child) };
                     drop(user);
                     match taken {
                         // It may have been looked up.
@@ -307,21 +358,14 @@ impl<D: Design> Children<D> {
         }
     }
 
-    /// Where a range would begin that `addr` is part of.
-    fn range_start(&self, addr: usize) -> usize {
-        let size = self.family.range_size.load(Relaxed);
-        addr - addr.checked_rem(size).unwrap_or_default()
-    }
-
     /// Whether there is a range at `addr`.
     pub(crate) fn lookup(&self, addr: usize) -> bool {
-        let start = self.range_start(addr);
-        D::find(&self.family, start, |child| child.span.start() == start).unwrap_or(false)
+        D::find(&self.family, addr, |child| child.span.contains(addr)).unwrap_or(false)
     }
 
     /// Lets `f` run while a device is in the range at `addr`.
     pub(crate) fn access(&self, addr: usize, f: &mut dyn FnMut() -> Result) -> Result {
-        D::find(&self.family, self.range_start(addr), |_| f()).ok_or(ENOENT)?
+        D::find(&self.family, addr, |_| f()).ok_or(ENOENT)?
     }
 
     /// For the arms' counters.
@@ -333,10 +377,11 @@ impl<D: Design> Children<D> {
 impl<D: Design> Drop for Children<D> {
     fn drop(&mut self) {
         // Of a process that did not unmap what it had mirrored.
-        while let Some(child) = self.family.slots.take_any() {
-            D::retire(&self.family, child);
+        let family = &self.family;
+        while let Some(child) = family.slots.take_any(&family.design) {
+            D::retire(family, child);
         }
         self.wait();
-        self.family.design.quiesce();
+        family.design.quiesce();
     }
 }

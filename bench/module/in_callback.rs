@@ -9,14 +9,16 @@
 //!
 //! | arm | what readers have | what they find ranges in |
 //! |---|---|---|
-//! | [`Faithful`], [`Mutexed`] | the user lock | nothing; an interval tree |
-//! | [`EachSrcu`] | SRCU; `call_srcu()` for each range | a maple tree |
-//! | [`Batch`] | SRCU; one grace period for all that has come together | a maple tree |
-//! | [`EachRcu`] | RCU, then a reference; `kfree_rcu()` for each range | a maple tree |
+//! | [`Faithful`], [`Mutexed`] | the user lock | nothing; a red-black tree under that lock |
+//! | [`EachSrcu`] | SRCU; `call_srcu()` for each range | the library's tree |
+//! | [`Batch`] | SRCU; one grace period for all that has come together | the library's tree |
+//! | [`EachRcu`] | RCU, then a reference; `kfree_rcu()` for each range | the library's tree |
+//!
+//! A change of bounds leaves a range at its place in a tree, because their order stays the same.
 
 mod batch;
+mod bounds;
 mod index;
-mod maple;
 mod mirror;
 mod mutex;
 mod piece;

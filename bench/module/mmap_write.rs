@@ -4,7 +4,8 @@
 //! `mmap_lock` for writing for each object, removes its notifier, and where a part is left, inserts
 //! notifiers for that.
 //!
-//! Reader protection: a mutex, which the work item holds while it changes an object.
+//! Reader protection: a mutex, which is held while an object is made, inserted, changed or
+//! removed.
 //!
 //! The pieces are objects of their own where amdkfd inserts the same one again. Their insertion
 //! tells lockdep that it may take `mmap_lock`, which it does not, so this is for kernels without.
@@ -15,11 +16,16 @@ use super::{
     queue::queue,
     region::Region,
     spent,
+    tree::{
+        Member,
+        Node,
+        Tree, //
+    },
     user_lock::UserLock, //
 };
 use core::{
     convert::Infallible,
-    iter,
+    mem::offset_of,
     ptr::NonNull, //
 };
 use kernel::{
@@ -61,8 +67,6 @@ use odp::{
         InvalidateOps,
         Registration, //
     },
-    range_index::RangeIndex,
-    range_tree::Place,
     Event,
     MayBlock,
     Span, //
@@ -84,11 +88,9 @@ struct Process {
     work: Work<Process>,
     #[pin]
     pending: Pending<Arc<Object>>,
-    #[pin]
-    index: RangeIndex<Object>,
     /// Readers have it, and who changes an object.
     #[pin]
-    ranges: Mutex<()>,
+    ranges: Mutex<Tree<Object>>,
     /// How many objects there are.
     #[pin]
     objects: Mutex<usize>,
@@ -116,10 +118,17 @@ struct Object {
     region: Arc<Region>,
     lock: Arc<UserLock>,
     span: Span,
-    place: Place,
+    node: Node,
 }
 
-odp::impl_indexed!(Object, place, span);
+// SAFETY: There is a node at that place, and nobody changes the span.
+unsafe impl Member for Object {
+    const NODE: usize = offset_of!(Self, node);
+
+    fn span(&self) -> Span {
+        self.span
+    }
+}
 
 struct Watched {
     object: Arc<Object>,
@@ -159,8 +168,8 @@ impl WorkItem for Process {
                 // SAFETY: The `mm_struct` is valid.
                 unsafe { odp_bench_mmap_write_lock(this.mm.as_raw()) };
             }
-            let ranges = this.ranges.lock();
-            object.change();
+            let mut ranges = this.ranges.lock();
+            object.change(&mut ranges);
             drop(ranges);
             if mm.is_some() {
                 // SAFETY: It was locked above.
@@ -196,7 +205,7 @@ impl Object {
                 region: region.clone(),
                 lock: lock.clone(),
                 span,
-                place: Place::new(),
+                node: Node::new(),
             }),
             GFP_KERNEL,
         )
@@ -219,8 +228,8 @@ impl Object {
         }
     }
 
-    /// Puts it into the index and inserts its notifier.
-    fn insert(self: &Arc<Self>, p: &mut MayBlock<'_>) -> Result {
+    /// Puts it into the tree and inserts its notifier.
+    fn insert(self: &Arc<Self>, ranges: &mut Tree<Self>, p: &mut MayBlock<'_>) -> Result {
         let process = &self.process;
         let watched = Watched {
             object: self.clone(),
@@ -231,15 +240,15 @@ impl Object {
             GFP_KERNEL,
         )?;
         let raw = NonNull::from(&**self);
-        // SAFETY: It is taken out with `ranges` locked, as it is looked up, before it goes.
-        unsafe { process.index.insert(raw, |_| Err(EEXIST)) }?;
+        // SAFETY: It is put there once, when it is made, and taken out before it goes.
+        unsafe { ranges.put(raw) }.map_err(|_| EEXIST)?;
         *process.objects.lock() += 1;
         let mut registration = self.registration.lock();
         match Interval::insert(interval, p) {
             Ok(inserted) => *registration = Some(inserted),
             Err(error) => {
-                // SAFETY: It is valid, and in no other index.
-                unsafe { process.index.erase(iter::once(raw), |_| ()) };
+                // SAFETY: It is valid, and in no other tree.
+                unsafe { ranges.take_out(raw) };
                 *process.objects.lock() -= 1;
                 return Err(error.into());
             }
@@ -247,12 +256,11 @@ impl Object {
         Ok(())
     }
 
-    /// Removes the notifier, and puts others in its place for what is left. `ranges` is locked, and
-    /// `mmap_lock` for writing if there are pieces to be had.
-    fn change(&self) {
-        let this = iter::once(NonNull::from(self));
-        // SAFETY: It is valid, and in no other index.
-        unsafe { self.process.index.erase(this, |_| ()) };
+    /// Removes the notifier, and puts others in its place for what is left. `mmap_lock` is locked
+    /// for writing if there are pieces to be had.
+    fn change(&self, ranges: &mut Tree<Self>) {
+        // SAFETY: It is valid, and in no other tree.
+        unsafe { ranges.take_out(NonNull::from(self)) };
         let registration = self.registration.lock().take();
         MayBlock::enter(|p| {
             if let Some(registration) = registration {
@@ -272,7 +280,7 @@ impl Object {
                 };
                 // What cannot be had is not mirrored any more, as there.
                 let _ = Self::new(&self.process, &self.region, &self.lock, span)
-                    .and_then(|piece| piece.insert(p));
+                    .and_then(|piece| piece.insert(ranges, p));
             }
         });
     }
@@ -294,8 +302,7 @@ impl MmapWrite {
                 pin_init!(Process {
                     work <- new_work!("odp_bench::Process::work"),
                     pending <- Pending::new(),
-                    index <- RangeIndex::new(),
-                    ranges <- new_mutex!((), "odp_bench::Process::ranges"),
+                    ranges <- new_mutex!(Tree::default(), "odp_bench::Process::ranges"),
                     objects <- new_mutex!(0, "odp_bench::Process::objects"),
                     busy: Atomic::new(0),
                     progress <- new_condvar!("odp_bench::Process::progress"),
@@ -323,7 +330,8 @@ impl Arm for MmapWrite {
         self.process.pending.reserve(2 * region.len())?;
         let lock = UserLock::new()?;
         for span in region.ranges() {
-            Object::new(&self.process, region, &lock, span?)?.insert(p)?;
+            let object = Object::new(&self.process, region, &lock, span?)?;
+            object.insert(&mut self.process.ranges.lock(), p)?;
         }
         Ok(())
     }
@@ -340,20 +348,22 @@ impl Arm for MmapWrite {
     }
 
     fn lookup(&self, addr: usize, _p: &mut MayBlock<'_>) -> bool {
-        let _ranges = self.process.ranges.lock();
-        // SAFETY: What is in the index leaves it with `ranges` locked, before it goes.
-        unsafe { self.process.index.load(addr) }.is_some()
+        self.process.ranges.lock().get(addr).is_some()
     }
 }
 
 impl Drop for MmapWrite {
     fn drop(&mut self) {
         // Of a process that did not unmap what it had mirrored.
-        self.process.index.for_each(|object| {
-            // SAFETY: Objects live in an `Arc`, and it is not gone while it is in the index.
+        let ranges = self.process.ranges.lock();
+        let mut next = ranges.first_from(0);
+        while let Some(object) = next {
+            // SAFETY: Objects live in an `Arc`, and it is not gone while it is in the tree.
             let object: Arc<Object> = unsafe { ArcBorrow::from_raw(object) }.into();
             object.tell(object.span);
-        });
+            next = ranges.first_from(object.span.end());
+        }
+        drop(ranges);
         self.wait(|objects, _| objects == 0);
     }
 }

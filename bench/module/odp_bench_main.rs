@@ -31,11 +31,13 @@ mod rw_sem;
 mod slots;
 mod spent;
 mod srcu_each;
+mod tree;
 mod uapi;
 mod user_lock;
 mod whole;
 mod wq_mutex;
 mod wq_rcu;
+mod xarray;
 
 use self::{
     arm::Arm,

@@ -46,6 +46,7 @@ use kernel::{
 };
 use odp::{
     mmu_interval::InvalidateOps,
+    range_tree::RangeTree,
     MayBlock, //
 };
 
@@ -104,6 +105,7 @@ unsafe fn put(child: NonNull<Object>) {
 
 impl Design for Rcu {
     type Own = References;
+    type Slots = RangeTree<Object>;
 
     const OPS: &'static InvalidateOps<Watched<Self>> = odp::invalidate_ops!(Watched<Rcu>);
 
@@ -132,11 +134,11 @@ impl Design for Rcu {
         unsafe { put(child) };
     }
 
-    fn find<R>(family: &Family<Self>, start: usize, f: impl FnOnce(&Object) -> R) -> Option<R> {
+    fn find<R>(family: &Family<Self>, addr: usize, f: impl FnOnce(&Object) -> R) -> Option<R> {
         let section = rcu::read_lock();
-        let found = family.slots.load(start).filter(|child| {
-            // SAFETY: It was found in the section, and goes a grace period after it has left its
-            // slot.
+        // SAFETY: An object goes a grace period after it was taken out, and this is a section.
+        let found = unsafe { family.slots.load(addr) }.filter(|child| {
+            // SAFETY: As above.
             unsafe { child.as_ref() }.own.get()
         });
         drop(section);

@@ -14,7 +14,8 @@ use super::{
         Family,
         Watched, //
     },
-    region::Region, //
+    region::Region,
+    xarray::XArray, //
 };
 use core::ptr::NonNull;
 use kernel::{
@@ -51,6 +52,7 @@ impl Users {
 
 impl Design for Counted {
     type Own = Users;
+    type Slots = XArray<Child<Self>>;
 
     const OPS: &'static InvalidateOps<Watched<Self>> = odp::invalidate_ops!(Watched<Counted>);
 
@@ -73,12 +75,8 @@ impl Design for Counted {
         child.released();
     }
 
-    fn find<R>(
-        family: &Family<Self>,
-        start: usize,
-        f: impl FnOnce(&Child<Self>) -> R,
-    ) -> Option<R> {
-        let child = family.slots.locked(start, |child| {
+    fn find<R>(family: &Family<Self>, addr: usize, f: impl FnOnce(&Child<Self>) -> R) -> Option<R> {
+        let child = family.slots.locked(family.range_start(addr), |child| {
             child.own.count.inc();
             NonNull::from(child)
         })?;

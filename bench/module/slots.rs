@@ -1,144 +1,106 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From the first page of a range to the object that stands for it, as drivers have it: an xarray.
+//! From an address to the object that is responsible for it.
 //!
-//! An object can be taken out in a callback, because that needs no memory, and by one task only.
+//! A reference to the object belongs to where it is. It can be taken out in a callback, and by one
+//! task only.
 
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
+use super::child::{
+    Child,
+    Design, //
 };
+use core::ptr::NonNull;
 use kernel::{
-    bindings,
-    page::PAGE_SHIFT,
     prelude::*,
-    sync::Arc,
-    types::Opaque, //
+    sync::Arc, //
+};
+use odp::{
+    range_tree::{
+        Place,
+        RangeTree, //
+    },
+    Span, //
 };
 
-/// A map from ranges of one size to objects, each with a reference of its own.
-///
-/// # Invariants
-///
-/// Every entry came from `Arc::into_raw`, and that reference belongs to the entry.
-#[pin_data(PinnedDrop)]
-pub(crate) struct Slots<T> {
-    #[pin]
-    array: Opaque<bindings::xarray>,
-    _objects: PhantomData<Arc<T>>,
-}
+/// What the objects of an address space are found in. How, and what makes it valid to look at them,
+/// depends on which it is.
+pub(crate) trait Slots<D: Design<Slots = Self>>: Send + Sync + Sized + 'static {
+    /// What of it the user lock guards.
+    type Guarded: Send + Unpin + Default;
+    /// What an object has for it.
+    type Node: Send + Sync;
 
-// SAFETY: The array has a lock, and hands out shared access and references only.
-unsafe impl<T: Send + Sync> Send for Slots<T> {}
-// SAFETY: Several tasks may use the array at the same time, because all that changes it is done
-// under its lock.
-unsafe impl<T: Send + Sync> Sync for Slots<T> {}
+    /// Makes one with nothing in it.
+    fn new() -> impl PinInit<Self>;
 
-/// The lock of the array, held.
-struct Locked<'a>(&'a Opaque<bindings::xarray>);
+    /// Makes what an object has for it.
+    fn node() -> Self::Node;
 
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        // SAFETY: It was locked when this was made.
-        unsafe { bindings::xa_unlock(self.0.get()) };
-    }
-}
-
-impl<T> Slots<T> {
-    /// Makes a map with nothing in it.
-    pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            // SAFETY: The slot is valid for writes.
-            array <- Opaque::ffi_init(|slot| unsafe { bindings::xa_init_flags(slot, 0) }),
-            _objects: PhantomData,
-        })
-    }
-
-    fn index(start: usize) -> usize {
-        start >> PAGE_SHIFT
-    }
-
-    fn lock(&self) -> Locked<'_> {
-        // SAFETY: The array is initialised.
-        unsafe { bindings::xa_lock(self.array.get()) };
-        Locked(&self.array)
-    }
-
-    /// Puts an object at the range that begins at `start`. May sleep.
+    /// Puts an object at its span. May sleep, and takes the user lock if that guards anything.
     ///
     /// # Errors
     ///
     /// `EBUSY` if there is one, `ENOMEM`.
-    pub(crate) fn put(&self, start: usize, object: Arc<T>) -> Result {
+    ///
+    /// # Safety
+    ///
+    /// These are the slots of the object's family, and it has not been put there before.
+    unsafe fn put(&self, design: &D, object: Arc<Child<D>>) -> Result;
+
+    /// Takes an object out, unless somebody else has, or it was never put there. Does not sleep.
+    ///
+    /// # Safety
+    ///
+    /// These are the slots of the object's family, and `guarded` is what its user lock guards.
+    unsafe fn take(&self, guarded: &mut Self::Guarded, object: &Child<D>) -> Option<Arc<Child<D>>>;
+
+    /// Takes any object out, when nobody looks them up any more. May sleep, and takes the user lock
+    /// if that guards anything.
+    fn take_any(&self, design: &D) -> Option<Arc<Child<D>>>;
+}
+
+/// The library's tree, in which readers find objects without a lock. Who changes it has its
+/// sequence lock, and needs no other. Each object came from `Arc::into_raw`.
+impl<D: Design<Slots = Self>> Slots<D> for RangeTree<Child<D>> {
+    type Guarded = ();
+    type Node = Place;
+
+    fn new() -> impl PinInit<Self> {
+        RangeTree::new()
+    }
+
+    fn node() -> Place {
+        Place::new()
+    }
+
+    unsafe fn put(&self, _design: &D, object: Arc<Child<D>>) -> Result {
         let raw = Arc::into_raw(object).cast_mut();
-        let _locked = self.lock();
-        // SAFETY: The array is initialised and locked.
-        // INVARIANT: If it is stored, the reference is the entry's.
-        let status = unsafe {
-            bindings::__xa_insert(
-                self.array.get(),
-                Self::index(start),
-                raw.cast(),
-                bindings::GFP_KERNEL,
-            )
-        };
-        kernel::error::to_result(status).inspect_err(|_| {
-            // SAFETY: It was not stored, so that the reference is still ours.
+        // SAFETY: What an `Arc` has is not at address null.
+        let object = unsafe { NonNull::new_unchecked(raw) };
+        // SAFETY: By the safety requirements it has not been put there, and it is put nowhere else.
+        // The reference keeps it until it is taken out, and after that its design does until its
+        // readers are gone.
+        let put = unsafe { self.change().try_put(object) };
+        put.map_err(|_| {
+            // SAFETY: It was not put there, so that the reference is still ours.
             drop(unsafe { Arc::from_raw(raw) });
+            EBUSY
         })
     }
 
-    /// Takes an object out, unless somebody else has.
-    pub(crate) fn take(&self, start: usize, object: &T) -> Option<Arc<T>> {
-        let raw = core::ptr::from_ref(object).cast_mut().cast();
-        let _locked = self.lock();
-        // SAFETY: The array is initialised and locked. Storing nothing needs no memory.
-        let found = unsafe {
-            bindings::__xa_cmpxchg(
-                self.array.get(),
-                Self::index(start),
-                raw,
-                core::ptr::null_mut(),
-                0,
-            )
-        };
-        // SAFETY: By the type invariants, and because the entry is gone, the reference is ours.
-        (found == raw).then(|| unsafe { Arc::from_raw(raw.cast_const().cast()) })
+    unsafe fn take(&self, (): &mut (), object: &Child<D>) -> Option<Arc<Child<D>>> {
+        // SAFETY: It is valid, and by the safety requirements it has been put here or nowhere.
+        let was_there = unsafe { self.change().take_out(NonNull::from(object)) };
+        // SAFETY: It came from `Arc::into_raw`, and is there no more, so the reference is ours.
+        was_there.then(|| unsafe { Arc::from_raw(object) })
     }
 
-    /// Takes any object out.
-    pub(crate) fn take_any(&self) -> Option<Arc<T>> {
-        let mut index = 0;
-        let present = bindings::XA_PRESENT;
-        // SAFETY: The array is initialised.
-        let found = unsafe { bindings::xa_find(self.array.get(), &mut index, usize::MAX, present) };
-        let found = NonNull::new(found.cast::<T>())?;
-        // SAFETY: Nobody but the caller, who takes one after the other, ends the array's references
-        // now.
-        self.take(index << PAGE_SHIFT, unsafe { found.as_ref() })
-    }
-
-    /// The object of the range that begins at `start`. Takes no lock.
-    ///
-    /// What makes it valid to look at is the caller's business.
-    pub(crate) fn load(&self, start: usize) -> Option<NonNull<T>> {
-        // SAFETY: The array is initialised.
-        NonNull::new(unsafe { bindings::xa_load(self.array.get(), Self::index(start)) }.cast())
-    }
-
-    /// Lets `f`, which does not sleep, look at that object while nobody can take it out.
-    pub(crate) fn locked<R>(&self, start: usize, f: impl FnOnce(&T) -> R) -> Option<R> {
-        let _locked = self.lock();
-        // SAFETY: The entry and with it the reference stay as long as the lock is held.
-        self.load(start).map(|object| f(unsafe { object.as_ref() }))
-    }
-}
-
-#[pinned_drop]
-impl<T> PinnedDrop for Slots<T> {
-    fn drop(self: Pin<&mut Self>) {
-        while self.take_any().is_some() {}
-        // SAFETY: The array is initialised and not used any more.
-        unsafe { bindings::xa_destroy(self.array.get()) };
+    fn take_any(&self, _design: &D) -> Option<Arc<Child<D>>> {
+        let mut change = self.change();
+        let object = change.within(Span::ALL).next().map(NonNull::from)?;
+        // SAFETY: It is in this tree, and so valid.
+        unsafe { change.take_out(object) };
+        // SAFETY: As in `take`.
+        Some(unsafe { Arc::from_raw(object.as_ptr()) })
     }
 }

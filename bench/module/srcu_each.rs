@@ -34,6 +34,7 @@ use kernel::{
 };
 use odp::{
     mmu_interval::InvalidateOps,
+    range_tree::RangeTree,
     MayBlock, //
 };
 
@@ -79,6 +80,7 @@ unsafe extern "C" fn expired(head: *mut bindings::callback_head) {
 
 impl Design for SrcuEach {
     type Own = Head;
+    type Slots = RangeTree<Child<Self>>;
 
     const OPS: &'static InvalidateOps<Watched<Self>> = odp::invalidate_ops!(Watched<SrcuEach>);
 
@@ -100,14 +102,11 @@ impl Design for SrcuEach {
         child.released();
     }
 
-    fn find<R>(
-        family: &Family<Self>,
-        start: usize,
-        f: impl FnOnce(&Child<Self>) -> R,
-    ) -> Option<R> {
+    fn find<R>(family: &Family<Self>, addr: usize, f: impl FnOnce(&Child<Self>) -> R) -> Option<R> {
         let _section = family.design.srcu.read_lock();
-        let child = family.slots.load(start)?;
-        // SAFETY: It was found in the section, and goes a grace period after it has left its slot.
+        // SAFETY: An object goes a grace period after it was taken out, and this is a section.
+        let child = unsafe { family.slots.load(addr) }?;
+        // SAFETY: As above.
         Some(f(unsafe { child.as_ref() }))
     }
 }

@@ -19,24 +19,24 @@ use odp::mmu_interval::{
     Handled,
 };
 
-/// The lock, one for all ranges of a region.
+/// The lock, one for all ranges of a region, and what it guards.
 #[pin_data]
-pub(crate) struct UserLock {
+pub(crate) struct UserLock<G = ()> {
     #[pin]
-    lock: Mutex<()>,
+    lock: Mutex<G>,
 }
 
-impl UserLock {
+impl<G: Default> UserLock<G> {
     /// Makes one.
     pub(crate) fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
-            pin_init!(Self { lock <- new_mutex!((), "odp_bench::UserLock::lock") }),
+            pin_init!(Self { lock <- new_mutex!(G::default(), "odp_bench::UserLock::lock") }),
             GFP_KERNEL,
         )
     }
 
     /// Takes it, for a reader.
-    pub(crate) fn lock(&self) -> Guard<'_, (), MutexBackend> {
+    pub(crate) fn lock(&self) -> Guard<'_, G, MutexBackend> {
         self.lock.lock()
     }
 
@@ -44,7 +44,7 @@ impl UserLock {
     pub(crate) fn begin<'l, 'cb>(
         &'l self,
         inv: CallbackContext<'cb>,
-    ) -> Result<(Guard<'l, (), MutexBackend>, Handled<'cb>), Handled<'cb>> {
+    ) -> Result<(Guard<'l, G, MutexBackend>, Handled<'cb>), Handled<'cb>> {
         let (inv, guard) = match self.lock.try_lock() {
             Some(guard) => (inv, guard),
             None => match inv.would_block() {

@@ -35,6 +35,7 @@ use kernel::{
 };
 use odp::{
     mmu_interval::InvalidateOps,
+    range_tree::RangeTree,
     MayBlock, //
 };
 
@@ -87,6 +88,7 @@ unsafe fn put(child: NonNull<Object>) {
 
 impl Design for WqRcu {
     type Own = Own;
+    type Slots = RangeTree<Object>;
 
     const OPS: &'static InvalidateOps<Watched<Self>> = odp::invalidate_ops!(Watched<WqRcu>);
 
@@ -110,11 +112,12 @@ impl Design for WqRcu {
         unsafe { put(child) };
     }
 
-    fn find<R>(family: &Family<Self>, start: usize, f: impl FnOnce(&Object) -> R) -> Option<R> {
+    fn find<R>(family: &Family<Self>, addr: usize, f: impl FnOnce(&Object) -> R) -> Option<R> {
         let section = rcu::read_lock();
-        let found = family.slots.load(start).filter(|child| {
-            // SAFETY: It was found in the section, and its memory goes a grace period after it has
-            // left its slot.
+        // SAFETY: The memory of an object goes a grace period after it was taken out, and this is a
+        // section.
+        let found = unsafe { family.slots.load(addr) }.filter(|child| {
+            // SAFETY: As above.
             unsafe { child.as_ref() }.own.references.get()
         });
         drop(section);

@@ -42,11 +42,13 @@ mod slots;
 mod space;
 mod spent;
 mod srcu_each;
+mod tree;
 mod uapi;
 mod user_lock;
 mod whole;
 mod wq_mutex;
 mod wq_rcu;
+mod xarray;
 
 use self::{
     clock::Caches,

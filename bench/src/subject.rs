@@ -481,7 +481,7 @@ fn has_objects(cache: &str) -> bool {
 
 /// Whether it has the nodes of an index.
 fn has_nodes(cache: &str) -> bool {
-    ["maple_node", "radix_tree_node"].contains(&cache)
+    cache == "radix_tree_node"
 }
 
 /// Has what is kept for later in those given back.

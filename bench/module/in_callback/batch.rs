@@ -12,12 +12,8 @@ use super::{
         queue::queue,
         references::References, //
     },
-    maple::MapleTree,
     mirror::Mirror,
-    piece::{
-        Piece,
-        Stage, //
-    },
+    piece::Piece,
     readers::Readers, //
 };
 use core::{
@@ -49,7 +45,10 @@ use kernel::{
         WorkItem, //
     }, //
 };
-use odp::Span;
+use odp::range_tree::RangeTree;
+
+/// How many pieces leave the index at a time, as in the library: lookups wait for these.
+const AT_A_TIME: usize = 32;
 
 /// The way.
 pub(super) struct Batch;
@@ -119,24 +118,16 @@ impl Chain {
         })
     }
 
-    /// Takes them out of the index, what lies together at once.
-    fn unpublish(&self, index: &MapleTree<Batch>) {
-        let mut run: Option<Span> = None;
-        for piece in self.pieces() {
-            // SAFETY: By the type invariants it is valid.
-            let piece = unsafe { piece.as_ref() };
-            piece.region().begun(piece.indexed, piece.region().now());
-            let joined = run.and_then(|run| {
-                let adjoins = run.end() == piece.indexed.start();
-                adjoins.then(|| run.hull(&piece.indexed))
-            });
-            if let (None, Some(run)) = (joined, run) {
-                index.take_out(run);
+    /// Takes them out of the index, several at a time.
+    fn unpublish(&self, index: &RangeTree<Piece<Batch>>) {
+        let mut pieces = self.pieces().peekable();
+        while pieces.peek().is_some() {
+            let mut change = index.change();
+            for piece in pieces.by_ref().take(AT_A_TIME) {
+                // SAFETY: By the type invariants it is valid; it is in its mirror's index, or gave
+                // way to another one.
+                unsafe { change.take_out(piece) };
             }
-            run = joined.or(Some(piece.indexed));
-        }
-        if let Some(run) = run {
-            index.take_out(run);
         }
     }
 
@@ -171,7 +162,8 @@ impl WorkItem for Expiry {
             };
             for piece in chain.pieces() {
                 // SAFETY: By the type invariants it is valid.
-                unsafe { piece.as_ref() }.set_stage(Stage::Expiring);
+                let piece = unsafe { piece.as_ref() };
+                piece.region().begun(piece.span(), piece.region().now());
             }
             // SAFETY: By the type invariants it is valid, and by those of a piece the mirror is.
             let mirror = unsafe { first.as_ref() }.mirror();
@@ -185,7 +177,7 @@ impl WorkItem for Expiry {
 
 impl Readers for Batch {
     const UNPUBLISHES: bool = false;
-    type Index = MapleTree<Self>;
+    type Index = RangeTree<Piece<Self>>;
     type Domain = Arc<Expiry>;
     type Own = Own;
     type Visit<'a> = srcu::Guard<'a>;
@@ -215,9 +207,10 @@ impl Readers for Batch {
 
     fn find<T>(mirror: &Mirror<Self>, addr: usize, f: impl FnOnce(&Piece<Self>) -> T) -> Option<T> {
         let _section = mirror.domain().srcu.read_lock();
-        let piece = mirror.index.load(addr)?;
-        // SAFETY: What is found in the index is a piece. It is freed a grace period after it has
-        // left the index, and the section was entered before the look.
+        // SAFETY: What is in the index is freed a grace period after it has left, and this is a
+        // section.
+        let piece = unsafe { mirror.index.load(addr) }?;
+        // SAFETY: As above.
         Some(f(unsafe { piece.as_ref() }))
     }
 

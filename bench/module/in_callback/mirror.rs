@@ -12,6 +12,7 @@ use super::{
     },
     readers::Readers, //
 };
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     error::to_result,
@@ -83,7 +84,7 @@ impl<R: Readers> Mirror<R> {
                 ops,
                 index <- R::Index::new(),
                 user <- new_mutex!(
-                    User { live: 0, young: 0, lost: 0, guarded: R::Index::guarded() },
+                    User { live: 0, young: 0, lost: 0, guarded: Default::default() },
                     "odp_bench::in_callback::Mirror::user"
                 ),
                 notifiers: Atomic::new(0),
@@ -152,7 +153,6 @@ impl<R: Readers> Mirror<R> {
 
     /// Mirrors all ranges of a region from now on.
     pub(super) fn insert_all(&self, region: &Arc<Region>) -> Result {
-        self.index.tidy(&self.user);
         let mm = self.mm.mmget_not_zero().ok_or(ESRCH)?;
         // If this turns out to be the last user, exit_mmap() must not run here.
         let mm = MmWithUser::into_mmput_async(mm);
@@ -167,28 +167,27 @@ impl<R: Readers> Mirror<R> {
         let raw = Piece::new(self, region.clone(), span, GFP_KERNEL)?;
         // SAFETY: Callbacks only doom it before it is in service, so that it is ours until then.
         let piece = unsafe { raw.as_ref() };
-        self.user.lock().live += 1;
-        // In the index first, since that may fail. Lookups see that it is being built.
-        let published = self.index.publish(&self.user, piece);
-        let inserted = published.and_then(|()| {
-            // SAFETY: It stays valid until its release. `mm_users` is not zero.
-            to_result(unsafe {
-                bindings::mmu_interval_notifier_insert(
-                    piece.notifier(),
-                    mm.as_raw(),
-                    span.start(),
-                    span.size(),
-                    self.ops,
-                )
-            })
+        let mut user = self.user.lock();
+        user.live += 1;
+        // Lookups see that it is being built.
+        // SAFETY: It has just been made. Whoever releases it finds it taken out or has that done,
+        // and frees it when no reader can be at it.
+        unsafe { self.index.publish(&mut user.guarded, raw) };
+        drop(user);
+        // SAFETY: It stays valid until its release. `mm_users` is not zero.
+        let inserted = to_result(unsafe {
+            bindings::mmu_interval_notifier_insert(
+                piece.notifier(),
+                mm.as_raw(),
+                span.start(),
+                span.size(),
+                self.ops,
+            )
         });
         let mut user = self.user.lock();
         if inserted.is_err() {
             user.live -= 1;
-            piece.set_stage(Stage::Removed);
-            if published.is_ok() && R::UNPUBLISHES {
-                self.index.unpublish(&mut user.guarded, piece);
-            }
+            self.withdraw(&mut user, raw);
             drop(user);
             // SAFETY: It has no notifier, and was taken out of the index if that is to be.
             unsafe { R::release(raw) };
@@ -220,15 +219,17 @@ impl<R: Readers> Mirror<R> {
         // is, because that stays in the tree, with the bounds it had.
         let _visit = R::visit(&self.domain);
         let until = end.min(tree_end);
-        let mut from = Some(start.max(tree_start));
-        while let Some(first) = from.filter(|&from| from < until) {
-            let Some((piece, last)) = self.index.first(&user.guarded, first, until - 1) else {
+        let mut rest = Span::from_bounds(start.max(tree_start), until);
+        while let Ok(span) = rest {
+            // SAFETY: The pieces are visited, to the end of this function.
+            let Some(piece) = (unsafe { self.index.first(&user.guarded, span) }) else {
                 return;
             };
             // SAFETY: What is found in the index is a piece, and valid while the user lock is held
             // and it is visited.
-            self.punch(user, unsafe { piece.as_ref() }, start, end, sequence);
-            from = last.checked_add(1);
+            let piece = unsafe { piece.as_ref() };
+            rest = Span::from_bounds(piece.span().end(), until);
+            self.punch(user, piece, start, end, sequence);
         }
     }
 
@@ -241,7 +242,7 @@ impl<R: Readers> Mirror<R> {
         end: usize,
         sequence: c_ulong,
     ) {
-        let (first, behind) = piece.bounds();
+        let (first, behind) = (piece.span().start(), piece.span().end());
         if piece.is_leaving() || end <= first || behind <= start {
             return;
         }
@@ -261,12 +262,14 @@ impl<R: Readers> Mirror<R> {
         }
     }
 
-    fn shrink(&self, user: &mut User<R>, piece: &Piece<R>, start: usize, end: usize) {
+    /// Has a piece be for `start..end` only, which is a part of what it is for.
+    fn shrink(&self, _user: &mut User<R>, piece: &Piece<R>, start: usize, end: usize) {
         let Ok(span) = Span::from_bounds(start, end) else {
             return;
         };
-        self.index.shrink(&mut user.guarded, piece, span);
-        piece.set_bounds(span);
+        // SAFETY: The caller has the user lock, as `_user` shows, and has cut something off at one
+        // end.
+        unsafe { piece.shrink(span) };
         // SAFETY: The notifier was inserted, and has not been removed, as the stage says.
         unsafe { bindings::mmu_interval_notifier_update(piece.notifier(), start, end - 1) };
     }
@@ -282,24 +285,20 @@ impl<R: Readers> Mirror<R> {
         let raw = Piece::new(self, region, span, GFP_NOWAIT)?;
         // SAFETY: To remove it takes the user lock, which is held.
         let piece = unsafe { raw.as_ref() };
-        let published = self.index.publish_nowait(&mut user.guarded, piece);
-        let inserted = published.and_then(|()| {
-            // SAFETY: It stays valid until its release.
-            to_result(unsafe {
-                bindings::mmu_interval_notifier_insert_from_callback(
-                    piece.notifier(),
-                    self.mm.as_raw(),
-                    span.start(),
-                    span.size(),
-                    self.ops,
-                )
-            })
+        // SAFETY: As in `insert`.
+        unsafe { self.index.publish(&mut user.guarded, raw) };
+        // SAFETY: It stays valid until its release.
+        let inserted = to_result(unsafe {
+            bindings::mmu_interval_notifier_insert_from_callback(
+                piece.notifier(),
+                self.mm.as_raw(),
+                span.start(),
+                span.size(),
+                self.ops,
+            )
         });
         if inserted.is_err() {
-            piece.set_stage(Stage::Removed);
-            if published.is_ok() && R::UNPUBLISHES {
-                self.index.unpublish(&mut user.guarded, piece);
-            }
+            self.withdraw(user, raw);
             // SAFETY: It has no notifier, and was taken out of the index if that is to be.
             unsafe { R::release(raw) };
             return inserted;
@@ -307,6 +306,16 @@ impl<R: Readers> Mirror<R> {
         piece.set_stage(Stage::Live);
         user.live += 1;
         Ok(())
+    }
+
+    /// Takes a piece out of service that has no notifier, for who has made it to release it.
+    fn withdraw(&self, user: &mut User<R>, raw: NonNull<Piece<R>>) {
+        // SAFETY: The caller has yet to release it.
+        unsafe { raw.as_ref() }.set_stage(Stage::Removed);
+        if R::UNPUBLISHES {
+            // SAFETY: As above, and it is a piece of this mirror.
+            unsafe { self.index.unpublish(&mut user.guarded, raw) };
+        }
     }
 
     /// Removes a piece, which may be gone after this.
@@ -318,9 +327,11 @@ impl<R: Readers> Mirror<R> {
         }
         piece.set_stage(Stage::Removed);
         user.live -= 1;
-        piece.region().retired(piece.indexed, piece.region().now());
+        piece.region().retired(piece.span(), piece.region().now());
         if R::UNPUBLISHES {
-            self.index.unpublish(&mut user.guarded, piece);
+            let raw = NonNull::from(piece);
+            // SAFETY: It has yet to be released, and is a piece of this mirror.
+            unsafe { self.index.unpublish(&mut user.guarded, raw) };
         }
         // SAFETY: The notifier was inserted, and has not been removed, as the stage said.
         unsafe { bindings::mmu_interval_notifier_remove_deferred(piece.notifier()) };
@@ -330,17 +341,19 @@ impl<R: Readers> Mirror<R> {
     fn remove_all(&self) {
         let mut user = self.user.lock();
         let _visit = R::visit(&self.domain);
-        let mut from = Some(0);
-        while let Some((piece, last)) =
-            from.and_then(|from| self.index.first(&user.guarded, from, usize::MAX))
-        {
+        let mut rest = Ok(Span::ALL);
+        while let Ok(span) = rest {
+            // SAFETY: The pieces are visited, to the end of this function.
+            let Some(piece) = (unsafe { self.index.first(&user.guarded, span) }) else {
+                break;
+            };
             // SAFETY: What is found in the index is a piece, and valid while the user lock is held
             // and it is visited.
             let piece = unsafe { piece.as_ref() };
+            rest = Span::from_bounds(piece.span().end(), span.end());
             if !piece.is_leaving() {
                 self.remove(&mut user, piece);
             }
-            from = last.checked_add(1);
         }
         if user.lost != 0 {
             pr_info!("no memory for {} remainders\n", user.lost);
@@ -355,6 +368,5 @@ impl<R: Readers> Mirror<R> {
         unsafe { bindings::mmu_interval_notifier_synchronize(self.mm.as_raw()) };
         self.wait(|pieces| pieces == 0);
         R::quiesce(&self.domain);
-        self.index.end();
     }
 }

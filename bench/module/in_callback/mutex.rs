@@ -4,23 +4,25 @@
 //! been removed, and it is freed at the end of the invalidation.
 
 use super::{
-    index::Index,
-    mirror::{
-        Mirror,
-        User, //
+    super::tree::{
+        Member,
+        Node,
+        Tree, //
     },
+    index::Index,
+    mirror::Mirror,
     piece::Piece,
     readers::Readers, //
 };
-use core::ptr::{
-    self,
-    NonNull, //
+use core::{
+    mem::offset_of,
+    ptr::{
+        self,
+        NonNull, //
+    }, //
 };
 use kernel::{
-    bindings,
-    container_of,
     prelude::*,
-    sync::Mutex,
     types::Opaque, //
 };
 use odp::Span;
@@ -34,8 +36,8 @@ use odp::Span;
 /// wrong else the tests show.
 pub(super) struct Faithful;
 
-/// Core mm as it is repaired, and ranges in an interval tree, as drivers have them that look them
-/// up under a lock.
+/// Core mm as it is repaired, and ranges in a tree that is looked at with the user lock held, so
+/// that it needs nothing for lookups without one.
 pub(super) struct Mutexed;
 
 /// Frees a piece, and tells its mirror.
@@ -85,7 +87,7 @@ impl Readers for Faithful {
 }
 
 impl Readers for Mutexed {
-    type Index = IntervalTree;
+    type Index = UnderLock;
     type Domain = ();
     type Own = ();
     type Visit<'a> = ();
@@ -100,10 +102,8 @@ impl Readers for Mutexed {
 
     fn find<T>(mirror: &Mirror<Self>, addr: usize, f: impl FnOnce(&Piece<Self>) -> T) -> Option<T> {
         let user = mirror.lock(true)?;
-        let (piece, _) = mirror.index.first(&user.guarded, addr, addr)?;
-        // SAFETY: What is found is a piece. It leaves the index with the user lock held, before it
-        // is released.
-        Some(f(unsafe { piece.as_ref() }))
+        // It leaves the index with the user lock held, before it is released.
+        Some(f(user.guarded.get(addr)?))
     }
 
     unsafe fn release(piece: NonNull<Piece<Self>>) {
@@ -113,90 +113,49 @@ impl Readers for Mutexed {
     }
 }
 
-/// The kernel's tree of intervals: to take a range out takes no memory, and no walk.
-pub(super) struct IntervalTree;
+/// What can only be looked at with the user lock, which guards all of it.
+pub(super) struct UnderLock;
 
-/// Its root.
-///
-/// # Invariants
-///
-/// The nodes are those of pieces of type `Piece<Mutexed>` that are valid as long as they are there.
-pub(super) struct Root(bindings::rb_root_cached);
+// SAFETY: There is a node at that place, and the span only becomes less, with the user lock held,
+// which guards the tree, too.
+unsafe impl Member for Piece<Mutexed> {
+    const NODE: usize = offset_of!(Self, node);
 
-// SAFETY: It may be used from any task, by one at a time.
-unsafe impl Send for Root {}
-
-impl Root {
-    fn insert(&mut self, piece: &Piece<Mutexed>) {
-        // SAFETY: The node is initialised, and in no tree. It is taken out before it goes.
-        unsafe { bindings::interval_tree_insert(piece.node.get(), &raw mut self.0) };
-    }
-
-    fn remove(&mut self, piece: &Piece<Mutexed>) {
-        // SAFETY: The node is in the tree.
-        unsafe { bindings::interval_tree_remove(piece.node.get(), &raw mut self.0) };
+    fn span(&self) -> Span {
+        Piece::span(self)
     }
 }
 
-impl Index<Mutexed> for IntervalTree {
-    type Guarded = Root;
-    type Node = Opaque<bindings::interval_tree_node>;
+impl Index<Mutexed> for UnderLock {
+    type Guarded = Tree<Piece<Mutexed>>;
+    type Node = Node;
 
     fn new() -> impl PinInit<Self> {
         Self
     }
 
-    fn guarded() -> Root {
-        // INVARIANT: There are none.
-        Root(bindings::rb_root_cached::default())
+    fn node() -> Node {
+        Node::new()
     }
 
-    fn node(span: Span) -> Self::Node {
-        Opaque::new(bindings::interval_tree_node {
-            start: span.start(),
-            last: span.last(),
-            ..Default::default()
-        })
+    unsafe fn publish(&self, tree: &mut Self::Guarded, piece: NonNull<Piece<Mutexed>>) {
+        // One that is removed leaves at once, and a benchmark mirrors one region at a time: so
+        // there is none.
+        // SAFETY: By the safety requirements it is in no tree, and valid until it is taken out.
+        while let Err(other) = unsafe { tree.put(piece) } {
+            // SAFETY: It is in the tree, and so valid.
+            unsafe { tree.take_out(other) };
+        }
     }
 
-    fn publish(&self, user: &Mutex<User<Mutexed>>, piece: &Piece<Mutexed>) -> Result {
-        self.publish_nowait(&mut user.lock().guarded, piece)
+    unsafe fn unpublish(&self, tree: &mut Self::Guarded, piece: NonNull<Piece<Mutexed>>) {
+        // SAFETY: By the safety requirements it is valid, and in no other tree.
+        unsafe { tree.take_out(piece) };
     }
 
-    fn publish_nowait(&self, root: &mut Root, piece: &Piece<Mutexed>) -> Result {
-        // INVARIANT: It is valid until it is released, and taken out before that.
-        root.insert(piece);
-        Ok(())
-    }
-
-    fn unpublish(&self, root: &mut Root, piece: &Piece<Mutexed>) {
-        root.remove(piece);
-    }
-
-    fn shrink(&self, root: &mut Root, piece: &Piece<Mutexed>, span: Span) {
-        root.remove(piece);
-        // SAFETY: The node is in no tree, and the user lock is held, so that nobody else has it.
-        let node = unsafe { &mut *piece.node.get() };
-        node.start = span.start();
-        node.last = span.last();
-        root.insert(piece);
-    }
-
-    fn first(
-        &self,
-        root: &Root,
-        from: usize,
-        last: usize,
-    ) -> Option<(NonNull<Piece<Mutexed>>, usize)> {
-        let raw = ptr::from_ref(&root.0).cast_mut();
-        // SAFETY: The tree is initialised, and is not changed by this; the user lock is held.
-        let node = NonNull::new(unsafe { bindings::interval_tree_iter_first(raw, from, last) })?;
-        // SAFETY: It is in the tree, so that it is valid.
-        let end = unsafe { node.as_ref() }.last;
-        // SAFETY: By the type invariants of the root it is that of a piece.
-        let piece =
-            unsafe { container_of!(Opaque::cast_from(node.as_ptr()), Piece<Mutexed>, node) };
-        Some((NonNull::new(piece.cast_mut())?, end))
+    unsafe fn first(&self, tree: &Self::Guarded, span: Span) -> Option<NonNull<Piece<Mutexed>>> {
+        let piece = tree.first_from(span.start())?;
+        (piece.span().start() < span.end()).then(|| NonNull::from(piece))
     }
 }
 
@@ -210,6 +169,13 @@ pub(super) struct List;
 /// What is on the list is valid as long as it is there. The links are changed with the user lock
 /// held.
 pub(super) struct Head(*mut Piece<Faithful>);
+
+impl Default for Head {
+    fn default() -> Self {
+        // INVARIANT: There are none.
+        Self(ptr::null_mut())
+    }
+}
 
 // SAFETY: It may be used from any task, by one at a time.
 unsafe impl Send for Head {}
@@ -241,24 +207,15 @@ impl Index<Faithful> for List {
         Self
     }
 
-    fn guarded() -> Head {
-        // INVARIANT: There are none.
-        Head(ptr::null_mut())
-    }
-
-    fn node(_span: Span) -> Opaque<Links> {
+    fn node() -> Opaque<Links> {
         Opaque::new(Links {
             before: ptr::null_mut(),
             behind: ptr::null_mut(),
         })
     }
 
-    fn publish(&self, user: &Mutex<User<Faithful>>, piece: &Piece<Faithful>) -> Result {
-        self.publish_nowait(&mut user.lock().guarded, piece)
-    }
-
-    fn publish_nowait(&self, head: &mut Head, piece: &Piece<Faithful>) -> Result {
-        let raw = ptr::from_ref(piece).cast_mut();
+    unsafe fn publish(&self, head: &mut Head, piece: NonNull<Piece<Faithful>>) {
+        let raw = piece.as_ptr();
         // SAFETY: The piece is valid, and the user lock is held.
         if let Some(links) = unsafe { Head::links(raw) } {
             links.behind = head.0;
@@ -269,13 +226,11 @@ impl Index<Faithful> for List {
         }
         // INVARIANT: It is valid until it is released, and taken out before that.
         head.0 = raw;
-        Ok(())
     }
 
-    fn unpublish(&self, head: &mut Head, piece: &Piece<Faithful>) {
-        let raw = ptr::from_ref(piece).cast_mut();
+    unsafe fn unpublish(&self, head: &mut Head, piece: NonNull<Piece<Faithful>>) {
         // SAFETY: The piece is valid, and the user lock is held.
-        let Some(&mut Links { before, behind }) = (unsafe { Head::links(raw) }) else {
+        let Some(&mut Links { before, behind }) = (unsafe { Head::links(piece.as_ptr()) }) else {
             return;
         };
         // SAFETY: What is on the list is valid, and the user lock is held.
@@ -291,23 +246,19 @@ impl Index<Faithful> for List {
 
     // Only for what was inserted during an invalidation, and at the end of a process that did not
     // unmap what it had mirrored.
-    fn first(
-        &self,
-        head: &Head,
-        from: usize,
-        last: usize,
-    ) -> Option<(NonNull<Piece<Faithful>>, usize)> {
-        let mut found: Option<(NonNull<Piece<Faithful>>, usize, usize)> = None;
+    unsafe fn first(&self, head: &Head, span: Span) -> Option<NonNull<Piece<Faithful>>> {
+        let mut found: Option<(NonNull<Piece<Faithful>>, Span)> = None;
         let mut next = NonNull::new(head.0);
         while let Some(raw) = next {
             // SAFETY: What is on the list is valid.
-            let (start, end) = unsafe { raw.as_ref() }.bounds();
-            if start <= last && from < end && found.is_none_or(|(_, least, _)| start < least) {
-                found = Some((raw, start, end - 1));
+            let there = unsafe { raw.as_ref() }.span();
+            let is_first = found.is_none_or(|(_, first)| there.start() < first.start());
+            if is_first && there.intersect(&span).is_some() {
+                found = Some((raw, there));
             }
             // SAFETY: As above, and the user lock is held.
             next = unsafe { Head::links(raw.as_ptr()) }.and_then(|l| NonNull::new(l.behind));
         }
-        found.map(|(piece, _, last)| (piece, last))
+        found.map(|(piece, _)| piece)
     }
 }

@@ -7,6 +7,7 @@ use super::{
         region::Region,
         spent, //
     },
+    bounds::Bounds,
     index::Index,
     mirror::Mirror,
     readers::Readers, //
@@ -30,14 +31,20 @@ use kernel::{
     },
     types::Opaque, //
 };
-use odp::Span;
+use odp::{
+    range_tree::{
+        Indexed,
+        Place, //
+    },
+    Span, //
+};
 
 /// What core mm calls.
 pub(super) type Ops = bindings::mmu_interval_notifier_ops;
 
 /// Where a piece is between its creation and its end. Changed with the user lock held, but for the
 /// last step.
-#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Eq, PartialEq)]
 #[repr(u32)]
 pub(super) enum Stage {
     /// Its notifier is being inserted, and only who does that ends it.
@@ -46,9 +53,6 @@ pub(super) enum Stage {
     Doomed,
     Live,
     Removed,
-    /// Whoever releases it has taken it, with all others of this stage, to take it out of the
-    /// index.
-    Expiring,
 }
 
 /// A range.
@@ -66,13 +70,15 @@ pub(super) struct Piece<R: Readers> {
     pub(super) own: R::Own,
     mirror: NonNull<Mirror<R>>,
     region: Arc<Region>,
-    /// Where it was put in the index; it is nowhere else in it.
-    pub(super) indexed: Span,
-    /// What it is for now. Changed with the user lock held.
-    start: Atomic<usize>,
-    end: Atomic<usize>,
+    /// Changed with the user lock held.
+    bounds: Bounds,
     stage: Atomic<u32>,
 }
+
+// SAFETY: Several tasks use it at the same time, whichever they are: what changes of it is atomic,
+// or guarded by the user lock, by core mm's locks or by those of the index. What `own` has is of
+// the same kind, or belongs to whoever ends the piece.
+unsafe impl<R: Readers> Sync for Piece<R> {}
 
 impl<R: Readers> Piece<R> {
     pub(super) const OPS: Ops = Self::ops(0);
@@ -103,14 +109,12 @@ impl<R: Readers> Piece<R> {
         let piece = KBox::pin_init(
             pin_init!(Self {
                 notifier: Opaque::zeroed(),
-                node: R::Index::node(span),
+                node: R::Index::node(),
                 own: R::own(),
                 // INVARIANT: A mirror is not dropped before all its pieces are gone.
                 mirror: NonNull::from(mirror),
                 region,
-                indexed: span,
-                start: Atomic::new(span.start()),
-                end: Atomic::new(span.end()),
+                bounds: Bounds::new(span),
                 stage: Atomic::new(Stage::Building as u32),
             }),
             gfp,
@@ -131,24 +135,24 @@ impl<R: Readers> Piece<R> {
         // SAFETY: By the safety requirements it is the box that `Piece::new` gave away, and ours
         // now.
         let piece = unsafe { KBox::from_raw(piece.as_ptr()) };
-        piece.region.released(piece.indexed, piece.region.now());
+        piece.region.released(piece.span(), piece.region.now());
     }
 
-    /// Ends it, but for its memory, which [`Readers::Own`] is part of. The mirror has yet to be
-    /// told.
+    /// Ends it, but for its memory, in which readers still look at [`Readers::Own`] and at what
+    /// the index looks at. The mirror has yet to be told.
     ///
     /// # Safety
     ///
-    /// `piece` is what [`Piece::new`] made. Nobody uses anything of it any more but
-    /// [`Piece::own`], and this is called once.
+    /// `piece` is what [`Piece::new`] made. Nobody uses anything else of it any more, and this is
+    /// called once.
     pub(super) unsafe fn dismantle(piece: NonNull<Self>) {
         // SAFETY: By the safety requirements it is valid.
         let raw = unsafe { &*piece.as_ptr() };
-        raw.region.released(raw.indexed, raw.region.now());
+        raw.region.released(raw.span(), raw.region.now());
+        // Copied out, because lookups may have a reference to all of the piece. Nothing else of it
+        // has anything to be dropped: it is made of integers, of pointers and of what C has.
         // SAFETY: By the safety requirements nobody uses the field any more, and this happens once.
-        // Nothing else of a piece has anything to be dropped: it is made of integers, of pointers
-        // and of what C has.
-        unsafe { core::ptr::drop_in_place(&raw mut (*piece.as_ptr()).region) };
+        drop(unsafe { core::ptr::from_ref(&raw.region).read() });
     }
 
     pub(super) fn mirror(&self) -> &Mirror<R> {
@@ -172,22 +176,26 @@ impl<R: Readers> Piece<R> {
 
     /// Whether nothing is to be done with it any more. The user lock is held.
     pub(super) fn is_leaving(&self) -> bool {
-        self.is(Stage::Doomed) || self.stage.load(Relaxed) >= Stage::Removed as u32
+        self.is(Stage::Doomed) || self.is(Stage::Removed)
     }
 
     pub(super) fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u32, Release);
     }
 
-    /// What it is for now, the end excluded.
-    pub(super) fn bounds(&self) -> (usize, usize) {
-        (self.start.load(Relaxed), self.end.load(Relaxed))
+    /// What it is for now. Exact for whoever has the user lock.
+    pub(super) fn span(&self) -> Span {
+        self.bounds.get()
     }
 
-    /// Gives it other bounds. The user lock is held.
-    pub(super) fn set_bounds(&self, span: Span) {
-        self.start.store(span.start(), Relaxed);
-        self.end.store(span.end(), Relaxed);
+    /// Has it be for less.
+    ///
+    /// # Safety
+    ///
+    /// `span` is a part of what it is for now, and the user lock is held.
+    pub(super) unsafe fn shrink(&self, span: Span) {
+        // SAFETY: By the safety requirements; others need the user lock for it.
+        unsafe { self.bounds.shrink(span) };
     }
 
     /// The bounds that core mm has it in the tree with, the end excluded.
@@ -201,8 +209,7 @@ impl<R: Readers> Piece<R> {
 
     /// Whether it is in service for that address.
     pub(super) fn covers(&self, addr: usize) -> bool {
-        let (start, end) = self.bounds();
-        self.is(Stage::Live) && (start..end).contains(&addr)
+        self.is(Stage::Live) && self.span().contains(addr)
     }
 
     /// # Safety
@@ -251,5 +258,30 @@ impl<R: Readers> Piece<R> {
         // SAFETY: It was removed, and with `UNPUBLISHES` taken out of the index before that, and is
         // released once.
         unsafe { R::release(piece) };
+    }
+}
+
+// SAFETY: The node is a field, and each function goes one step, there and back. By the type
+// invariants of its bounds the span only becomes less.
+unsafe impl<R: Readers> Indexed for Piece<R>
+where
+    R::Index: Index<R, Node = Place>,
+{
+    fn span(&self) -> Span {
+        self.bounds.get()
+    }
+
+    unsafe fn place(this: NonNull<Self>) -> NonNull<Place> {
+        // SAFETY: By the safety requirements it is valid, and so is its field.
+        let place = unsafe { &raw mut (*this.as_ptr()).node };
+        // SAFETY: A field of something valid is not at address null.
+        unsafe { NonNull::new_unchecked(place) }
+    }
+
+    unsafe fn of_place(place: NonNull<Place>) -> NonNull<Self> {
+        // SAFETY: By the safety requirements it is a field of a piece.
+        let this = unsafe { container_of!(place.as_ptr(), Self, node) };
+        // SAFETY: What a field is part of is not at address null.
+        unsafe { NonNull::new_unchecked(this) }
     }
 }

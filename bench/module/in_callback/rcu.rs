@@ -8,7 +8,6 @@
 
 use super::{
     super::references::References,
-    maple::MapleTree,
     mirror::Mirror,
     piece::Piece,
     readers::Readers, //
@@ -23,11 +22,13 @@ use kernel::{
     sync::rcu,
     types::Opaque, //
 };
+use odp::range_tree::RangeTree;
 
 /// The way.
 pub(super) struct EachRcu;
 
-/// What a range has for it. This is looked at until the memory is freed.
+/// What a range has for it. This is looked at until the memory is freed, as its bounds are and its
+/// place in the index.
 pub(super) struct Own {
     head: Opaque<bindings::kvfree_rcu_head>,
     references: References,
@@ -36,9 +37,10 @@ pub(super) struct Own {
 /// Takes a reference to the piece at an address, if it is not gone.
 fn get(mirror: &Mirror<EachRcu>, addr: usize) -> Option<NonNull<Piece<EachRcu>>> {
     let _section = rcu::read_lock();
-    let piece = mirror.index.load(addr)?;
-    // SAFETY: What is found in the index is a piece. Its memory is freed a grace period after it
-    // has left the index, and until then there is `own`.
+    // SAFETY: The memory of what is in the index is freed a grace period after it has left, and
+    // this is a section. Until then there is all that a lookup looks at.
+    let piece = unsafe { mirror.index.load(addr) }?;
+    // SAFETY: As above.
     let own = unsafe { &(*piece.as_ptr()).own };
     own.references.get().then_some(piece)
 }
@@ -68,7 +70,7 @@ unsafe fn put(piece: NonNull<Piece<EachRcu>>) {
 }
 
 impl Readers for EachRcu {
-    type Index = MapleTree<Self>;
+    type Index = RangeTree<Piece<Self>>;
     type Domain = ();
     type Own = Own;
     type Visit<'a> = ();

@@ -21,7 +21,7 @@ pub(super) trait Readers: Send + Sync + Sized + 'static {
     type Index: Index<Self>;
     /// What readers need of a mirror,
     type Domain: Send + Sync;
-    /// and of a range.
+    /// and of a range. What several tasks change of it is atomic.
     type Own;
     /// What keeps valid what is found in the index, for whoever has the user lock.
     type Visit<'a>;

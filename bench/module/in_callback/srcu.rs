@@ -10,7 +10,6 @@ use super::{
         grace,
         references::References, //
     },
-    maple::MapleTree,
     mirror::Mirror,
     piece::Piece,
     readers::Readers, //
@@ -32,6 +31,7 @@ use kernel::{
     },
     types::Opaque, //
 };
+use odp::range_tree::RangeTree;
 
 /// The grace period is expedited if `EXPEDITED`, with `srcu_expedite_current()`, for there is no
 /// `call_srcu()` that is.
@@ -84,7 +84,7 @@ impl<const EXPEDITED: bool> EachSrcu<EXPEDITED> {
 }
 
 impl<const EXPEDITED: bool> Readers for EachSrcu<EXPEDITED> {
-    type Index = MapleTree<Self>;
+    type Index = RangeTree<Piece<Self>>;
     type Domain = Pin<KBox<Srcu>>;
     type Own = Own;
     type Visit<'a> = ();
@@ -105,9 +105,10 @@ impl<const EXPEDITED: bool> Readers for EachSrcu<EXPEDITED> {
 
     fn find<T>(mirror: &Mirror<Self>, addr: usize, f: impl FnOnce(&Piece<Self>) -> T) -> Option<T> {
         let _section: srcu::Guard<'_> = mirror.domain().read_lock();
-        let piece = mirror.index.load(addr)?;
-        // SAFETY: What is found in the index is a piece. It is freed a grace period after it has
-        // left the index, and the section was entered before the look.
+        // SAFETY: What is in the index is freed a grace period after it has left, and this is a
+        // section.
+        let piece = unsafe { mirror.index.load(addr) }?;
+        // SAFETY: As above.
         Some(f(unsafe { piece.as_ref() }))
     }
 
