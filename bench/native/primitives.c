@@ -128,6 +128,11 @@ static void do_erase(unsigned int n)
 
 static void empty_tree(unsigned int n)
 {
+	unsigned int i;
+
+	/* A tree in RCU mode is destroyed when there is nothing left in it. */
+	for (i = 0; i < n; i++)
+		mtree_erase(&tree, FIRST(i));
 	mtree_destroy(&tree);
 	mt_init_flags(&tree, MT_FLAGS_USE_RCU);
 }
