@@ -3,40 +3,19 @@
 /* A driver in C, for what differs between the interfaces: one range, and nothing installed. */
 
 #include <linux/err.h>
-#include <linux/mutex.h>
 #include <linux/slab.h>
 
 #include <odp.h>
 
 #include "c_driver.h"
+#include "c_user_lock.h"
 
 struct odp_kunit_driver {
+	struct mutex lock; /* as c_user_lock.h wants */
 	struct odp_mirror *mirror;
 	struct odp_range *range;
 	struct odp_section section;
-	struct mutex lock;
 };
-
-static void driver_lock(void *shared)
-{
-	struct odp_kunit_driver *driver = shared;
-
-	mutex_lock(&driver->lock);
-}
-
-static bool driver_trylock(void *shared)
-{
-	struct odp_kunit_driver *driver = shared;
-
-	return mutex_trylock(&driver->lock);
-}
-
-static void driver_unlock(void *shared)
-{
-	struct odp_kunit_driver *driver = shared;
-
-	mutex_unlock(&driver->lock);
-}
 
 static int driver_zap(void *shared, struct odp_range *range, unsigned long start,
 		      unsigned long end, unsigned int event)
@@ -50,9 +29,9 @@ static void driver_zap_dead(void *shared, unsigned long start, unsigned long end
 
 static const struct odp_mirror_ops driver_ops = {
 	.owner = THIS_MODULE,
-	.lock = driver_lock,
-	.trylock = driver_trylock,
-	.unlock = driver_unlock,
+	.lock = user_lock,
+	.trylock = user_trylock,
+	.unlock = user_unlock,
 	.zap = driver_zap,
 	.zap_dead = driver_zap_dead,
 };

@@ -4,43 +4,22 @@
 
 #include <linux/hmm.h>
 #include <linux/jiffies.h>
-#include <linux/mutex.h>
 
 #include <odp.h>
 
 #include "c_space.h"
+#include "c_user_lock.h"
 
 /* How often each function has been called, and what the last call was about. */
 struct driver {
+	struct mutex lock; /* as c_user_lock.h wants */
 	struct odp_mirror *mirror;
-	struct mutex lock;
 	int verdict;
 	int zaps, dead, zapped, replaced, released, objects;
 	unsigned int event;
 	unsigned long start, end;
 	size_t pieces;
 };
-
-static void driver_lock(void *shared)
-{
-	struct driver *driver = shared;
-
-	mutex_lock(&driver->lock);
-}
-
-static bool driver_trylock(void *shared)
-{
-	struct driver *driver = shared;
-
-	return mutex_trylock(&driver->lock);
-}
-
-static void driver_unlock(void *shared)
-{
-	struct driver *driver = shared;
-
-	mutex_unlock(&driver->lock);
-}
 
 static int driver_zap(void *shared, struct odp_range *range, unsigned long start,
 		      unsigned long end, unsigned int event)
@@ -102,9 +81,9 @@ static void driver_put(void *shared)
 
 static const struct odp_mirror_ops driver_ops = {
 	.owner = THIS_MODULE,
-	.lock = driver_lock,
-	.trylock = driver_trylock,
-	.unlock = driver_unlock,
+	.lock = user_lock,
+	.trylock = user_trylock,
+	.unlock = user_unlock,
 	.zap = driver_zap,
 	.zap_dead = driver_zap_dead,
 	.zapped = driver_zapped,
