@@ -45,7 +45,8 @@ mod tests {
     }
 
     // SAFETY: The place is a field, and each function goes one step, there and back. A test stores
-    // a later first page or an earlier end only.
+    // a later first page or an earlier end only, and leaves a page between them. So whichever of
+    // them are loaded, they are the bounds of a span, and of no more than before.
     unsafe impl Indexed for Pages {
         fn span(&self) -> Span {
             let (first, behind) = (self.first.load(Relaxed), self.behind.load(Relaxed));
@@ -99,8 +100,8 @@ mod tests {
         /// Puts one there that has not been there; answers which is in its way.
         fn put(&self, n: usize) -> Result<Result<(), usize>> {
             let object = NonNull::from(self.object(n)?);
-            // SAFETY: They outlive the tree, and each test puts each there once, or has no other
-            // thread.
+            // SAFETY: They outlive the tree. A test puts there what is in no tree; nobody looks at
+            // it any more, because it was in none before, or because there is no other thread.
             let put = unsafe { self.tree.change().try_put(object) };
             // SAFETY: As above.
             Ok(put.map_err(|other| unsafe { other.as_ref() }.number))
@@ -120,7 +121,8 @@ mod tests {
         }
     }
 
-    /// In every order of these: objects come and go, and become smaller until one page is left.
+    /// In an order drawn at random, always the same: objects come and go, and become smaller until
+    /// one page is left.
     #[test]
     fn a_tree_is_as_an_array() -> Result {
         const PAGES: usize = 48;
@@ -197,9 +199,11 @@ mod tests {
             check_eq!(forest.put(n)?, Ok(()));
         }
         let (missed, wrong) = (Tally::new("missed")?, Tally::new("wrong")?);
-        let mut readers = KVec::new();
+        let (mut readers, mut rounds) = (KVec::new(), KVec::new());
         for first in [0, OBJECTS / 2] {
             let (forest, missed, wrong) = (forest.clone(), missed.clone(), wrong.clone());
+            let round = Tally::new("rounds of a reader")?;
+            rounds.push(round.clone(), GFP_KERNEL)?;
             let reader = move |stop: &Tally| {
                 let mut n = first;
                 while stop.get() == 0 {
@@ -218,12 +222,17 @@ mod tests {
                             }
                         }
                     }
+                    round.inc();
                     give_way();
                 }
             };
             readers.push(Thread::with(reader)?, GFP_KERNEL)?;
         }
         for step in 0..KEPT {
+            // Nothing is right only because nobody has looked.
+            for round in &rounds {
+                round.wait_for(round.get() + 1)?;
+            }
             for n in 0..OBJECTS {
                 let object = forest.object(n)?;
                 let (first, behind) = (n * EACH + step, (n + 1) * EACH - step - 1);
