@@ -52,6 +52,7 @@ struct point {
 	struct kprobe probe;
 	/* In which order it was written. */
 	u64 number;
+	/* Since its module was loaded. */
 	atomic64_t hits;
 	/* Whether the probe is registered; with the mutex. */
 	bool armed;
@@ -65,7 +66,8 @@ static LIST_HEAD(points);
 static DEFINE_MUTEX(mutex);
 static u64 written;
 
-static atomic64_t delays, refused;
+/* Hits of modules that have been unloaded since; delays; points that are no instruction. */
+static atomic64_t earlier, delays, refused;
 
 /* What the seed says about a hit of a point, or, before the first hit, about the point. */
 static u64 chance(const struct point *point, u64 hit)
@@ -95,12 +97,17 @@ static int hit(struct kprobe *probe, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(hit);
 
-/* To be called with the mutex held. A kprobe that has been registered is not registered again as it is. */
+/*
+ * To be called with the mutex held. A kprobe that has been registered is not registered again as
+ * it is.
+ */
 static void arm(struct point *point)
 {
 	unsigned int offset = point->probe.offset;
 
 	memset(&point->probe, 0, sizeof(point->probe));
+	/* What has run before does not matter to what the seed does. */
+	atomic64_add(atomic64_xchg(&point->hits, 0), &earlier);
 	point->probe.symbol_name = point->symbol;
 	point->probe.offset = offset;
 	point->probe.pre_handler = hit;
@@ -201,7 +208,7 @@ static const struct file_operations points_fops = {
 static int sum_show(struct seq_file *file, void *unused)
 {
 	struct point *point;
-	u64 count = 0, hits = 0;
+	u64 count = 0, hits = atomic64_read(&earlier);
 
 	guard(mutex)(&mutex);
 	list_for_each_entry(point, &points, list) {
@@ -237,6 +244,7 @@ static void __exit odp_delay_exit(void)
 
 	debugfs_remove(directory);
 	unregister_module_notifier(&modules);
+	guard(mutex)(&mutex);
 	list_for_each_entry_safe(point, next, &points, list) {
 		disarm(point);
 		forget(point);
