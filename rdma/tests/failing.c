@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Each allocation that a system call about on-demand paging makes fails once. What the kernel's own
- * tasks allocate, as for a peer's access, is not here: the task that is to meet a failure asks for it.
+ * Each allocation of the slab allocator that a system call about on-demand paging makes fails once;
+ * pages and page tables do not. What the kernel's own tasks allocate, as for a peer's access, is
+ * not here: the task that is to meet a failure asks for it.
  *
  * usage: failing [TEST...]
  */
@@ -108,7 +109,7 @@ static void another_registration(void)
 	check_all_gone();
 }
 
-/* A prefetch in which this task faults pages in. */
+/* A prefetch that this task makes itself; the process has the pages already. */
 static int prefetches(void *arg)
 {
 	struct registration *it = arg;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Has each allocation fail that a system call on a device of the library makes, one after the other.
+ * Has each allocation of the slab allocator fail that a system call on a device of the library
+ * makes, one after the other. What the worker allocates is for tests/user/failing.c, and pages are
+ * for tests/user/allocation.c.
  *
  * usage: each_failure DRIVER...
  *
@@ -24,7 +26,10 @@
 #include "../user/memory.h"
 
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
-/* What is mirrored, in bytes: some pages, whatever their size, from where one of the drivers wants. */
+/*
+ * What is mirrored, in bytes: some pages, whatever their size, and aligned as one of the drivers
+ * wants.
+ */
 #define LENGTH	(16 * (size_t)ODP_SAMPLE_WINDOW)
 
 /* More than any step allocates. */
@@ -201,6 +206,10 @@ static char *map_memory(void)
 		perror("mmap");
 		exit(1);
 	}
+	/* What lies before it and behind it is not needed. */
+	if (aligned > mem)
+		munmap(mem, aligned - mem);
+	munmap(aligned + LENGTH, mem + LENGTH - aligned);
 	for (size_t i = 0; i < LENGTH; i += sizeof(uint64_t))
 		poke(aligned + i, CONTENT);
 	return aligned;
@@ -242,20 +251,21 @@ static bool try_failure(const struct driver *driver, size_t which, int n, int fi
 	struct use use = { .device = driver->device, .fd = -1, .mem = map_memory() };
 	const struct step *step = driver->steps;
 	bool more = false;
-	int ret;
+	int ret, left;
 
 	for (size_t i = 0; i < ARRAY_SIZE(driver->steps) && step->name; i++, step++) {
 		if (i != which) {
 			ret = step->take(&use);
 			if (ret)
-				complain(&use, step->name, n, "not done after a failure", ret);
+				complain(&use, step->name, n, "not done beside a failure", ret);
 			continue;
 		}
 		if (fail_nth(file, n))
 			exit(1);
 		ret = step->take(&use);
-		more = fail_nth_left(file) == 0;
-		if (fail_nth(file, 0))
+		left = fail_nth_left(file);
+		more = !left;
+		if (left < 0 || fail_nth(file, 0))
 			exit(1);
 		if (!ret)
 			continue;
@@ -266,7 +276,9 @@ static bool try_failure(const struct driver *driver, size_t which, int n, int fi
 		if (ret)
 			complain(&use, step->name, n, "not done the next time", ret);
 	}
-	if (munmap(use.mem, LENGTH) || close(use.fd))
+	if (munmap(use.mem, LENGTH))
+		complain(&use, "munmap", n, "not done", errno);
+	if (close(use.fd))
 		complain(&use, "the end", n, "not done", errno);
 	return more;
 }
