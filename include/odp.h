@@ -358,7 +358,7 @@ struct odp_retirer_config {
  * loaded.
  *
  * Return: the retirer, to be ended by odp_retirer_shutdown(); or an ERR_PTR: -ENOMEM, -ENODEV if
- * @ops->owner is about to be unloaded, or -EINVAL if the wakeup delay is not what it has to be.
+ * @ops->owner is about to be unloaded, or -EINVAL if the wakeup delay is out of range.
  */
 struct odp_retirer *odp_retirer_create(const char *name, const struct odp_retirer_ops *ops,
 				       const struct odp_retirer_config *config);
@@ -506,7 +506,7 @@ bool __must_check odp_hold(struct odp_retirer *retirer, struct odp_request *req)
 void odp_put(struct odp_retirer *retirer, struct odp_request *req);
 
 /**
- * odp_read_lock() - begin a section in which objects that are found stay valid
+ * odp_read_lock() - begin a read section, in which objects that are found stay valid
  * @retirer: the retirer
  *
  * A section of the retirer's SRCU domain. Everything that is retired waits for it, so it must be
@@ -520,7 +520,7 @@ void odp_put(struct odp_retirer *retirer, struct odp_request *req);
 int odp_read_lock(struct odp_retirer *retirer) __acquires_shared(retirer);
 
 /**
- * odp_read_unlock() - end a section
+ * odp_read_unlock() - end a read section
  * @retirer: the retirer
  * @idx: what odp_read_lock() returned, in the same task
  *
@@ -685,9 +685,10 @@ struct odp_mirror_ops {
 	 * &enum odp_verdict.
 	 *
 	 * Context: invalidate(), with the user lock held and the sequence recorded. Must not sleep,
-	 * unless @zap_sleeps says so. Of this header it may
-	 * call odp_range_retire(), odp_range_punch(), odp_range_resize(), odp_range_shared(),
-	 * odp_range_start(), odp_range_end() and odp_range_live(), for @range.
+	 * unless @zap_sleeps says so. Of this header it may call odp_range_retire(),
+	 * odp_range_punch(), odp_range_resize(), odp_range_shared(), odp_range_start(),
+	 * odp_range_end() and odp_range_live() for @range; and, for a range that the driver holds,
+	 * whatever "may be called in invalidate()".
 	 *
 	 * It is also called for a range that has been retired or replaced, until that is removed,
 	 * and for one that is about to take the place of another one, so that it may come twice for
@@ -762,7 +763,7 @@ struct odp_mirror_ops {
 };
 
 /**
- * struct odp_section - the moment from which on a fault has looked at the process's pages
+ * struct odp_section - what a fault has begun and may commit: since when it looks at pages
  *
  * Filled in by odp_range_fault(), odp_read_begin() or odp_section_adopt(), for odp_commit_begin()
  * of the same range; for another range that returns -EAGAIN. May be copied, and used again.
@@ -874,8 +875,8 @@ struct odp_range *odp_range_insert(struct odp_mirror *mirror, unsigned long star
  * @mirror: the mirror
  * @addr: the address
  *
- * Context: any process context. Takes no lock, but may wait for a moment for somebody who changes
- * the mirror's index: under no lock that an interrupt takes.
+ * Context: any process context. Takes no lock, but may wait for a moment for a change of the
+ * mirror's index: not under a lock that an interrupt handler takes.
  *
  * Return: the range, held by the caller, who ends that by odp_range_put() or odp_range_remove();
  * or NULL.
@@ -1270,7 +1271,8 @@ void odp_section_abandon(struct odp_range *range, const struct odp_section *sect
 /**
  * odp_commit_begin() - take the user lock if what was found may be installed
  * @range: a range that the caller holds
- * @section: a moment in the life of this range
+ * @section: what odp_range_fault(), odp_read_begin() or odp_section_adopt() filled in for this
+ *           range
  *
  * If this returns 0 the user lock is held. The caller installs what it has found since the section
  * began, within what it asked for, and calls odp_commit_end(). On an error the lock is not held.

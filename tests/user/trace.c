@@ -509,7 +509,8 @@ TEST_F(measured, what_the_readme_says)
 		commands++;
 	}
 	fclose(readme);
-	EXPECT_EQ(6, commands);
+	EXPECT_EQ(7, commands);
+	EXPECT_NE(NULL, strstr(text, "==> /sys/kernel/debug/odp/mirror-"));
 	EXPECT_NE(NULL, strstr(text, ": odp_request: mirror-"));
 	EXPECT_NE(NULL, strstr(text, ": odp_release_end: mirror-"));
 	EXPECT_NE(NULL, strstr(text, "us asked_to_removed removed_to_released\n"));
