@@ -181,7 +181,8 @@ static inline struct faults stall_faults(size_t length)
 
 	must(mmap(faults.memory, length, PROT_READ | PROT_WRITE,
 		  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == faults.memory);
-	faults.fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	/* One that blocks is always ready, for poll(). */
+	faults.fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	must(faults.fd >= 0);
 	must(!ioctl(faults.fd, UFFDIO_API, &api));
 	must(!ioctl(faults.fd, UFFDIO_REGISTER, &range));
