@@ -135,8 +135,18 @@ static int reset_call(struct call *call)
 	return ibv_modify_qp(call->qp, &attr, IBV_QP_STATE);
 }
 
-/* What has to be through in the middle of a fault; without that, the fault goes on. */
-static void check_ends(struct call *call, struct faults *faults)
+static int destroy_ah_call(struct call *call)
+{
+	return ibv_destroy_ah(call->ah);
+}
+
+static int dealloc_pd_call(struct call *call)
+{
+	return ibv_dealloc_pd(call->pd);
+}
+
+/* What has to be through in the middle of a fault, which is over when this returns. */
+static void check_does_not_wait(struct call *call, struct faults *faults)
 {
 	bool in_time;
 
@@ -149,6 +159,12 @@ static void check_ends(struct call *call, struct faults *faults)
 		fail("%s: it waits for a fault", where);
 	if (call->result)
 		fail("%s: %s", where, strerror(call->result));
+}
+
+/* ... and which has ended by that: the next access to the page is a fault again. */
+static void check_ends(struct call *call, struct faults *faults)
+{
+	check_does_not_wait(call, faults);
 	must(!madvise(faults->memory, PAGE, MADV_DONTNEED));
 }
 
@@ -223,22 +239,14 @@ static void resources_in_fault(void)
 	struct faults faults = stall_faults(PAGE);
 	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
 	struct pair pair = stall_read(&faults, local, mr);
-	struct call change = { .run = resources_call, .qp = pair.b.qp };
+	struct ibv_device_attr limits;
 	struct ibv_qp_init_attr init;
 	struct ibv_qp_attr attr;
-	bool in_time;
 	int status;
 
 	memset(local->addr, 1, 8);
-	make_call(&change);
 	at("the change");
-	start_call(&change);
-	in_time = ended(&change, PATIENCE_MS / 10);
-	end_faults(&faults);
-	if (!in_time)
-		fail("%s: it waits for a fault", where);
-	if (change.result)
-		fail("%s: %s", where, strerror(change.result));
+	check_does_not_wait(&(struct call) { .run = resources_call, .qp = pair.b.qp }, &faults);
 	must(!ibv_query_qp(pair.b.qp, &attr, IBV_QP_MAX_DEST_RD_ATOMIC, &init));
 	if (attr.max_dest_rd_atomic != RESOURCES)
 		fail("%s: it is %u", where, attr.max_dest_rd_atomic);
@@ -256,6 +264,10 @@ static void resources_in_fault(void)
 		fail("%s: %s", where, status_name(status));
 	if (*(uint64_t *)local->addr != 2)
 		fail("%s: it is %lx", where, *(uint64_t *)local->addr);
+	at("more than a queue pair may have");
+	must(!ibv_query_device(device, &limits));
+	if (change_resources(pair.b.qp, limits.max_qp_rd_atom + 1) != EINVAL)
+		fail("%s are accepted", where);
 }
 
 #define CHANGES 1000
@@ -340,6 +352,79 @@ static void fault_ends(void)
 	must(!advise((uint64_t)mr->addr, PAGE, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0));
 	wait_fault(&faults);
 	check_ends(&(struct call) { .run = dereg_call, .mr = mr }, &faults);
+}
+
+/* A datagram is sent from a page that does not come. The end of the way to it does not wait. */
+static void ah_goes_in_fault(void)
+{
+	struct ibv_ah_attr way = { .is_global = 1, .port_num = 1,
+				   .grh = { .hop_limit = 1, .sgid_index = 1 } };
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *mr = reg(faults.memory, PAGE, ODP);
+	struct ibv_sge sge = { (uint64_t)mr->addr, 8, mr->lkey };
+	struct ibv_send_wr send = {
+		.opcode = IBV_WR_SEND, .send_flags = IBV_SEND_SIGNALED, .sg_list = &sge,
+		.num_sge = 1, .wr.ud.remote_qkey = 1,
+	}, *bad;
+	struct end end;
+	int status;
+
+	must(!ibv_query_gid(device, 1, 1, &way.grh.dgid));
+	send.wr.ud.ah = ibv_create_ah(pd, &way);
+	must(send.wr.ud.ah);
+	make_typed_end(&end, IBV_QPT_UD);
+	connect_typed_end(&end, IBV_QPT_UD, 0);
+	send.wr.ud.remote_qpn = end.qp->qp_num;
+	at("the fault");
+	must(!ibv_post_send(end.qp, &send, &bad));
+	wait_fault(&faults);
+	at("the end of the address handle");
+	check_does_not_wait(&(struct call) { .run = destroy_ah_call, .ah = send.wr.ud.ah },
+			    &faults);
+	at("the datagram");
+	status = completion(&end);
+	if (status)
+		fail("%s: %s", where, status_name(status));
+}
+
+/* An MR moves to another PD in the middle of a prefetch. The end of the old PD does not wait. */
+static void pd_goes_in_prefetch(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *mr = reg(faults.memory, PAGE, ODP);
+	struct ibv_pd *other = ibv_alloc_pd(device);
+
+	must(other);
+	at("the fault");
+	must(!advise((uint64_t)mr->addr, PAGE, mr->lkey, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0));
+	wait_fault(&faults);
+	must(!rereg(mr, IBV_REREG_MR_CHANGE_PD, other, 0));
+	at("the end of the PD");
+	check_ends(&(struct call) { .run = dealloc_pd_call, .pd = pd }, &faults);
+	at("the end of the MR");
+	must(!ibv_dereg_mr(mr));
+}
+
+/* A prefetch of a range that cannot be is still one of the next. */
+static void prefetch_goes_on(void)
+{
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *mr = reg(faults.memory, PAGE, ODP);
+	struct ibv_sge both[] = {
+		{ (uint64_t)mr->addr + PAGE, PAGE, mr->lkey },
+		{ (uint64_t)mr->addr, PAGE, mr->lkey },
+	};
+	struct pollfd fault = { .fd = faults.fd, .events = POLLIN };
+	int n;
+
+	at("the second range");
+	must(!advise_mr(pd, IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH, 0, both, 2));
+	n = poll(&fault, 1, PATIENCE_MS / 10);
+	must(n >= 0);
+	if (!n)
+		fail("%s is not prefetched", where);
+	end_faults(&faults);
+	must(!ibv_dereg_mr(mr));
 }
 
 /*
@@ -560,6 +645,9 @@ static const struct test tests[] = {
 	{ "resources_in_fault", resources_in_fault },
 	{ "changed_at_once", changed_at_once },
 	{ "reset_twice", reset_twice },
+	{ "ah_goes_in_fault", ah_goes_in_fault },
+	{ "pd_goes_in_prefetch", pd_goes_in_prefetch },
+	{ "prefetch_goes_on", prefetch_goes_on },
 	{ "killed_in_dereg", killed_in_dereg },
 	{ "device_goes_in_fault", device_goes_in_fault },
 	{ "mr_goes_in_prefetch", mr_goes_in_prefetch },

@@ -26,6 +26,8 @@ struct call {
 	size_t length;
 	struct ibv_mr *mr;
 	struct ibv_qp *qp;
+	struct ibv_ah *ah;
+	struct ibv_pd *pd;
 	struct ibv_comp_channel *channel;
 };
 
