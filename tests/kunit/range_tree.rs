@@ -188,6 +188,13 @@ mod tests {
     /// and others take that.
     #[test]
     fn what_is_kept_is_found() -> Result {
+        (0..ROUNDS).try_for_each(|_| look_while_others_take())
+    }
+
+    /// In how many trees, one after the other.
+    const ROUNDS: usize = 40;
+
+    fn look_while_others_take() -> Result {
         const OBJECTS: usize = 200;
         const EACH: usize = 9;
         const KEPT: usize = EACH / 2;
