@@ -9,6 +9,7 @@ mod tests {
     use crate::{
         address_space::AddressSpace,
         check::check_eq,
+        fixture::page,
         limits::long_wait,
         probe::Probe,
         tally::Tally,
@@ -42,10 +43,6 @@ mod tests {
         Retry,
         Span, //
     };
-
-    fn page(span: Span, index: usize) -> Result<Span> {
-        Ok(Span::new(span.start() + index * PAGE_SIZE, PAGE_SIZE)?)
-    }
 
     fn fault(
         hold: &Hold<Probe>,
@@ -227,7 +224,7 @@ mod tests {
             let registration = Interval::insert(interval.clone(), p)?;
             let sequence = find(p)?;
             check_eq!(interval.read_retry(sequence), false);
-            let beside = Span::new(span.end(), PAGE_SIZE)?;
+            let beside = page(span, span.pages())?;
             let mut more = Pages::new(1, GFP_KERNEL)?;
             let found = interval.fault(&mut more, beside, Access::Write, long_wait(), p);
             check_eq!(found.map(|_| ()), Err(EINVAL));

@@ -109,6 +109,21 @@ pub(crate) fn mirrored(
     Ok((span, mirrored_at(s, &s.shared, span, p)?))
 }
 
+/// Maps some pages, and mirrors each in a range of its own.
+pub(crate) fn page_by_page(
+    s: &Setup,
+    count: usize,
+    p: &mut MayBlock<'_>,
+) -> Result<(Span, KVec<Hold<Probe>>)> {
+    let span = s.space.map(count)?;
+    let mut holds = KVec::new();
+    for n in 0..count {
+        let hold = s.mirror.insert(page(span, n)?, s.shared.clone(), p)?;
+        holds.push(hold, GFP_KERNEL)?;
+    }
+    Ok((span, holds))
+}
+
 /// Mirrors `at` through `shared`, and has the device reach each page of it.
 pub(crate) fn mirrored_at(
     s: &Setup,

@@ -10,6 +10,10 @@ mod tests {
         address_space::AddressSpace,
         check::check_eq,
         eventually::eventually,
+        fixture::{
+            page,
+            pages, //
+        },
         frozen::Frozen,
         probe::Probe,
         reader::Reader,
@@ -64,15 +68,15 @@ mod tests {
             let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
             let (shared, record) = Probe::new(None)?;
             let span = space.map(4)?;
-            let middle = Span::new(span.start() + PAGE_SIZE, 2 * PAGE_SIZE)?;
+            let middle = pages(span, 1, 2)?;
             drop(mirror.insert(middle, shared.clone(), p)?);
 
             check_eq!(insert(&mirror, middle, &shared, p), Err(EEXIST));
             check_eq!(insert(&mirror, span, &shared, p), Err(EEXIST));
-            let left = Span::new(span.start(), 2 * PAGE_SIZE)?;
+            let left = pages(span, 0, 2)?;
             check_eq!(insert(&mirror, left, &shared, p), Err(EEXIST));
             // Beside it there is room, and what failed has left nothing.
-            let left = Span::new(span.start(), PAGE_SIZE)?;
+            let left = page(span, 0)?;
             check_eq!(insert(&mirror, left, &shared, p), Ok(()));
             check_eq!(mirror.ranges(), 2);
             check_eq!(mirror.stats().insert_failed, 3);
@@ -101,7 +105,7 @@ mod tests {
             // The old range does not leave as long as this lasts.
             let reader = Reader::begin(&space, &mirror, last)?;
             hold.retire();
-            let right = Span::new(span.start() + 2 * PAGE_SIZE, 2 * PAGE_SIZE)?;
+            let right = pages(span, 2, 2)?;
             let fresh = mirror.insert(right, new.clone(), p)?;
             let found = mirror.get(last, p).ok_or(ENOENT)?;
             check_eq!(found.span(), right);
@@ -147,7 +151,7 @@ mod tests {
             let first = inserter(span)?;
             eventually("the range is there", || mirror.ranges() == 1)?;
             // Somebody who is not the first cannot say yet whether there is a range.
-            let second = inserter(Span::new(span.start(), PAGE_SIZE)?)?;
+            let second = inserter(page(span, 0)?)?;
             eventually("both are there", || mirror.ranges() == 2)?;
             check_eq!(mirror.get(span.start(), p).is_none(), true);
             check_eq!(inserted.get() + in_the_way.get(), 0);
@@ -225,10 +229,7 @@ mod tests {
             let mirror = Mirror::<Probe>::new(&*space.user()?, Config::default(), p)?;
             let (shared, _) = Probe::new(None)?;
             let span = space.map(4)?;
-            let (first, last) = (
-                Span::new(span.start(), PAGE_SIZE)?,
-                Span::new(span.start() + 3 * PAGE_SIZE, PAGE_SIZE)?,
-            );
+            let (first, last) = (page(span, 0)?, page(span, 3)?);
             let old = mirror.insert(span, shared.clone(), p)?;
             let section = old.begin(old.span(), p).map_err(Error::from)?;
             old.commit(section, |pages| pages.install(first.start()))??;
@@ -272,14 +273,13 @@ mod tests {
             let mirror = Mirror::<Probe>::new(&*space.user()?, config, p)?;
             let (shared, _) = Probe::new(None)?;
             let span = space.map(3)?;
-            let page = |n| Span::new(span.start() + n * PAGE_SIZE, PAGE_SIZE);
-            check_eq!(insert(&mirror, page(0)?, &shared, p), Ok(()));
-            check_eq!(insert(&mirror, page(1)?, &shared, p), Ok(()));
-            check_eq!(insert(&mirror, page(2)?, &shared, p), Err(ENOSPC));
+            check_eq!(insert(&mirror, page(span, 0)?, &shared, p), Ok(()));
+            check_eq!(insert(&mirror, page(span, 1)?, &shared, p), Ok(()));
+            check_eq!(insert(&mirror, page(span, 2)?, &shared, p), Err(ENOSPC));
             let hold = mirror.get(span.start(), p).ok_or(ENOENT)?;
             hold.remove(p)?;
             mirror.flush(Until::Released, p)?;
-            check_eq!(insert(&mirror, page(2)?, &shared, p), Ok(()));
+            check_eq!(insert(&mirror, page(span, 2)?, &shared, p), Ok(()));
             Ok(())
         })
     }
@@ -303,9 +303,8 @@ mod tests {
             )?;
             let (shared, _) = Probe::new(None)?;
             let span = space.map(2)?;
-            let page = |n| Span::new(span.start() + n * PAGE_SIZE, PAGE_SIZE);
             let refused = Tally::new("refused")?;
-            let (full, other) = (page(0)?, page(1)?);
+            let (full, other) = (page(span, 0)?, page(span, 1)?);
             check_eq!(insert(&mirror, full, &shared, p), Ok(()));
             let done = space.thread({
                 let (mirror, shared, refused) = (mirror.clone(), shared.clone(), refused.clone());

@@ -11,6 +11,9 @@ mod tests {
         check::check_eq,
         fixture::{
             one_by_one,
+            page,
+            page_by_page,
+            pages,
             setup,
             take_a_while, //
         },
@@ -39,7 +42,6 @@ mod tests {
         Mirror,
         Retire,
         Retry,
-        Span,
         Until, //
     };
 
@@ -104,11 +106,8 @@ mod tests {
         MayBlock::enter(|p| {
             // Even if the driver's callback does not ask for it.
             let s = setup(None, p)?;
-            let span = s.space.map(3)?;
-            for page in 0..3 {
-                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
-                drop(s.mirror.insert(page, s.shared.clone(), p)?);
-            }
+            let (span, holds) = page_by_page(&s, 3, p)?;
+            drop(holds);
             s.space.exit();
             check_eq!(s.record.releases.get(), 3);
             s.mirror.flush(Until::Released, p)?;
@@ -237,16 +236,15 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
             let span = s.space.map(3)?;
-            let page = |n| Span::new(span.start() + n * PAGE_SIZE, PAGE_SIZE);
             for n in 0..3 {
-                AddressSpace::read(page(n)?.start())?;
+                AddressSpace::read(page(span, n)?.start())?;
             }
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-            let [left, middle] = [0, 1].map(|n| hold.begin(page(n)?, p).map_err(Error::from));
+            let [left, middle] = [0, 1].map(|n| hold.begin(page(span, n)?, p).map_err(Error::from));
             let (left, middle) = (left?, middle?);
             // Each of them replaces the zero page.
-            AddressSpace::write(page(0)?.start(), 1)?;
-            AddressSpace::write(page(2)?.start(), 1)?;
+            AddressSpace::write(page(span, 0)?.start(), 1)?;
+            AddressSpace::write(page(span, 2)?.start(), 1)?;
             check_eq!(s.record.clears.get() > 1, true);
             check_eq!(hold.commit(left, |_| ()), Err(Retry::Collided));
             check_eq!(hold.commit(middle, |_| ()), Ok(()));
@@ -261,13 +259,12 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
             let span = s.space.map(4)?;
-            let pages = |n, of| Span::new(span.start() + n * PAGE_SIZE, of * PAGE_SIZE);
-            AddressSpace::read(pages(2, 1)?.start())?;
+            AddressSpace::read(pages(span, 2, 1)?.start())?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-            let mut begin = |n, of| hold.begin(pages(n, of)?, p).map_err(Error::from);
+            let mut begin = |n, of| hold.begin(pages(span, n, of)?, p).map_err(Error::from);
             let (before, up_to, from, behind) =
                 (begin(0, 2)?, begin(0, 3)?, begin(2, 2)?, begin(3, 1)?);
-            AddressSpace::write(pages(2, 1)?.start(), 1)?;
+            AddressSpace::write(pages(span, 2, 1)?.start(), 1)?;
             check_eq!(hold.commit(before, |_| ()), Ok(()));
             check_eq!(hold.commit(up_to, |_| ()), Err(Retry::Collided));
             check_eq!(hold.commit(from, |_| ()), Err(Retry::Collided));
@@ -282,16 +279,15 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
             let span = s.space.map(2)?;
-            let page = |n| Span::new(span.start() + n * PAGE_SIZE, PAGE_SIZE);
-            AddressSpace::read(page(0)?.start())?;
+            AddressSpace::read(page(span, 0)?.start())?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-            let oldest = hold.begin(page(1)?, p).map_err(Error::from)?;
+            let oldest = hold.begin(page(span, 1)?, p).map_err(Error::from)?;
             let mut others = KVec::with_capacity(KEPT, GFP_KERNEL)?;
             for _ in 0..KEPT {
-                let section = hold.begin(page(1)?, p).map_err(Error::from)?;
+                let section = hold.begin(page(span, 1)?, p).map_err(Error::from)?;
                 others.push(section, GFP_KERNEL)?;
             }
-            AddressSpace::write(page(0)?.start(), 1)?;
+            AddressSpace::write(page(span, 0)?.start(), 1)?;
             check_eq!(hold.commit(oldest, |_| ()), Err(Retry::Collided));
             for section in others {
                 check_eq!(hold.commit(section, |_| ()), Ok(()));
@@ -308,7 +304,7 @@ mod tests {
             let mirror = Mirror::<Probe>::new(&*s.space.user()?, Config::default(), p)?;
             let span = s.space.map(2)?;
             AddressSpace::read(span.start())?;
-            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let right = page(span, 1)?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
             let theirs = mirror.insert(span, other, p)?;
             // The first fault of each of two objects.
@@ -326,7 +322,7 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
             let span = s.space.map(2)?;
-            let left = Span::new(span.start(), PAGE_SIZE)?;
+            let left = page(span, 0)?;
             let hold = s.mirror.insert(left, s.shared.clone(), p)?;
             let outside = hold.begin(span, p).map(|_| ());
             check_eq!(outside, Err(FaultError::Failed(EINVAL)));
@@ -341,7 +337,7 @@ mod tests {
             let span = s.space.map(2)?;
             AddressSpace::read(span.start())?;
             let hold = s.mirror.insert(span, s.shared.clone(), p)?;
-            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let right = page(span, 1)?;
             let section = hold.begin(right, p).map_err(Error::from)?;
             hold.abandon(section);
             AddressSpace::write(span.start(), 1)?;
@@ -371,8 +367,8 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
             let span = s.space.map(2)?;
-            let left = Span::new(span.start(), PAGE_SIZE)?;
-            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let left = page(span, 0)?;
+            let right = page(span, 1)?;
             let left = s.mirror.insert(left, s.shared.clone(), p)?;
             let right = s.mirror.insert(right, s.shared.clone(), p)?;
             let section = left.begin(left.span(), p).map_err(Error::from)?;
@@ -387,8 +383,8 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(Some(Event::Unmap), p)?;
             let span = s.space.map(2)?;
-            let left = Span::new(span.start(), PAGE_SIZE)?;
-            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let left = page(span, 0)?;
+            let right = page(span, 1)?;
             let hold = s.mirror.insert(left, s.shared.clone(), p)?;
             drop(s.mirror.insert(right, s.shared.clone(), p)?);
             AddressSpace::unmap(span)?;
@@ -436,12 +432,7 @@ mod tests {
         const MORE: usize = 40;
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
-            let span = s.space.map(MORE + 1)?;
-            let mut holds = KVec::new();
-            for page in 0..=MORE {
-                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
-                holds.push(s.mirror.insert(page, s.shared.clone(), p)?, GFP_KERNEL)?;
-            }
+            let (_, holds) = page_by_page(&s, MORE + 1, p)?;
             let frozen = Frozen::begin(&s.space, p)?;
             holds[0].retire();
             // The worker has the first, and sleeps in its removal until the phase ends.
@@ -466,11 +457,8 @@ mod tests {
         const N: usize = 24;
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
-            let span = s.space.map(N)?;
-            for page in 0..N {
-                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
-                drop(s.mirror.insert(page, s.shared.clone(), p)?);
-            }
+            let (span, holds) = page_by_page(&s, N, p)?;
+            drop(holds);
             let frozen = Frozen::begin(&s.space, p)?;
             s.mirror.retire_all();
             // The worker may have begun before the last one was retired: then there are two
@@ -497,11 +485,8 @@ mod tests {
         MayBlock::enter(|p| {
             for attempt in 1..=TRIES {
                 let s = one_by_one(p)?;
-                let span = s.space.map(THEN)?;
-                for page in 0..THEN {
-                    let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
-                    drop(s.mirror.insert(page, s.shared.clone(), p)?);
-                }
+                let (_, holds) = page_by_page(&s, THEN, p)?;
+                drop(holds);
                 // What is removed stays in its lane.
                 s.record.hold_releases.store(true, Relaxed);
                 let frozen = Frozen::begin(&s.space, p)?;
@@ -550,12 +535,7 @@ mod tests {
         const MORE: usize = 5;
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
-            let span = s.space.map(MORE + 1)?;
-            let mut holds = KVec::new();
-            for page in 0..=MORE {
-                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
-                holds.push(s.mirror.insert(page, s.shared.clone(), p)?, GFP_KERNEL)?;
-            }
+            let (span, holds) = page_by_page(&s, MORE + 1, p)?;
             let mirror = s.mirror.clone();
             // The worker is kept busy by a lookup, which its grace period waits for ...
             let reader = Reader::begin(&s.space, &mirror, span.start())?;
@@ -593,8 +573,8 @@ mod tests {
         MayBlock::enter(|p| {
             let s = setup(None, p)?;
             let span = s.space.map(2)?;
-            let left = Span::new(span.start(), PAGE_SIZE)?;
-            let right = Span::new(span.start() + PAGE_SIZE, PAGE_SIZE)?;
+            let left = page(span, 0)?;
+            let right = page(span, 1)?;
             let mirror = s.mirror.clone();
             let left = mirror.insert(left, s.shared.clone(), p)?;
             let right = mirror.insert(right, s.shared.clone(), p)?;

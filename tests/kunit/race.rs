@@ -9,11 +9,14 @@ mod tests {
     use crate::{
         address_space::AddressSpace,
         check::check_eq,
+        fixture::{
+            page,
+            pages, //
+        },
         probe::Probe,
         tally::Tally, //
     };
     use kernel::{
-        page::PAGE_SIZE,
         prelude::*,
         sync::Arc, //
     };
@@ -22,7 +25,6 @@ mod tests {
         Event,
         MayBlock,
         Mirror,
-        Span,
         Until, //
     };
 
@@ -122,12 +124,11 @@ mod tests {
                 drained.join()?;
             }
             let span = space.map(4)?;
-            for page in 0..4 {
-                let page = Span::new(span.start() + page * PAGE_SIZE, PAGE_SIZE)?;
-                drop(mirror.insert(page, shared.clone(), p)?);
+            for n in 0..4 {
+                drop(mirror.insert(page(span, n)?, shared.clone(), p)?);
             }
             // munmap() of half, and at once the end of the process.
-            AddressSpace::unmap(Span::new(span.start(), 2 * PAGE_SIZE)?)?;
+            AddressSpace::unmap(pages(span, 0, 2)?)?;
             space.exit();
             mirror.shutdown(p);
             check_eq!(record.released.get(), ROUNDS + 4);
