@@ -117,6 +117,23 @@ impl<T: Invalidate> InvalidateOps<T> {
             _data: PhantomData,
         }
     }
+
+    /// Makes the table for `T`, for intervals that need no reference on the module each.
+    ///
+    /// # Safety
+    ///
+    /// For the initialiser of a static item. Whoever inserts an interval keeps the module of the
+    /// item's crate loaded until the removal has returned.
+    pub(crate) const unsafe fn new_kept() -> Self {
+        Self {
+            ops: bindings::mmu_interval_notifier_ops {
+                invalidate: Some(Interval::<T>::invalidate_callback),
+                ..pin_init::zeroed()
+            },
+            owner: Owner::NONE,
+            _data: PhantomData,
+        }
+    }
 }
 
 /// The table for [`Invalidate::OPS`] of a type, in the module that this is written in.

@@ -27,13 +27,17 @@ unsafe extern "C" {
 /// # Invariants
 ///
 /// This is part of a static item, and points to the module that the item is compiled into; null
-/// stands for code that cannot be unloaded.
+/// stands for code that cannot be unloaded while this is used.
 pub(crate) struct Owner(*mut bindings::module);
 
 // SAFETY: It is an address; what can be done with it can be done in any task.
 unsafe impl Sync for Owner {}
 
 impl Owner {
+    /// For what somebody else keeps loaded.
+    // INVARIANT: For as long as it is used it cannot be unloaded.
+    pub(crate) const NONE: Self = Self(core::ptr::null_mut());
+
     /// # Safety
     ///
     /// For the initialiser of a static item, with `THIS_MODULE` of the crate that has the item.

@@ -49,7 +49,8 @@ impl Moment {
         Self(us.max(1))
     }
 
-    fn is_none(self) -> bool {
+    /// Whether it has not been noted.
+    pub(crate) fn is_none(self) -> bool {
         self.0 == 0
     }
 }

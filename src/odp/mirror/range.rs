@@ -531,7 +531,10 @@ unsafe impl<T: Mirrored> Indexed for Interval<Range<T>> {
 #[pinned_drop]
 impl<T: Mirrored> PinnedDrop for Range<T> {
     fn drop(self: Pin<&mut Self>) {
-        self.space.uncount();
+        // One that has been in service is not counted any more.
+        if self.request.state().stage != Stage::Releasing {
+            self.space.uncount();
+        }
     }
 }
 
@@ -581,9 +584,10 @@ impl<T: Mirrored> MirroredOps<T> {
                 change: Range::<T>::CHANGE_OPS,
                 span: span::<T>,
             },
-            // SAFETY: By the safety requirements this is for the initialiser of a static item, and
-            // `module` is that of its crate.
-            notifier: unsafe { InvalidateOps::new(module) },
+            // SAFETY: By the safety requirements this is for the initialiser of a static item. The
+            // worker has a reference on `module`, which is that of its crate, and is not shut down
+            // before all ranges that were inserted are removed.
+            notifier: unsafe { InvalidateOps::new_kept() },
             same: is_itself::<T>,
         }
     }
@@ -693,9 +697,10 @@ unsafe extern "C" fn release<T: Mirrored>(request: *mut Request) {
     // SAFETY: `remove`, which by the order of the table has been called, left us the reference that
     // the registration had.
     let interval = unsafe { Arc::from_raw(interval.as_ptr()) };
-    let (span, shared) = (interval.span(), interval.data().shared.clone());
+    let range = interval.data();
     // First, so that there is room for another range when the driver hears of it.
-    drop(interval);
+    range.space.uncount();
+    let data = range.shared.data();
     // SAFETY: By the safety requirements a worker is calling this, as `RequestOps::release`.
-    unsafe { WorkerContext::enter(|ctx| shared.data().released(span, ctx)) };
+    unsafe { WorkerContext::enter(|ctx| data.released(interval.span(), ctx)) };
 }

@@ -244,7 +244,10 @@ impl Worker {
         let link = unsafe { Request::link(request) };
         let removed = link.tickets.removed;
         let has_waited = core::mem::take(&mut link.has_waited);
-        link.since = Library::get().latency().removed(link.since);
+        // As a rule nobody measures, and what all workers share need not be looked at.
+        if !link.since.is_none() {
+            link.since = Library::get().latency().removed(link.since);
+        }
         if let Some(of) = &traced {
             trace::remove_end::emit(of, has_waited);
         }
@@ -276,7 +279,9 @@ impl Worker {
         // invariants of `Request` makes the link ours.
         let link = unsafe { Request::link(request) };
         let Tickets { released, .. } = link.tickets;
-        Library::get().latency().released(link.since);
+        if !link.since.is_none() {
+            Library::get().latency().released(link.since);
+        }
         let traced = (trace::release_begin::is_on() || trace::release_end::is_on()).then(|| {
             // SAFETY: By the safety requirements it is to be released, and has not been.
             unsafe { self.subject_of(request) }
