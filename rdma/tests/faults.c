@@ -10,16 +10,15 @@
 #include "walk.h"
 
 /*
- * Has a page wait for twice as long as a peer with few retries sends without an answer: half a
- * second until a packet is sent again for a timeout of 17. False if the peer has given up.
+ * Has a page of MR's wait for twice as long as a peer with few retries sends without an answer:
+ * half a second until a packet is sent again for a timeout of 17. False if the peer has given up.
  */
-static bool peer_waits(uint8_t timeout)
+static bool peer_waits(struct faults *faults, struct ibv_mr *mr, uint8_t timeout)
 {
 	static const enum ibv_wr_opcode opcodes[] = {
 		IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ, IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WR_SEND,
 	};
-	struct faults faults = stall_faults(PAGE);
-	struct ibv_mr *local = pinned(PAGE), *mr = reg(faults.memory, PAGE, ODP);
+	struct ibv_mr *local = pinned(PAGE);
 	struct pair pair;
 	size_t i;
 	uint64_t sent, received, timeouts, begin;
@@ -33,14 +32,14 @@ static bool peer_waits(uint8_t timeout)
 		sent = hw_counter("send_rnr_err");
 		received = hw_counter("rcvd_rnr_err");
 		timeouts = hw_counter("completer_retry_err");
-		must(!madvise(faults.memory, PAGE, MADV_DONTNEED));
+		must(!madvise(faults->memory, PAGE, MADV_DONTNEED));
 		if (opcodes[i] == IBV_WR_SEND)
-			post_receive(&pair, (uint64_t)faults.memory, PAGE, mr->lkey);
+			post_receive(&pair, (uint64_t)faults->memory, PAGE, mr->lkey);
 		post(&pair, &(struct operation) {
 			.opcode = opcodes[i], .local = local, .address = local->addr, .length = 8,
-			.remote = (uint64_t)faults.memory, .rkey = mr->rkey, .compare_add = 1,
+			.remote = (uint64_t)faults->memory, .rkey = mr->rkey, .compare_add = 1,
 		});
-		wait_fault(&faults);
+		wait_fault(faults);
 		begin = now_ms();
 		if (completed_within(&pair.a, in_vain_ms, &status)) {
 			if (status != IBV_WC_RETRY_EXC_ERR)
@@ -49,10 +48,10 @@ static bool peer_waits(uint8_t timeout)
 			       where, now_ms() - begin, hw_counter("completer_retry_err") - timeouts,
 			       hw_counter("rcvd_rnr_err") - received,
 			       hw_counter("send_rnr_err") - sent);
-			end_faults(&faults);
+			end_faults(faults);
 			return false;
 		}
-		end_faults(&faults);
+		end_faults(faults);
 		status = completion(&pair.a);
 		if (status)
 			fail("%s: %s", where, status_name(status));
@@ -67,7 +66,10 @@ static bool peer_waits(uint8_t timeout)
  */
 static void slow_page(void)
 {
-	if (!peer_waits(17) && !peer_waits(20))
+	struct faults faults = stall_faults(PAGE);
+	struct ibv_mr *mr = reg(faults.memory, PAGE, ODP);
+
+	if (!peer_waits(&faults, mr, 17) && !peer_waits(&faults, mr, 20))
 		fail("%s: before the page is there: %s", where, status_name(IBV_WC_RETRY_EXC_ERR));
 }
 
@@ -649,11 +651,12 @@ static const struct test tests[] = {
 	{ "pd_goes_in_prefetch", pd_goes_in_prefetch },
 	{ "prefetch_goes_on", prefetch_goes_on },
 	{ "killed_in_dereg", killed_in_dereg },
-	{ "device_goes_in_fault", device_goes_in_fault },
 	{ "mr_goes_in_prefetch", mr_goes_in_prefetch },
 	{ "device_goes_in_prefetch", device_goes_in_prefetch },
 	{ "prefetches_of_others", prefetches_of_others },
 	{ "queue_pairs_of_others", queue_pairs_of_others },
+	/* Without the repairs there is no device after it. */
+	{ "device_goes_in_fault", device_goes_in_fault },
 };
 
 int main(int argc, char **argv)

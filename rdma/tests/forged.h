@@ -272,30 +272,44 @@ static inline void forge(struct forger *forger, const struct packet *packet)
 	must(write(forger->wire, frame, end - frame) == end - frame);
 }
 
+/* Longer than any frame. */
+#define FRAME (2 * PAGE)
+
+/* The next frame that there is by DEADLINE: how long it is, or 0. Not all are for the forger. */
+static inline size_t next_frame(struct forger *forger, uint8_t *frame, uint64_t deadline)
+{
+	struct pollfd readable = { .fd = forger->wire, .events = POLLIN };
+	ssize_t got;
+	uint64_t now;
+
+	while ((got = read(forger->wire, frame, FRAME)) < 0) {
+		must(errno == EAGAIN);
+		now = now_ms();
+		if (now >= deadline || poll(&readable, 1, deadline - now) != 1)
+			return 0;
+	}
+	return got;
+}
+
 /*
  * The next packet that the device sends to the forger, from its BTH on and without the CRC. Returns
  * how long it is.
  */
-static inline size_t next_packet(struct forger *forger, uint8_t *packet)
+static inline size_t next_packet(struct forger *forger, uint8_t *packet, uint64_t deadline)
 {
 	const size_t skip = sizeof(struct ethhdr) + sizeof(struct iphdr) + sizeof(struct udphdr);
-	struct pollfd readable = { .fd = forger->wire, .events = POLLIN };
-	uint8_t frame[2 * PAGE];
-	ssize_t got;
+	uint8_t frame[FRAME];
+	size_t got;
 
 	for (;;) {
 		const struct ethhdr *eth = (const struct ethhdr *)frame;
 		const struct udphdr *udp = (const struct udphdr *)(frame + skip) - 1;
 		const struct bth *bth = (const struct bth *)(frame + skip);
 
-		got = read(forger->wire, frame, sizeof(frame));
-		if (got < 0) {
-			must(errno == EAGAIN);
-			if (poll(&readable, 1, PATIENCE_MS) != 1)
-				fail("%s: nothing is sent", where);
-			continue;
-		}
-		if (got < (ssize_t)(skip + sizeof(*bth) + 4) || eth->h_proto != htons(ETH_P_IP) ||
+		got = next_frame(forger, frame, deadline);
+		if (!got)
+			fail("%s: nothing is sent", where);
+		if (got < skip + sizeof(*bth) + 4 || eth->h_proto != htons(ETH_P_IP) ||
 		    udp->dest != htons(ROCE_PORT) || bth->qpn != htonl(OUR_QPN))
 			continue;
 		got -= skip + 4;
@@ -307,10 +321,11 @@ static inline size_t next_packet(struct forger *forger, uint8_t *packet)
 /* ... with that opcode. */
 static inline size_t next_request(struct forger *forger, enum opcode opcode, uint8_t *packet)
 {
+	uint64_t deadline = now_ms() + PATIENCE_MS;
 	size_t length;
 
 	do
-		length = next_packet(forger, packet);
+		length = next_packet(forger, packet, deadline);
 	while (((const struct bth *)packet)->opcode != opcode);
 	return length;
 }
@@ -355,11 +370,11 @@ static inline bool note_frame(struct answer *answer, const uint8_t *frame, size_
  */
 static inline struct answer *answers(struct forger *forger)
 {
-	struct pollfd readable = { .fd = forger->wire, .events = POLLIN };
 	struct answer *answer = &forger->answer;
-	uint8_t frame[2 * PAGE];
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+	uint8_t frame[FRAME];
 	uint32_t psn = forger->psn++;
-	ssize_t got;
+	size_t got;
 
 	answer->length = 0;
 	answer->packets = 0;
@@ -368,13 +383,9 @@ static inline struct answer *answers(struct forger *forger)
 		.rkey = forger->mark->rkey, .length = 8, .payload = 8, .data = frame,
 	});
 	for (;;) {
-		got = read(forger->wire, frame, sizeof(frame));
-		if (got < 0) {
-			must(errno == EAGAIN);
-			if (poll(&readable, 1, PATIENCE_MS) != 1)
-				fail("%s: no answer", where);
-			continue;
-		}
+		got = next_frame(forger, frame, deadline);
+		if (!got)
+			fail("%s: no answer", where);
 		if (note_frame(answer, frame, got, psn) || answer->nak)
 			return answer;
 	}

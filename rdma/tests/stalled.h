@@ -219,7 +219,8 @@ static inline int delete_call(struct call *call)
 static inline void make_device(void)
 {
 	at("the next device");
-	must(!system("rdma link add rxe0 type rxe netdev lo"));
+	if (system("rdma link add rxe0 type rxe netdev lo"))
+		fail("%s: it cannot be made", where);
 }
 
 /*

@@ -50,12 +50,13 @@ static uint32_t psn_of(const uint8_t *packet)
 /* The PSN that the next RNR NAK is for. */
 static uint32_t next_not_ready(struct forger *forger)
 {
-	uint8_t packet[2 * PAGE];
+	uint64_t deadline = now_ms() + PATIENCE_MS;
+	uint8_t packet[FRAME];
 	const struct bth *bth = (const struct bth *)packet;
 
 	do
-		next_request(forger, ACKNOWLEDGE, packet);
-	while ((packet[sizeof(*bth)] & 0xe0) != RNR_NAK);
+		next_packet(forger, packet, deadline);
+	while (bth->opcode != ACKNOWLEDGE || (packet[sizeof(*bth)] & 0xe0) != RNR_NAK);
 	return psn_of(packet);
 }
 
@@ -167,7 +168,7 @@ static bool wait_is_over(struct forger *forger)
 		.opcode = IBV_WR_RDMA_READ, .local = forger->mark, .address = forger->mark->addr,
 		.length = 8, .remote = 0x56789a000, .rkey = 0x1234,
 	};
-	uint8_t request[2 * PAGE];
+	uint8_t request[FRAME];
 	uint64_t told, retried, deadline;
 	int status;
 
@@ -194,8 +195,9 @@ static bool wait_is_over(struct forger *forger)
 	at("a write");
 	op.opcode = IBV_WR_RDMA_WRITE;
 	post(&pair, &op);
+	deadline = now_ms() + PATIENCE_MS;
 	do
-		next_packet(forger, request);
+		next_packet(forger, request, deadline);
 	while (*request != READ_REQUEST && *request != WRITE_ONLY);
 	if (*request != READ_REQUEST)
 		fail("%s is sent before what was missed: the device still waits", where);
@@ -229,7 +231,7 @@ static void answered_while_waiting(void)
 static bool missed_is_sent_again(struct forger *forger)
 {
 	struct pair pair = { .a = forger->end };
-	uint8_t first[2 * PAGE], last[2 * PAGE], packet[2 * PAGE];
+	uint8_t first[FRAME], last[FRAME], packet[FRAME];
 	int status;
 
 	at("a write");
@@ -247,7 +249,7 @@ static bool missed_is_sent_again(struct forger *forger)
 	at("the write, of which half is missed");
 	answer_with(forger, ACKNOWLEDGE, first, RNR_NAK, 0);
 	answer_with(forger, ACKNOWLEDGE, last, NAK_SEQUENCE, 0);
-	next_packet(forger, packet);
+	next_packet(forger, packet, now_ms() + PATIENCE_MS);
 	if (psn_of(packet) == psn_of(first))
 		return false;
 	if (psn_of(packet) != psn_of(last))

@@ -6,6 +6,7 @@
 
 #include <linux/falloc.h>
 #include <linux/memfd.h>
+#include <malloc.h>
 
 #include "stalled.h"
 
@@ -34,6 +35,7 @@ static inline void make_stuck_walk(struct stuck_walk *walk, size_t length)
 {
 	uint8_t *memory = map(5 * HUGE);
 	uint8_t *huge = (uint8_t *)(((uint64_t)memory + HUGE - 1) & -HUGE);
+	void *volatile room;
 
 	walk->punch = (struct call) { .run = punch_call };
 	walk->prefetch = (struct call) { .run = prefetch_call };
@@ -47,7 +49,14 @@ static inline void make_stuck_walk(struct stuck_walk *walk, size_t length)
 	walk->prefetch.memory = huge + HUGE;
 	walk->prefetch.length = HUGE + length;
 	walk->prefetch.mr = reg(walk->prefetch.memory, walk->prefetch.length, ODP);
-	/* From here on, until the prefetch is through, nothing may map or unmap. */
+	/*
+	 * From here on, until the prefetch is through, nothing may map or unmap; nor does malloc(),
+	 * which has as much as is looked at of other tasks meanwhile.
+	 */
+	must(mallopt(M_TRIM_THRESHOLD, -1) && mallopt(M_MMAP_MAX, 0));
+	room = malloc(HUGE);
+	must(room);
+	free(room);
 	make_call(&walk->punch);
 	make_call(&walk->prefetch);
 	walk->hold = hold(huge, HUGE);
