@@ -89,9 +89,9 @@ unsafe extern "C" {
 }
 
 /// What core mm calls for intervals with data of type `T`, and the module whose text that is, which
-/// is kept loaded while one is registered.
+/// is kept loaded while one is registered; or nothing, if whoever inserts them sees to that.
 ///
-/// Made by [`invalidate_ops!`](crate::invalidate_ops), as a static item of the module.
+/// Drivers make it by [`invalidate_ops!`](crate::invalidate_ops), as a static item of the module.
 pub struct InvalidateOps<T> {
     ops: bindings::mmu_interval_notifier_ops,
     owner: Owner,
@@ -130,7 +130,9 @@ impl<T: Invalidate> InvalidateOps<T> {
                 invalidate: Some(Interval::<T>::invalidate_callback),
                 ..pin_init::zeroed()
             },
-            owner: Owner::NONE,
+            // SAFETY: By the safety requirements the module is kept while an interval is inserted,
+            // which is when the owner is used.
+            owner: unsafe { Owner::kept() },
             _data: PhantomData,
         }
     }
@@ -671,8 +673,8 @@ pub(crate) unsafe fn remove_raw(
 /// # Invariants
 ///
 /// The interval has been inserted, and its removal has not ended: its phase is
-/// [`Phase::INSERTED`] or [`Phase::LEAVING`]. One reference of its Arc and one of the module of
-/// `T::OPS` belong to this.
+/// [`Phase::INSERTED`] or [`Phase::LEAVING`]. One reference of its Arc belongs to this, and one of
+/// the owner of `T::OPS`, see [`ModuleRef`].
 pub struct Registration<T: Invalidate>(NonNull<Interval<T>>);
 
 // SAFETY: An insertion may be undone from any task.

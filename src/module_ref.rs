@@ -34,9 +34,15 @@ pub(crate) struct Owner(*mut bindings::module);
 unsafe impl Sync for Owner {}
 
 impl Owner {
-    /// For what somebody else keeps loaded.
-    // INVARIANT: For as long as it is used it cannot be unloaded.
-    pub(crate) const NONE: Self = Self(core::ptr::null_mut());
+    /// The owner of what somebody else keeps loaded.
+    ///
+    /// # Safety
+    ///
+    /// Somebody does, from [`ModuleRef::of`] to the end of what that returns.
+    pub(crate) const unsafe fn kept() -> Self {
+        // INVARIANT: By the safety requirements it cannot be unloaded meanwhile.
+        Self(core::ptr::null_mut())
+    }
 
     /// # Safety
     ///
@@ -55,7 +61,8 @@ impl Owner {
 ///
 /// # Invariants
 ///
-/// A reference on the module belongs to this; null stands for code that cannot be unloaded.
+/// A reference on the module belongs to this; null stands for code that cannot be unloaded while
+/// this is there.
 pub(crate) struct ModuleRef(*mut bindings::module);
 
 // SAFETY: References may be dropped in another task than they were taken in.

@@ -128,6 +128,7 @@ pub(super) enum InTheWay {
 /// - `trim` is accessed with the request locked.
 /// - `split` is accessed by whoever has taken the request to change the range.
 /// - `request` is given to no worker but that of `space`.
+/// - `space` counts it until [`release`], or, where it does not come to that, until it is dropped.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Range<T: Mirrored> {
     #[pin]
@@ -186,7 +187,7 @@ impl<T: Mirrored> Range<T> {
         )
         // Nothing else can fail.
         .map_err(|_| InsertErrorKind::AllocError(AllocError))
-        // From here on its destructor counts.
+        // From here on `release` counts, or its destructor.
         .inspect(|_| drop(counted.dismiss()))
     }
 
@@ -531,7 +532,7 @@ unsafe impl<T: Mirrored> Indexed for Interval<Range<T>> {
 #[pinned_drop]
 impl<T: Mirrored> PinnedDrop for Range<T> {
     fn drop(self: Pin<&mut Self>) {
-        // One that has been in service is not counted any more.
+        // One that has been released is not counted any more.
         if self.request.state().stage != Stage::Releasing {
             self.space.uncount();
         }
@@ -584,9 +585,9 @@ impl<T: Mirrored> MirroredOps<T> {
                 change: Range::<T>::CHANGE_OPS,
                 span: span::<T>,
             },
-            // SAFETY: By the safety requirements this is for the initialiser of a static item. The
-            // worker has a reference on `module`, which is that of its crate, and is not shut down
-            // before all ranges that were inserted are removed.
+            // SAFETY: By the safety requirements this is for the initialiser of a static item. A
+            // mirror has a reference on `module`, which is that of the item's crate, by way of its
+            // `OwnedWorker`, and does not put it before all ranges that were inserted are removed.
             notifier: unsafe { InvalidateOps::new_kept() },
             same: is_itself::<T>,
         }
