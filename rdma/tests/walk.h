@@ -35,7 +35,7 @@ static inline void make_stuck_walk(struct stuck_walk *walk, size_t length)
 {
 	uint8_t *memory = map(5 * HUGE);
 	uint8_t *huge = (uint8_t *)(((uint64_t)memory + HUGE - 1) & -HUGE);
-	void *volatile room;
+	void *room;
 
 	walk->punch = (struct call) { .run = punch_call };
 	walk->prefetch = (struct call) { .run = prefetch_call };
@@ -55,7 +55,7 @@ static inline void make_stuck_walk(struct stuck_walk *walk, size_t length)
 	 */
 	must(mallopt(M_TRIM_THRESHOLD, -1) && mallopt(M_MMAP_MAX, 0));
 	room = malloc(HUGE);
-	must(room);
+	must(malloc_usable_size(room) >= HUGE);
 	free(room);
 	make_call(&walk->punch);
 	make_call(&walk->prefetch);
