@@ -106,16 +106,9 @@ impl<T: Invalidate> InvalidateOps<T> {
     /// For the initialiser of a static item, with `THIS_MODULE` of the crate that has the item.
     #[doc(hidden)]
     pub const unsafe fn new(module: &ThisModule) -> Self {
-        Self {
-            ops: bindings::mmu_interval_notifier_ops {
-                invalidate: Some(Interval::<T>::invalidate_callback),
-                ..pin_init::zeroed()
-            },
-            // SAFETY: By the safety requirements this is for the initialiser of a static item, and
-            // `module` is that of its crate.
-            owner: unsafe { Owner::new(module) },
-            _data: PhantomData,
-        }
+        // SAFETY: By the safety requirements this is for the initialiser of a static item, and
+        // `module` is that of its crate.
+        Self::of(unsafe { Owner::new(module) })
     }
 
     /// Makes the table for `T`, for intervals that need no reference on the module each.
@@ -125,14 +118,18 @@ impl<T: Invalidate> InvalidateOps<T> {
     /// For the initialiser of a static item. Whoever inserts an interval keeps the module of the
     /// item's crate loaded until the removal has returned.
     pub(crate) const unsafe fn new_kept() -> Self {
+        // SAFETY: By the safety requirements the module is kept while an interval is inserted,
+        // which is when the owner is used.
+        Self::of(unsafe { Owner::kept() })
+    }
+
+    const fn of(owner: Owner) -> Self {
         Self {
             ops: bindings::mmu_interval_notifier_ops {
                 invalidate: Some(Interval::<T>::invalidate_callback),
                 ..pin_init::zeroed()
             },
-            // SAFETY: By the safety requirements the module is kept while an interval is inserted,
-            // which is when the owner is used.
-            owner: unsafe { Owner::kept() },
+            owner,
             _data: PhantomData,
         }
     }

@@ -249,13 +249,15 @@ static inline void check_device_gone(void)
 {
 	struct ibv_port_attr port;
 	struct ibv_async_event event;
+	uint64_t now, deadline = now_ms() + PATIENCE_MS;
 	int error;
 
 	at("the event");
 	do {
 		struct pollfd wait = { .fd = device->async_fd, .events = POLLIN };
 
-		if (poll(&wait, 1, PATIENCE_MS) != 1)
+		now = now_ms();
+		if (now >= deadline || poll(&wait, 1, deadline - now) != 1)
 			fail("no event says that the device is gone");
 		must(!ibv_get_async_event(device, &event));
 		ibv_ack_async_event(&event);

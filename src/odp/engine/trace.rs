@@ -121,9 +121,9 @@ macro_rules! events {
         mod shim {
             use super::Subject;
 
-            // The tracepoints are those that trace.c makes, and the prototypes are those that
-            // trace.h declares for them. The functions read the subject, which by its invariants
-            // can be read, during the call.
+            // SAFETY: The tracepoints are those that trace.c makes, and the prototypes are those
+            // that trace.h declares for them. The functions read the subject, which by its
+            // invariants can be read, during the call.
             #[allow(
                 improper_ctypes,
                 reason = "some structs of the bindings have no fields in some kernels"
@@ -201,8 +201,8 @@ events! {
     piece();
 }
 
+// SAFETY: The prototype is that of trace.c.
 unsafe extern "C" {
-    // The prototype is that of trace.c.
     safe fn odp_request_probe(on: bool) -> c_int;
 }
 
