@@ -19,7 +19,7 @@ use kernel::{
     workqueue::Queue, //
 };
 
-// SAFETY: The prototype is that of helpers.h.
+// The prototype is that of helpers.h.
 unsafe extern "C" {
     fn odp_alloc_workqueue(
         name: *const kernel::ffi::c_char,

@@ -14,7 +14,7 @@ use kernel::{
     }, //
 };
 
-// SAFETY: The prototypes are those of helpers.h.
+// The prototypes are those of helpers.h.
 unsafe extern "C" {
     fn odp_seqlock_init(lock: *mut bindings::seqlock_t);
     fn odp_read_seqbegin(lock: *const bindings::seqlock_t) -> u32;

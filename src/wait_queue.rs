@@ -30,8 +30,7 @@ use kernel::{
     types::Opaque, //
 };
 
-// SAFETY: The prototype is that of helpers.h. Memory safety rests on no requirement of the
-// function.
+// The prototype is that of helpers.h, and memory safety rests on no requirement of the function.
 unsafe extern "C" {
     safe fn odp_fatal_signal_pending() -> bool;
 }

@@ -12,7 +12,7 @@ use kernel::{
     prelude::*, //
 };
 
-// SAFETY: The prototypes are those of native.h.
+// The prototypes are those of native.h.
 unsafe extern "C" {
     safe fn odp_native_ticks() -> u64;
     safe fn odp_native_begin() -> u64;

@@ -22,7 +22,7 @@ use kernel::{
     str::CStrExt, //
 };
 
-// SAFETY: The prototypes are those of native.h.
+// The prototypes are those of native.h.
 unsafe extern "C" {
     fn odp_native_operation(which: c_uint, n: c_uint, cool: c_ulong, ticks: *mut u64) -> c_int;
     safe fn odp_native_operation_name(which: c_uint) -> *const c_char;

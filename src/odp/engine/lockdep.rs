@@ -13,7 +13,7 @@ use crate::may_block::MayBlock;
 use kernel::types::NotThreadSafe;
 
 mod shim {
-    // SAFETY: The prototypes are those of lockdep.h. Memory safety rests on no requirement of these
+    // The prototypes are those of lockdep.h. Memory safety rests on no requirement of these
     // functions.
     unsafe extern "C" {
         pub(super) safe fn odp_may_wait_for_worker();

@@ -201,7 +201,7 @@ events! {
     piece();
 }
 
-// SAFETY: The prototype is that of trace.c.
+// The prototype is that of trace.c.
 unsafe extern "C" {
     safe fn odp_request_probe(on: bool) -> c_int;
 }
