@@ -13,23 +13,22 @@
 
 /* More than any call makes. */
 #define MOST 300
+/*
+ * How often a call is gone through until an allocation fails that it cannot do without: the kernel
+ * allocates for itself as well, and not always as much.
+ */
+#define ROUNDS 16
 #define PAGES 16
 
 /* The memory that is registered. */
 static uint8_t *memory;
 
-/*
- * Has the n-th allocation of a call fail, for every n. CALL returns 0 or an errno; UNDO is called
- * after each success.
- */
-static void each_failure(const char *what, int (*call)(void *), void (*undo)(void *), void *arg)
+/* Goes through a call once, and says how many allocations have failed that it cannot do without. */
+static int each_failure_once(const char *what, int (*call)(void *), void (*undo)(void *), void *arg,
+			     int file)
 {
-	int file = fail_nth_open(), n, ret, left, failed = 0;
+	int n, ret, left, failed = 0;
 
-	if (file < 0)
-		broken("no allocation can be made to fail: %s", strerror(-file));
-	/* Here and not earlier, because this process has copies of its parent's pages. */
-	memset(memory, 1, PAGES * PAGE);
 	for (n = 1, left = 0; !left && n <= MOST; n++) {
 		at("%s, failure %d", what, n);
 		must(!fail_nth(file, n));
@@ -52,10 +51,27 @@ static void each_failure(const char *what, int (*call)(void *), void (*undo)(voi
 			fail("%s, and then: %s", where, strerror(ret));
 		undo(arg);
 	}
-	close(file);
 	printf("# %s: %d of %d allocations are needed\n", what, failed, n - 2);
 	if (!left)
 		fail("%s: there is no end to it", what);
+	return failed;
+}
+
+/*
+ * Has the n-th allocation of a call fail, for every n. CALL returns 0 or an errno; UNDO is called
+ * after each success.
+ */
+static void each_failure(const char *what, int (*call)(void *), void (*undo)(void *), void *arg)
+{
+	int file = fail_nth_open(), failed = 0;
+
+	if (file < 0)
+		broken("no allocation can be made to fail: %s", strerror(-file));
+	/* Here and not earlier, because this process has copies of its parent's pages. */
+	memset(memory, 1, PAGES * PAGE);
+	for (int round = 0; round < ROUNDS && !failed; round++)
+		failed = each_failure_once(what, call, undo, arg, file);
+	close(file);
 	if (!failed)
 		fail("%s: nothing has failed", what);
 }
