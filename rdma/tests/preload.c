@@ -5,10 +5,11 @@
  *
  *   ODP=explicit   has each MR that they register be one for on-demand paging
  *   ODP=implicit   the same, and of the whole address space
+ *   ODP=strict     the same, and has accesses outside of what they registered fail; see bounds.h
  *   IMPLICIT=1     has those be of the whole address space that ask for on-demand paging
  *
  * An MR of the whole address space allows more than the one in whose place it is: a program that reads
- * behind the end of its buffer is not found out.
+ * behind the end of its buffer is found out by strict alone.
  */
 
 #include <dlfcn.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 
 #include "advise.h"
+#include "bounds.h"
 
 /* Macros around the functions that are replaced here. */
 #undef ibv_reg_mr
@@ -35,6 +37,24 @@ static void *next(const char *name)
 	return symbol;
 }
 
+/* Whether the environment has ODP in that form. */
+static bool odp_is(const char *form)
+{
+	static const char * const forms[] = { "explicit", "implicit", "strict" };
+	const char *odp = getenv("ODP");
+	size_t i;
+
+	if (!odp)
+		return false;
+	for (i = 0; i < sizeof(forms) / sizeof(*forms) && strcmp(odp, forms[i]); i++)
+		;
+	if (i == sizeof(forms) / sizeof(*forms)) {
+		fprintf(stderr, "preload: ODP is explicit, implicit or strict, not %s\n", odp);
+		abort();
+	}
+	return !strcmp(odp, form);
+}
+
 static int advise_by_ioctl(struct ibv_pd *pd, enum ibv_advise_mr_advice advice, uint32_t flags,
 			   struct ibv_sge *list, uint32_t n)
 {
@@ -49,6 +69,8 @@ struct ibv_context *ibv_open_device(struct ibv_device *device)
 
 	if (verbs)
 		verbs->advise_mr = advise_by_ioctl;
+	if (context && odp_is("strict"))
+		bound_posts(context);
 	return context;
 }
 
@@ -57,28 +79,45 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t length, ui
 {
 	struct ibv_mr *(*reg)(struct ibv_pd *pd, void *addr, size_t length, uint64_t iova,
 			      unsigned int access) = next("ibv_reg_mr_iova2");
-	const char *odp = getenv("ODP");
+	bool strict = odp_is("strict"), implicit = strict || odp_is("implicit");
 	struct ibv_mr *mr;
-	bool implicit;
 
-	if (odp && strcmp(odp, "explicit") && strcmp(odp, "implicit")) {
-		fprintf(stderr, "preload: ODP is explicit or implicit, not %s\n", odp);
-		abort();
-	}
-	implicit = odp ? !strcmp(odp, "implicit")
-		       : getenv("IMPLICIT") && access & IBV_ACCESS_ON_DEMAND;
-	if (odp)
+	if (!getenv("ODP"))
+		implicit = getenv("IMPLICIT") && access & IBV_ACCESS_ON_DEMAND;
+	else
 		access |= IBV_ACCESS_ON_DEMAND;
 	/* With another iova there is no way around an MR of its own. */
 	if (!implicit || iova != (uint64_t)addr)
 		return reg(pd, addr, length, iova, access);
+	if (strict)
+		access |= IBV_ACCESS_MW_BIND;
 	mr = reg(pd, NULL, SIZE_MAX, 0, access);
-	if (mr) {
-		/* What the program takes it for. */
-		mr->addr = addr;
-		mr->length = length;
+	if (!mr)
+		return NULL;
+	/* What the program takes it for. */
+	mr->addr = addr;
+	mr->length = length;
+	if (strict && bound_mr(mr, addr, length, access)) {
+		ibv_dereg_mr(mr);
+		return NULL;
 	}
 	return mr;
+}
+
+int ibv_dereg_mr(struct ibv_mr *mr)
+{
+	int (*dereg)(struct ibv_mr *mr) = next("ibv_dereg_mr");
+
+	unbound_mr(mr);
+	return dereg(mr);
+}
+
+int ibv_dealloc_pd(struct ibv_pd *pd)
+{
+	int (*dealloc)(struct ibv_pd *pd) = next("ibv_dealloc_pd");
+
+	unbound_pd(pd);
+	return dealloc(pd);
 }
 
 struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *addr, size_t length, int access)
