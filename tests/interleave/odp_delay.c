@@ -37,9 +37,12 @@ static unsigned int delayed = 8;
 module_param(delayed, uint, 0444);
 MODULE_PARM_DESC(delayed, "one hit in so many is delayed (8)");
 
-/* The longest delays, in microseconds: most are short, and some outlast a wake-up of the worker. */
+static unsigned int longest = 2000;
+module_param(longest, uint, 0444);
+MODULE_PARM_DESC(longest, "the longest delay, in microseconds (2000: it outlasts a wake-up)");
+
+/* Most delays are shorter than so many microseconds. */
 #define SHORT 64
-#define LONG 2000
 
 /* One delay in so many may be a long one. */
 #define LONG_ONE_IN 32
@@ -89,7 +92,7 @@ static int hit(struct kprobe *probe, struct pt_regs *regs)
 	if (drawn % LONG_ONE_IN)
 		us = 1 + drawn / LONG_ONE_IN % SHORT;
 	else
-		us = 1 + drawn / LONG_ONE_IN % LONG;
+		us = 1 + drawn / LONG_ONE_IN % longest;
 	atomic64_inc(&delays);
 	mdelay(us / 1000);
 	udelay(us % 1000);
@@ -227,7 +230,7 @@ static int __init odp_delay_init(void)
 {
 	int err;
 
-	if (!used || !delayed)
+	if (!used || !delayed || !longest)
 		return -EINVAL;
 	err = register_module_notifier(&modules);
 	if (err)
