@@ -241,7 +241,8 @@ static int bounded_post_send(struct ibv_qp *qp, struct ibv_send_wr *wr, struct i
 		    are_within(each->sg_list, each->num_sge))
 			continue;
 		*bad = each;
-		return EINVAL;
+		errno = EINVAL;
+		return errno;
 	}
 	return unbounded.post_send(qp, wr, bad);
 }
@@ -261,7 +262,8 @@ static int bounded_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct i
 	if (!outside)
 		return unbounded.post_recv(qp, wr, bad);
 	*bad = outside;
-	return EINVAL;
+	errno = EINVAL;
+	return errno;
 }
 
 static int bounded_post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *wr,
@@ -272,7 +274,8 @@ static int bounded_post_srq_recv(struct ibv_srq *srq, struct ibv_recv_wr *wr,
 	if (!outside)
 		return unbounded.post_srq_recv(srq, wr, bad);
 	*bad = outside;
-	return EINVAL;
+	errno = EINVAL;
+	return errno;
 }
 
 static void bound_posts(struct ibv_context *context)

@@ -64,7 +64,7 @@ static void flush(struct peer *peer, uint8_t *memory, size_t length)
 			       IBV_FLUSH_PERSISTENT, IBV_FLUSH_RANGE);
 
 	if (status)
-		fail("%s: flush: %s", where, status_name(status));
+		fail("%s: it cannot be flushed: %s", where, status_name(status));
 }
 
 /* What a file goes through does not wait for an MR that does not pin it, and the MR has what is so. */
