@@ -17,7 +17,7 @@ limit=${ODP_LIMIT:-300}
 # How many seconds a kernel takes there from its start to the command.
 nominal_boot() {
 	case $1 in
-	debug | rt | staged) echo 25 ;;
+	debug | rt | kcsan | staged) echo 25 ;;
 	*) echo 10 ;;
 	esac
 }
