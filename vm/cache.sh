@@ -20,6 +20,9 @@ checkout_key=$(hash <<<"$checkout")
 # Where tests and benchmarks put their logs and tables, unless they are told.
 results=$cache/results-$checkout_key
 
+# On Debian chroot is where an ordinary user does not look.
+PATH=$PATH:/usr/sbin:/sbin
+
 # How to become the root of the Debian root: an ordinary user is it in a user namespace, over the range of
 # user IDs that is his own.
 become_root=()
